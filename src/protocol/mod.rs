@@ -1,11 +1,10 @@
-//! Pure codecs and handshakes of what is relayed: bytes in, bytes and a verdict out. No I/O, no
-//! clock.
+//! Pure codecs, handshakes and filters of the relayed protocols. No I/O, no clock.
 //!
-//! | file | what it speaks |
+//! | file | protocol |
 //! | --- | --- |
-//! | [`rfb`] | VNC's protocol (RFC 6143): the handshake toward the desktop, the one toward the browser, and what policy takes out of the stream between |
-//! | [`rdp`] | Windows' protocol (MS-RDPBCGR): the negotiation, the edits of the client's early PDUs, and the filter of what policy forbids |
-//! | [`http1`] | the web's protocol (RFC 9112): the answers of applications |
+//! | [`rfb`] | RFB (RFC 6143): the handshakes with desktop and browser, and the filter of the stream between |
+//! | [`rdp`] | RDP (MS-RDPBCGR): the negotiation, the edits of the client's early PDUs, and the filter of the stream |
+//! | [`http1`] | HTTP/1.1 (RFC 9112): responses of applications |
 
 pub mod http1;
 pub mod rdp;

@@ -1,8 +1,8 @@
-//! TLS without certificates, which VNC servers call `TLSNone`, `TLSVnc` and `TLSPlain`: anonymous
-//! Diffie-Hellman of TLS 1.2 (RFC 4492, RFC 5246 appendix A.5). rustls has none of it, with reason;
-//! OpenSSL has it at security level 0 only. It is here because VNC servers offer nothing better by
-//! default, and it keeps a listener out. It proves nothing about the server, so it never stands
-//! where a certificate is expected (docs/adr/0009).
+//! TLS without certificates, as VNC's security types `TLSNone`, `TLSVnc` and `TLSPlain` use it:
+//! anonymous Diffie-Hellman of TLS 1.2 (RFC 4492, RFC 5246 appendix A.5). rustls does not implement
+//! it; OpenSSL does at security level 0 only. It is supported because many VNC servers offer
+//! nothing better by default, and it protects against passive listeners. It does not authenticate
+//! the server, so it is never used where a certificate is expected (docs/adr/0009).
 
 use super::stream_end::StreamEnd;
 use openssl::error::ErrorStack;
@@ -14,25 +14,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
-/// Nothing but anonymous key exchange, and of it nothing broken.
+/// Anonymous key exchange only, without its weak ciphers.
 const CIPHERS: &str = "aNULL:!eNULL:!RC4:!3DES:!SEED:!CAMELLIA:!ARIA";
-/// OpenSSL counts anonymous exchange as no security at all, whatever the cipher.
+/// OpenSSL rates anonymous key exchange as security level 0, whatever the cipher.
 const SECURITY_LEVEL: u32 = 0;
 
-/// Speaks anonymous TLS with a server.
-///
-/// # Errors
-/// [`End::Insecure`].
+/// Performs an anonymous TLS handshake with a server.
 pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    limit: Duration,
+    time_limit: Duration,
 ) -> Result<SslStream<S>, StreamEnd> {
     let session =
         anonymous_session().map_err(|error| StreamEnd::TlsFailed(io::Error::other(error)))?;
     let mut stream = SslStream::new(session, stream)
         .map_err(|error| StreamEnd::TlsFailed(io::Error::other(error)))?;
-    let shaken = timeout(limit, Pin::new(&mut stream).connect()).await;
-    shaken
+    let connected = timeout(time_limit, Pin::new(&mut stream).connect()).await;
+    connected
         .map_err(|_| StreamEnd::TlsFailed(io::ErrorKind::TimedOut.into()))?
         .map_err(|error| StreamEnd::TlsFailed(io::Error::other(error)))?;
     Ok(stream)
@@ -41,7 +38,7 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
 fn anonymous_session() -> Result<Ssl, ErrorStack> {
     let mut context = SslContext::builder(SslMethod::tls_client())?;
     context.set_security_level(SECURITY_LEVEL);
-    // TLS 1.3 has no anonymous exchange.
+    // TLS 1.3 has no anonymous key exchange.
     context.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     context.set_max_proto_version(Some(SslVersion::TLS1_2))?;
     context.set_cipher_list(CIPHERS)?;

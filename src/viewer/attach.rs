@@ -1,5 +1,5 @@
-//! Attaches a browser to its desktop. Watched over all the way: losing the right, or a gateway that
-//! goes away, drops whatever is going on at once.
+//! Attaches a browser to its desktop. Losing the authorization, or a shutdown of the gateway, drops
+//! the stream at any point.
 
 use super::browser::{BrowserSink, BrowserSource};
 use super::relay::StreamCounters;
@@ -17,32 +17,27 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// How long an entry under way at the end is waited for. One that takes longer is written again, so
-/// that none is lost.
+/// Longest wait, at the end, for an audit entry that is being written. One that takes longer is
+/// written again by [`RefusalCounter::flush`], so that none is lost.
 const AUDIT_WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a stream needs, apart from the browser.
+/// Everything a stream needs, except the browser.
 pub struct Attachment<'a, B> {
-    /// What is dialled, and with which credential.
+    /// Target and credential.
     pub lease: &'a Lease,
-    /// Who dials.
     pub dial: &'a dyn Dial,
-    /// The right to it.
     pub authorization: watch::Receiver<StreamAuthorization>,
-    /// True when the gateway goes away.
+    /// Becomes true when the gateway shuts down.
     pub draining: watch::Receiver<bool>,
-    /// Written by the relay.
     pub meters: &'a StreamMeters,
-    /// Counts what policy holds back. What it still holds after the end is the caller's to write
+    /// Counts refused transfers. The caller writes what is left in it after the end
     /// ([`RefusalCounter::flush`]).
     pub refusals: &'a RefusalCounter,
-    /// Writes down what must be.
     pub audit: &'a B,
-    /// How long things may take.
     pub timeouts: Timeouts,
 }
 
-/// What a protocol's part of a stream is given.
+/// Context of a stream, passed to the protocol that runs it.
 pub(super) struct StreamContext<'a, B> {
     pub(super) lease: &'a Lease,
     pub(super) dial: &'a dyn Dial,
@@ -52,7 +47,7 @@ pub(super) struct StreamContext<'a, B> {
 }
 
 impl<B: StreamAudit> StreamContext<'_, B> {
-    /// A connection to the desktop, in time.
+    /// Dials the desktop within the time limit.
     pub(super) async fn dial(&self) -> Result<Box<dyn Duplex>, StreamEnd> {
         let dialled = timeout(self.timeouts.dial, self.dial.dial(self.lease)).await;
         dialled
@@ -60,11 +55,11 @@ impl<B: StreamAudit> StreamContext<'_, B> {
             .map_err(StreamEnd::Unreachable)
     }
 
-    /// What is proved to the desktop; `None` when the workspace has nothing to prove. Before
-    /// dialling: a user who must be asked first is asked first.
+    /// The credential for the desktop; `None` when the workspace has none. Called before dialling, so that a user
+    /// who must enter one is asked first.
     pub(super) fn credential(&self) -> Result<Option<&Credential>, StreamEnd> {
-        let server = self.lease.upstream();
-        match (&server.credential, server.credential_source) {
+        let upstream = self.lease.upstream();
+        match (&upstream.credential, upstream.credential_source) {
             (Some(credential), _) => Ok(Some(credential)),
             (None, CredentialSource::Workspace) => Ok(None),
             (None, source @ (CredentialSource::User | CredentialSource::Ask)) => {
@@ -73,16 +68,16 @@ impl<B: StreamAudit> StreamContext<'_, B> {
         }
     }
 
-    /// The end of a stream whose credential was not taken, once that is written down.
+    /// Records that the desktop refused the credential.
     pub(super) async fn login_refused(
         &self,
-        why: &'static str,
+        reason: &'static str,
         cause: impl Error + Send + Sync + 'static,
     ) -> StreamEnd {
-        match self.audit.login_refused(why).await {
+        match self.audit.login_refused(reason).await {
             Ok(()) => StreamEnd::CredentialRefused {
                 source: self.lease.upstream().credential_source,
-                why,
+                reason,
                 cause: Box::new(cause),
             },
             Err(error) => StreamEnd::AuditFailed(error),
@@ -90,69 +85,60 @@ impl<B: StreamAudit> StreamContext<'_, B> {
     }
 }
 
-/// Runs a stream to its end. When this returns, or is dropped, the desktop's connection is closed;
-/// telling the browser is the caller's.
+/// Runs a stream until it ends. When this returns, or is dropped, the desktop's connection is
+/// closed; the caller sends the close frame.
 pub async fn attach<B: StreamAudit>(
     attachment: Attachment<'_, B>,
     sink: impl BrowserSink,
     source: &mut impl BrowserSource,
 ) -> StreamEnd {
-    let Attachment {
-        lease,
-        dial,
-        authorization: right,
-        draining,
-        meters,
-        refusals: tally,
-        audit: books,
-        timeouts: limits,
-    } = attachment;
-    let keeping = tally.write_periodically(books);
-    tokio::pin!(keeping);
+    let Attachment { lease, dial, authorization, draining, meters, refusals, audit, timeouts } =
+        attachment;
+    let periodic_writes = refusals.write_periodically(audit);
+    tokio::pin!(periodic_writes);
     let end = {
         let stream = async {
             let stream = StreamContext {
                 lease,
                 dial,
-                counters: StreamCounters { meters, refusals: tally },
-                audit: books,
-                timeouts: &limits,
+                counters: StreamCounters { meters, refusals },
+                audit,
+                timeouts: &timeouts,
             };
             let run = match lease.session().workspace_kind {
                 WorkspaceKind::Linux | WorkspaceKind::Vnc => vnc::run(&stream, sink, source).await,
-                // Its requests are answered one by one (`html5`); nobody is dialled for a stream of
-                // it.
+                // Its requests are served one by one (`html5`); there is no stream to dial.
                 WorkspaceKind::Html5 => Err(StreamEnd::NoDesktop),
-                // What the rarer protocol needs, not every stream pays for.
+                // Boxed, so that the larger future of RDP does not enlarge every stream.
                 WorkspaceKind::Rdp => Box::pin(rdp::run(&stream, sink, source)).await,
             };
             run.unwrap_or_else(|end| end)
         };
         tokio::select! {
             biased;
-            end = authorization_lost(right) => end,
+            end = authorization_lost(authorization) => end,
             end = drained(draining) => end,
             end = stream => end,
-            never = &mut keeping => match never {},
+            never = &mut periodic_writes => match never {},
         }
     };
-    // The stream is gone; only an entry that is being written is waited for, and not for long.
-    let last = async {
+    // The stream is dropped; only an entry that is being written is waited for, and not for long.
+    let last_write = async {
         tokio::select! {
             biased;
-            never = &mut keeping => match never {},
-            () = tally.wait_until_written() => {}
+            never = &mut periodic_writes => match never {},
+            () = refusals.wait_until_written() => {}
         }
     };
-    let _ = timeout(AUDIT_WRITE_TIMEOUT, last).await;
+    let _ = timeout(AUDIT_WRITE_TIMEOUT, last_write).await;
     end
 }
 
-/// Resolves when the right is lost; also when nobody could tell us any more.
+/// Resolves when the authorization is lost, and also when its sender is gone (fails closed).
 pub(super) async fn authorization_lost(
-    mut right: watch::Receiver<StreamAuthorization>,
+    mut authorization: watch::Receiver<StreamAuthorization>,
 ) -> StreamEnd {
-    match right.wait_for(|r| *r != StreamAuthorization::Valid).await {
+    match authorization.wait_for(|r| *r != StreamAuthorization::Valid).await {
         Ok(lost) => StreamEnd::revoked(*lost).unwrap_or(StreamEnd::AuthorizationUnknown),
         Err(_) => StreamEnd::AuthorizationUnknown,
     }
@@ -160,7 +146,7 @@ pub(super) async fn authorization_lost(
 
 pub(super) async fn drained(mut draining: watch::Receiver<bool>) -> StreamEnd {
     if draining.wait_for(|d| *d).await.is_err() {
-        // Nobody will drain any more: that alone ends no stream.
+        // The sender is gone, so no shutdown will be announced; that alone does not end a stream.
         return pending().await;
     }
     StreamEnd::Draining

@@ -1,57 +1,53 @@
-//! The browser as the relay sees it: something to send to, and something to hear from. WebSocket
-//! (`ws.rs`) is one; tests have others.
+//! The relay's interface to a browser: a sink and a source. `websocket.rs` implements it; tests
+//! have other implementations.
 
 use super::stream_end::StreamEnd;
 use bytes::{Bytes, BytesMut};
 
-/// Nobody is there to send to any more.
+/// The browser's connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Disconnected;
 
-/// Something heard from the browser.
+/// Something received from the browser.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BrowserEvent {
-    /// Bytes of the stream. Where messages begin and end means nothing: RFB is a stream.
+    /// Bytes of the stream. Message boundaries have no meaning: RFB is a byte stream.
     Bytes(Bytes),
-    /// A question whether we live; a pong with the same bytes is due.
+    /// A ping; a pong with the same payload is due.
     Ping(Bytes),
-    /// The answer to a ping.
     Pong(Bytes),
 }
 
-/// Toward the browser. Clones send to the same browser: output and pings do not wait for each
-/// other's futures.
+/// The direction to the browser. Clones send to the same browser: output and pings do not wait for
+/// each other's futures.
 ///
-/// `send` must hold its caller back: it resolves when little is queued, so that a browser that
-/// stops reading stops the desktop and fills no memory.
+/// `send` provides backpressure: it resolves when little is queued, so that a browser that stops
+/// reading stops the desktop and does not fill memory.
 pub trait BrowserSink: Clone {
-    /// Sends bytes of the stream.
     fn send(&mut self, chunk: Bytes) -> impl Future<Output = Result<(), Disconnected>>;
-    /// Sends a ping.
     fn ping(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Disconnected>>;
-    /// Answers a ping.
     fn pong(&mut self, payload: &[u8]) -> impl Future<Output = Result<(), Disconnected>>;
 }
 
-/// From the browser.
+/// The direction from the browser.
 pub trait BrowserSource {
-    /// The next thing heard; or how it ended. Cancel safe: a dropped future has taken nothing.
+    /// The next event, or why there is none. Cancel safe: a dropped future has consumed nothing.
     fn next(&mut self) -> impl Future<Output = Result<BrowserEvent, StreamEnd>>;
 }
 
-/// Hears one thing of a browser that is not relayed yet. Its bytes are kept in `pending`, of which
-/// there may be `most`.
+/// Reads one event of a browser that is not relayed yet. Its bytes are appended to `pending`, of
+/// which there may be `most`.
 ///
 /// # Errors
-/// How it ended; [`End::TooBig`] when it says more.
+/// Why the stream ends; [`StreamEnd::FrameTooBig`] when there are more bytes than that.
 pub(super) async fn read_message(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,
     pending: &mut BytesMut,
-    most: usize,
+    max_pending: usize,
 ) -> Result<(), StreamEnd> {
     match source.next().await? {
-        BrowserEvent::Bytes(bytes) if pending.len() + bytes.len() > most => {
+        BrowserEvent::Bytes(bytes) if pending.len() + bytes.len() > max_pending => {
             Err(StreamEnd::FrameTooBig)
         }
         BrowserEvent::Bytes(bytes) => {
@@ -65,15 +61,15 @@ pub(super) async fn read_message(
     }
 }
 
-/// Hears a browser out until it ends, as [`listen`] does.
+/// Reads until the stream ends, as [`read_message`] does.
 pub(super) async fn read_until_end(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,
     pending: &mut BytesMut,
-    most: usize,
+    max_pending: usize,
 ) -> StreamEnd {
     loop {
-        if let Err(end) = read_message(sink, source, pending, most).await {
+        if let Err(end) = read_message(sink, source, pending, max_pending).await {
             return end;
         }
     }

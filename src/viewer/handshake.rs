@@ -1,5 +1,5 @@
-//! Drives the pure handshakes over real streams. What the other side sent beyond its handshake is
-//! returned, not lost.
+//! Drives the pure handshakes over real streams. Bytes that the other side sent after its handshake
+//! are returned, not lost.
 
 use super::anonymous;
 use super::attach::StreamContext;
@@ -19,45 +19,42 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-/// A desktop whose handshake is over, and what it sent beyond.
+/// A desktop after its handshake, and the bytes it sent after that.
 pub(super) struct AuthenticatedDesktop {
     pub(super) desktop: Box<dyn Duplex>,
     pub(super) early_data: BytesMut,
 }
 
-/// A desktop to which nothing was proved.
+/// A failed handshake.
 pub(super) struct HandshakeFailure {
-    /// The end it means for the stream.
+    /// Why the stream ends.
     pub(super) end: StreamEnd,
-    /// The type of VeNCrypt that did not come about, when it was no more than that: another of the
-    /// desktop's may.
+    /// The VeNCrypt subtype that the desktop offered and did not perform, if only that failed:
+    /// another one may work.
     pub(super) declined: Option<u32>,
 }
 
-/// Proves the lease's credential to a desktop, inside TLS where the desktop speaks it; without the
-/// types of VeNCrypt that are to be avoided.
-///
-/// # Errors
-/// [`HandshakeFailure`].
+/// Authenticates to a desktop with the lease's credential, inside TLS where the desktop offers it,
+/// and without the VeNCrypt subtypes to avoid.
 pub(super) async fn client_handshake<B: StreamAudit>(
     stream: &StreamContext<'_, B>,
     desktop: Box<dyn Duplex>,
     credential: Option<&Credential>,
-    avoided: &[u32],
+    excluded: &[u32],
 ) -> Result<AuthenticatedDesktop, HandshakeFailure> {
-    let proof = Credentials {
+    let credentials = Credentials {
         username: credential.map_or(&[], |c| c.username.as_bytes()),
         password: credential.map_or(&[], |c| c.password.expose().as_bytes()),
         require_certificate: expects_certificate(stream.lease),
     };
-    let mut machine = ClientHandshake::new(&proof).excluding(avoided);
-    authenticate(stream, desktop, &mut machine).await.map_err(|end| {
+    let mut handshake = ClientHandshake::new(&credentials).excluding(excluded);
+    authenticate(stream, desktop, &mut handshake).await.map_err(|end| {
         let declined = if let StreamEnd::Handshake(RfbError::Declined(subtype)) = &end {
             Some(*subtype)
         } else {
-            // TLS did not come about. A certificate that is refused is another matter: nothing less
-            // is taken then.
-            machine.unauthenticated_subtype().filter(|_| matches!(end, StreamEnd::TlsFailed(_)))
+            // The TLS handshake failed. A refused certificate is different: no weaker type is tried
+            // then.
+            handshake.unauthenticated_subtype().filter(|_| matches!(end, StreamEnd::TlsFailed(_)))
         };
         HandshakeFailure { end, declined }
     })
@@ -66,39 +63,39 @@ pub(super) async fn client_handshake<B: StreamAudit>(
 async fn authenticate<B: StreamAudit>(
     stream: &StreamContext<'_, B>,
     mut desktop: Box<dyn Duplex>,
-    machine: &mut ClientHandshake,
+    handshake: &mut ClientHandshake,
 ) -> Result<AuthenticatedDesktop, StreamEnd> {
     let mut pending = BytesMut::with_capacity(MAX_PENDING);
     let mut reply = Zeroizing::new(Vec::new());
     loop {
-        let progress = machine.advance(&pending, &mut reply).map_err(StreamEnd::Handshake)?;
+        let progress = handshake.advance(&pending, &mut reply).map_err(StreamEnd::Handshake)?;
         let _ = pending.split_to(progress.consumed);
-        send(&mut desktop, &mut reply).await.map_err(|e| io_error(e, machine))?;
+        send(&mut desktop, &mut reply).await.map_err(|e| io_error(e, handshake))?;
         if progress.done {
             return Ok(AuthenticatedDesktop { desktop, early_data: pending });
         }
         if let Some(tls) = progress.start_tls {
             if !pending.is_empty() {
-                // It cannot know what we shall say: these bytes would be read as if they had come
-                // through TLS.
+                // Bytes before the TLS handshake would be read as if they had come through TLS.
                 return Err(StreamEnd::Handshake(RfbError::InvalidValue {
                     what: "first byte before TLS",
                     value: pending[0].into(),
                 }));
             }
             desktop = start_tls(stream, desktop, tls).await?;
-            machine.tls_established(&mut reply).map_err(StreamEnd::Handshake)?;
-            send(&mut desktop, &mut reply).await.map_err(|e| io_error(e, machine))?;
+            handshake.tls_established(&mut reply).map_err(StreamEnd::Handshake)?;
+            send(&mut desktop, &mut reply).await.map_err(|e| io_error(e, handshake))?;
         }
         match read_more(&mut desktop, &mut pending).await {
-            Ok(0) => return Err(StreamEnd::Handshake(machine.unexpected_close())),
+            Ok(0) => return Err(StreamEnd::Handshake(handshake.unexpected_close())),
             Ok(_) => {}
-            Err(error) => return Err(io_error(error, machine)),
+            Err(error) => return Err(io_error(error, handshake)),
         }
     }
 }
 
-/// An admin named a certificate, or one was met before: a desktop that shows none is another one.
+/// Whether a certificate is expected: an administrator configured one, or one was pinned. A desktop
+/// that shows none is refused then.
 fn expects_certificate(lease: &Lease) -> bool {
     let trust = &lease.upstream().trust;
     match &trust.rule {
@@ -127,28 +124,27 @@ async fn start_tls<B: StreamAudit>(
     }
 }
 
-/// Opens a proved desktop (`ClientInit`, section 7.3.1): what it says of itself, the message as it
-/// came, and what it sent beyond.
+/// Sends `ClientInit` (section 7.3.1) and reads `ServerInit`: parsed, and as it came.
 ///
 /// # Errors
-/// The [`End`] it means for the stream.
+/// Why the stream ends.
 pub(super) async fn open_desktop(
-    proved: &mut AuthenticatedDesktop,
+    authenticated: &mut AuthenticatedDesktop,
     exclusive: bool,
 ) -> Result<(ServerInit, Bytes), StreamEnd> {
-    let AuthenticatedDesktop { desktop, early_data: left } = proved;
+    let AuthenticatedDesktop { desktop, early_data } = authenticated;
     send(desktop, &mut vec![u8::from(!exclusive)]).await.map_err(StreamEnd::HandshakeIo)?;
     loop {
-        if let Some(init) = ServerInit::parse(left).map_err(StreamEnd::Handshake)? {
-            return Ok((init, left.split_to(init.length).freeze()));
+        if let Some(init) = ServerInit::parse(early_data).map_err(StreamEnd::Handshake)? {
+            return Ok((init, early_data.split_to(init.length).freeze()));
         }
-        if read_more(desktop, left).await.map_err(StreamEnd::HandshakeIo)? == 0 {
+        if read_more(desktop, early_data).await.map_err(StreamEnd::HandshakeIo)? == 0 {
             return Err(StreamEnd::Handshake(RfbError::Closed("its size and name")));
         }
     }
 }
 
-/// Sends and wipes what is to be said.
+/// Sends `reply` and wipes it.
 async fn send(
     desktop: &mut (impl AsyncWrite + Unpin + ?Sized),
     reply: &mut Vec<u8>,
@@ -163,37 +159,37 @@ async fn send(
     Ok(())
 }
 
-/// Reads more, up to what a machine can need.
+/// Reads more, up to what a handshake can need.
 async fn read_more(desktop: &mut Box<dyn Duplex>, pending: &mut BytesMut) -> io::Result<usize> {
-    let room = MAX_PENDING.saturating_sub(pending.len());
-    (&mut *desktop).take(room as u64).read_buf(pending).await
+    let free = MAX_PENDING.saturating_sub(pending.len());
+    (&mut *desktop).take(free as u64).read_buf(pending).await
 }
 
-/// A connection that breaks is told as what it is: a server that closes with unread bytes looks
-/// like a reset.
-fn io_error(error: io::Error, machine: &ClientHandshake) -> StreamEnd {
+/// Maps a connection error: a server that closes with unread bytes looks like a reset, so both are
+/// reported as closed.
+fn io_error(error: io::Error, handshake: &ClientHandshake) -> StreamEnd {
     match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => StreamEnd::Handshake(machine.unexpected_close()),
+        | io::ErrorKind::UnexpectedEof => StreamEnd::Handshake(handshake.unexpected_close()),
         _ => StreamEnd::HandshakeIo(error),
     }
 }
 
-/// Greets a browser. `pending` is what it sent before it was greeted.
+/// Performs the handshake with a browser. `pending` holds what it sent before.
 ///
 /// # Errors
-/// The [`End`] it means for the stream.
+/// Why the stream ends.
 pub(super) async fn server_handshake(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,
     mut pending: BytesMut,
 ) -> Result<Bytes, StreamEnd> {
     let mut reply = Vec::new();
-    let mut machine = ServerHandshake::start(&mut reply);
+    let mut handshake = ServerHandshake::start(&mut reply);
     loop {
         let progress =
-            machine.advance(&pending, &mut reply).map_err(StreamEnd::BrowserHandshake)?;
+            handshake.advance(&pending, &mut reply).map_err(StreamEnd::BrowserHandshake)?;
         let _ = pending.split_to(progress.consumed);
         if !reply.is_empty() {
             sink.send(std::mem::take(&mut reply).into())
@@ -201,8 +197,8 @@ pub(super) async fn server_handshake(
                 .map_err(|_| StreamEnd::BrowserDisconnected)?;
         }
         if progress.done {
-            // A copy of what is left, mostly nothing: not the memory it was read into, which would
-            // stay as long as the stream.
+            // A copy of the rest, which is mostly empty: the read buffer itself would be kept as
+            // long as the stream.
             return Ok(Bytes::copy_from_slice(&pending));
         }
         read_message(sink, source, &mut pending, MAX_PENDING).await?;

@@ -1,5 +1,5 @@
-//! Answers of a gate, on their way to the loop that may send them. Bounded, and never waited at: a
-//! side that takes none of its answers is cut.
+//! Queue of replies that a filter sends to the side it reads from. Bounded and never waited for:
+//! the stream ends when a side does not read its replies.
 
 use crate::domain::sync::lock;
 use bytes::Bytes;
@@ -7,11 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use tokio::sync::Notify;
 
-/// Bytes of answers that may wait. Answers are small and rare; so many are only asked for by
-/// someone who does not read.
+/// Bytes that may be queued. Replies are small and rare; only a peer that requests without reading
+/// fills the queue.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// A queue of answers.
 #[derive(Debug, Default)]
 pub(super) struct InjectedReplies {
     queue: Mutex<Queue>,
@@ -25,24 +24,24 @@ struct Queue {
 }
 
 impl InjectedReplies {
-    /// Puts an answer behind the others; false when too many wait.
-    pub(super) fn push(&self, answer: Bytes) -> bool {
+    /// Appends a reply; false when the queue is full.
+    pub(super) fn push(&self, reply: Bytes) -> bool {
         let mut queue = lock(&self.queue);
-        if queue.bytes + answer.len() > MAX_BYTES {
+        if queue.bytes + reply.len() > MAX_BYTES {
             return false;
         }
-        queue.bytes += answer.len();
-        queue.replies.push_back(answer);
+        queue.bytes += reply.len();
+        queue.replies.push_back(reply);
         drop(queue);
         self.pushed.notify_one();
         true
     }
 
-    /// The next answer. Cancel safe.
+    /// The next reply. Cancel safe.
     pub(super) async fn next(&self) -> Bytes {
         loop {
-            if let Some(answer) = self.pop() {
-                return answer;
+            if let Some(reply) = self.pop() {
+                return reply;
             }
             self.pushed.notified().await;
         }
@@ -50,9 +49,9 @@ impl InjectedReplies {
 
     fn pop(&self) -> Option<Bytes> {
         let mut queue = lock(&self.queue);
-        let answer = queue.replies.pop_front()?;
-        queue.bytes -= answer.len();
-        Some(answer)
+        let reply = queue.replies.pop_front()?;
+        queue.bytes -= reply.len();
+        Some(reply)
     }
 }
 
@@ -61,14 +60,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn answers_come_in_order_and_are_bounded() {
-        let backlog = InjectedReplies::default();
-        assert!(backlog.push(Bytes::from_static(b"one")));
-        assert!(backlog.push(Bytes::from(vec![0; MAX_BYTES - 3])));
-        assert!(!backlog.push(Bytes::from_static(b"x")), "the queue is full");
-        assert_eq!(backlog.next().await, "one");
-        assert!(backlog.push(Bytes::from_static(b"two")), "and has room again");
-        assert_eq!(backlog.next().await.len(), MAX_BYTES - 3);
-        assert_eq!(backlog.next().await, "two");
+    async fn replies_come_in_order_and_are_bounded() {
+        let replies = InjectedReplies::default();
+        assert!(replies.push(Bytes::from_static(b"one")));
+        assert!(replies.push(Bytes::from(vec![0; MAX_BYTES - 3])));
+        assert!(!replies.push(Bytes::from_static(b"x")), "the queue is full");
+        assert_eq!(replies.next().await, "one");
+        assert!(replies.push(Bytes::from_static(b"two")), "and has room again");
+        assert_eq!(replies.next().await.len(), MAX_BYTES - 3);
+        assert_eq!(replies.next().await, "two");
     }
 }

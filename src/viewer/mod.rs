@@ -1,29 +1,30 @@
-//! Attaching a browser to its desktop: lease, handshake, relay, cut.
+//! Attaches a browser to its desktop: lease, handshakes, relay, revocation.
 //!
-//! | file | what it answers |
+//! | file | contents |
 //! | --- | --- |
-//! | [`mod@attach`] | what a stream needs, and what cuts it |
-//! | `vnc` | the order of things of RFB: dial, prove, greet, relay |
-//! | [`rdp`] | the order of things of RDP: hear what is asked for, dial, TLS, prove, answer, relay |
+//! | [`mod@attach`] | runs one stream until it ends or its authorization is lost |
+//! | `vnc` | an RFB stream: dial, authenticate, greet, relay |
+//! | [`rdp`] | an RDP stream: read the request, dial, TLS, authenticate, answer, relay |
 //! | [`html5`] | the reverse proxy of web applications |
-//! | `handshake` | the pure RFB handshakes, driven over streams |
-//! | [`trust`] | TLS to a desktop's server, and whether its certificate is to be trusted |
-//! | `anonymous` | TLS to a server that shows no certificate |
-//! | `relay` | bytes both ways, held back by whoever is slow |
-//! | [`gate`] | what of them may pass |
-//! | `backlog` | what a gate answers in the other side's place |
-//! | [`books`] | what a stream writes down |
-//! | [`probe`] | whether a web application answers, asked when it is launched |
-//! | `pulse` | whether the browser lives, and how far it is |
-//! | [`end`] | why a stream ended: close code, reason, word for the audit log |
-//! | [`browser`] | what the relay needs of a browser |
-//! | [`ws`] | a browser over WebSocket |
-//! | `lane` | output on its way to it |
-//! | [`cut`] | an end that many connections share |
-//! | [`hangup`] | how a connection is cut that nobody reads |
+//! | `handshake` | drives the pure RFB handshakes over streams |
+//! | [`trust`] | TLS to an upstream, and the check of its certificate |
+//! | `anonymous` | TLS to an upstream that has no certificate |
+//! | `relay` | bytes in both directions, with backpressure |
+//! | [`stream_filter`] | what of a direction's bytes may pass |
+//! | `injected_replies` | queue of a filter's replies to the side it reads from |
+//! | [`stream_audit`] | audit entries of a stream |
+//! | [`probe`] | readiness probe of a web application, at launch |
+//! | `ping` | WebSocket keepalive and round-trip time |
+//! | [`stream_end`] | why a stream ended: close code, close reason, reason code of the audit log |
+//! | [`browser`] | the relay's interface to a browser |
+//! | [`websocket`] | a browser over WebSocket |
+//! | `outbound_frames` | queue of WebSocket frames to a browser |
+//! | [`revocation`] | a revocation that many connections observe |
+//! | [`socket_shutdown`] | closes the connection of a browser that does not read |
 //!
-//! - *grant*: the right to one stream, with the lease that carries its target ([`StreamGrant`]).
-//! - *desktop*: the RFB server of the session, reached by [`Dial`] through the session's tunnel.
+//! - *grant*: authorization for one stream, with the lease that carries its target
+//!   ([`StreamGrant`]).
+//! - *desktop*: the upstream of the session, reached by [`Dial`] through the session's tunnel.
 //! - *up*, *down*: browser to desktop, desktop to browser.
 
 mod anonymous;
@@ -62,40 +63,36 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use websocket::WebSocket;
 
-/// A connection to a desktop.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
-/// Reaches desktops. Takes a lease and nothing else: there is no other way to name a target.
+/// Opens connections to desktops. It takes a lease only: a target cannot be named in another way.
 pub trait Dial: Send + Sync + 'static {
-    /// A connection to the lease's desktop, through the session's tunnel.
     fn dial<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>>;
 }
 
-/// What every stream needs.
+/// Dependencies of every stream.
 #[derive(Clone)]
 pub struct Context {
-    /// Told when a stream ends.
     pub broker: Broker,
-    /// Reaches the desktop.
     pub dial: Arc<dyn Dial>,
-    /// True when the gateway goes away.
+    /// Becomes true when the gateway shuts down.
     pub draining: watch::Receiver<bool>,
 }
 
-/// How long things may take.
+/// Time limits of a stream.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// Reaching the desktop.
+    /// Opening the connection to the desktop.
     pub dial: Duration,
     /// Each of the two handshakes.
     pub handshake: Duration,
     /// Between pings.
     pub ping_interval: Duration,
-    /// A browser that answers no ping for this long is gone.
+    /// Longest wait for a pong.
     pub pong: Duration,
-    /// A desktop that takes no input for this long is gone.
+    /// Longest time in which a desktop accepts no input.
     pub desktop_write: Duration,
 }
 
@@ -112,44 +109,44 @@ impl Default for Timeouts {
     }
 }
 
-/// Serves one stream to its end. The browser's WebSocket is open already; spawn this with
-/// `actix_web::rt::spawn`. A browser that reads nothing keeps its dead connection after the end;
-/// [`serve_on`] ends that too.
+/// Runs one stream until it ends. The browser's WebSocket is open already; spawn this with
+/// `actix_web::rt::spawn`. The connection of a browser that does not read stays open afterwards;
+/// [`serve_with_shutdown`] closes that, too.
 pub async fn serve(ctx: Context, origin: RequestSource, grant: StreamGrant, browser: WebSocket) {
     serve_with_shutdown(ctx, origin, grant, browser, None).await;
 }
 
-/// [`serve`] on a connection that can be cut ([`hangup::on_connect`]).
+/// [`serve`] on a connection that can be shut down ([`socket_shutdown::on_connect`]).
 pub async fn serve_with_shutdown(
     ctx: Context,
     origin: RequestSource,
     grant: StreamGrant,
     browser: WebSocket,
-    hangup: Option<SocketShutdown>,
+    shutdown: Option<SocketShutdown>,
 ) {
     let Context { broker, dial, draining } = ctx;
-    let tally = Arc::new(RefusalCounter::default());
-    let closing = CloseGuard {
-        open: Some(OpenStream { broker, origin, grant, refusals: Arc::clone(&tally) }),
+    let refusals = Arc::new(RefusalCounter::default());
+    let guard = CloseGuard {
+        open: Some(OpenStream { broker, origin, grant, refusals: Arc::clone(&refusals) }),
     };
-    let Some(OpenStream { broker, origin, grant, .. }) = &closing.open else { return };
+    let Some(OpenStream { broker, origin, grant, .. }) = &guard.open else { return };
     let attachment = Attachment {
         lease: &grant.lease,
         dial: &*dial,
         authorization: grant.authorization.clone(),
         draining,
         meters: &grant.meters,
-        refusals: &tally,
+        refusals: &refusals,
         audit: &BrokerStreamAudit { broker, origin, grant },
         timeouts: Timeouts::default(),
     };
     let ended = stream(attachment, browser).await;
-    let why = ended.end.reason_code();
-    tokio::join!(closing.close(why), ended.close(hangup));
+    let reason = ended.end.reason_code();
+    tokio::join!(guard.close(reason), ended.close(shutdown));
 }
 
 /// Runs an attachment over a WebSocket. When this returns, the desktop's connection is closed, and
-/// the browser has not been told yet.
+/// the close frame has not been sent yet.
 pub async fn stream<B: StreamAudit>(
     attachment: Attachment<'_, B>,
     browser: WebSocket,
@@ -161,33 +158,31 @@ pub async fn stream<B: StreamAudit>(
     EndedStream { end, sink, source }
 }
 
-/// A stream that has ended, with the browser still there.
+/// A stream that has ended; its browser is still connected.
 pub struct EndedStream {
-    /// Why.
     pub end: StreamEnd,
     sink: websocket::WsSink,
     source: websocket::WsSource,
 }
 
 impl EndedStream {
-    /// Tells the browser why, and cuts its connection when it does not go by itself. Takes less
-    /// than a second.
-    pub async fn close(self, hangup: Option<SocketShutdown>) {
-        websocket::close(self.sink, self.source, &self.end, hangup).await;
+    /// Sends the close frame, then shuts the connection down if the browser does not close it.
+    /// Takes less than a second.
+    pub async fn close(self, shutdown: Option<SocketShutdown>) {
+        websocket::close(self.sink, self.source, &self.end, shutdown).await;
     }
 }
 
 fn log_end(session_id: crate::domain::SessionId, end: &StreamEnd) {
     match end.cause() {
         Some(cause) => {
-            tracing::warn!(%session_id, why = end.reason_code(), cause, "viewer.stream.failed")
+            tracing::warn!(%session_id, reason = end.reason_code(), cause, "viewer.stream.failed")
         }
-        None => tracing::info!(%session_id, why = end.reason_code(), "viewer.stream.closed"),
+        None => tracing::info!(%session_id, reason = end.reason_code(), "viewer.stream.closed"),
     }
 }
 
-/// Sees to it that every stream that was opened is closed in the books, also when its task is
-/// dropped or panics.
+/// Records the end of every stream that was opened, also when its task is dropped or panics.
 struct CloseGuard {
     open: Option<OpenStream>,
 }
@@ -200,29 +195,29 @@ struct OpenStream {
 }
 
 impl CloseGuard {
-    async fn close(mut self, why: &'static str) {
-        if let Some(held) = self.open.take() {
-            // A task of its own: once begun, it is not undone by whoever drops us.
-            let _ = tokio::spawn(close(held, why)).await;
+    async fn close(mut self, reason: &'static str) {
+        if let Some(opened) = self.open.take() {
+            // A task of its own, so that dropping the caller does not cancel it.
+            let _ = tokio::spawn(close(opened, reason)).await;
         }
     }
 }
 
 impl Drop for CloseGuard {
     fn drop(&mut self) {
-        if let Some(held) = self.open.take()
+        if let Some(opened) = self.open.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(close(held, "aborted"));
+            runtime.spawn(close(opened, "aborted"));
         }
     }
 }
 
-async fn close(held: OpenStream, why: &str) {
-    let OpenStream { broker, origin, grant, refusals: tally } = held;
+async fn close(opened: OpenStream, reason: &str) {
+    let OpenStream { broker, origin, grant, refusals } = opened;
     let session_id = grant.lease.session().id;
-    tally.flush(&BrokerStreamAudit { broker: &broker, origin: &origin, grant: &grant }).await;
-    if let Err(error) = broker.close_stream(&origin, grant, why).await {
-        tracing::error!(%session_id, why, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.stream.unrecorded");
+    refusals.flush(&BrokerStreamAudit { broker: &broker, origin: &origin, grant: &grant }).await;
+    if let Err(error) = broker.close_stream(&origin, grant, reason).await {
+        tracing::error!(%session_id, reason, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.stream.unrecorded");
     }
 }

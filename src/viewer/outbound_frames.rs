@@ -1,14 +1,14 @@
-//! Output on its way from a relay to a browser: from the relay's chunk straight into the
-//! connection's write buffer.
+//! WebSocket output from a relay to a browser: from the relay's chunk straight into the
+//! connection's write buffer (docs/adr/0017).
 //!
-//! - A **lane** is a short queue of WebSocket frames (RFC 6455, section 5.2). The relay waits while
-//!   there is enough in it; that holds the desktop back.
-//! - The [`FrameBody`] is what the connection reads: the lane first, then what actix-ws has to say
-//!   (pings, pongs, the close frame). Each of both gives whole frames, so they may be mixed; and a
-//!   close frame comes after all output.
+//! - [`OutboundFrames`] is a short queue of WebSocket frames (RFC 6455 section 5.2). The relay
+//!   waits above its high water mark, and so stops reading from the desktop.
+//! - [`FrameBody`] is the response body that the connection polls: queued frames first, then the
+//!   output of actix-ws (pings, pongs, the close frame). Both yield whole frames, so they may be
+//!   mixed, and the close frame comes after all output.
 //!
-//! actix-ws alone would copy each chunk into a frame, and frames that meet into a larger memory,
-//! before the connection copies it again.
+//! actix-ws alone would copy each chunk into a frame, and waiting frames into a larger buffer,
+//! before the connection copies them again.
 
 use super::browser::Disconnected;
 use crate::domain::sync::lock;
@@ -21,16 +21,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
-/// Longest head of a frame of at most [`MAX_FRAME_PAYLOAD`] bytes.
+/// Longest header of a frame of at most [`MAX_FRAME_PAYLOAD`] bytes.
 const MAX_FRAME_HEADER: usize = 4;
-/// Most bytes of a frame: with its head four whole TLS records, which is what rustls takes at once.
+/// Most payload bytes of a frame: with its header four full TLS records, which is what rustls takes
+/// in one call.
 pub(super) const MAX_FRAME_PAYLOAD: usize = (64 << 10) - MAX_FRAME_HEADER;
-/// Cost of what is in the lane with which the relay waits. One long frame waits while another is
+/// Cost of the queue from which on the relay waits: one long frame is queued while another is
 /// written.
 const HIGH_WATER_MARK: usize = MAX_FRAME_PAYLOAD;
-/// What a piece costs besides its bytes.
+/// Cost of a piece besides its bytes.
 const PIECE_OVERHEAD: usize = 64;
-/// A frame shorter than this is one piece of memory with its head.
+/// A payload shorter than this is copied behind its header.
 const COPY_THRESHOLD: usize = 4 << 10;
 
 #[derive(Debug, Default)]
@@ -41,29 +42,29 @@ struct FrameQueue {
     closed: bool,
 }
 
-/// The relay's end.
+/// The relay's side of the queue.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OutboundFrames {
-    state: Arc<Mutex<FrameQueue>>,
+    queue: Arc<Mutex<FrameQueue>>,
     writable: Arc<Notify>,
 }
 
 impl OutboundFrames {
-    /// Held for a few instructions, never over an await.
+    /// Held for a few instructions, never across an await.
     fn lock(&self) -> MutexGuard<'_, FrameQueue> {
-        lock(&self.state)
+        lock(&self.queue)
     }
 
-    /// Puts a chunk into the lane, in frames, waiting for room before each.
+    /// Queues a chunk as frames, waiting for room before each.
     pub(super) async fn send(&self, mut chunk: Bytes) -> Result<(), Disconnected> {
         while !chunk.is_empty() {
             loop {
                 {
-                    let state = self.lock();
-                    if state.closed {
+                    let queue = self.lock();
+                    if queue.closed {
                         return Err(Disconnected);
                     }
-                    if state.cost < HIGH_WATER_MARK {
+                    if queue.cost < HIGH_WATER_MARK {
                         break;
                     }
                 }
@@ -75,72 +76,72 @@ impl OutboundFrames {
     }
 
     fn push(&self, payload: Bytes) {
-        let mut head = BytesMut::with_capacity(
+        let mut header = BytesMut::with_capacity(
             MAX_FRAME_HEADER + if payload.len() < COPY_THRESHOLD { payload.len() } else { 0 },
         );
-        // The last frame of a binary message, unmasked as a server's are.
-        head.put_u8(0x82);
+        // FIN and opcode 2 (binary); a server's frames are not masked.
+        header.put_u8(0x82);
         match u8::try_from(payload.len()) {
-            Ok(length @ ..126) => head.put_u8(length),
+            Ok(length @ ..126) => header.put_u8(length),
             // `send` makes no frame longer than `MAX_FRAME_PAYLOAD`.
             Ok(_) | Err(_) => {
-                head.put_u8(126);
-                head.put_u16(u16::try_from(payload.len()).unwrap_or(u16::MAX));
+                header.put_u8(126);
+                header.put_u16(u16::try_from(payload.len()).unwrap_or(u16::MAX));
             }
         }
         let small = payload.len() < COPY_THRESHOLD;
         if small {
-            head.put_slice(&payload);
+            header.put_slice(&payload);
         }
-        let mut state = self.lock();
-        for piece in [Some(head.freeze()), (!small).then_some(payload)].into_iter().flatten() {
-            state.cost += piece.len() + PIECE_OVERHEAD;
-            state.pieces.push_back(piece);
+        let mut queue = self.lock();
+        for piece in [Some(header.freeze()), (!small).then_some(payload)].into_iter().flatten() {
+            queue.cost += piece.len() + PIECE_OVERHEAD;
+            queue.pieces.push_back(piece);
         }
-        let reader = state.reader.take();
-        drop(state);
+        let reader = queue.reader.take();
+        drop(queue);
         if let Some(reader) = reader {
             reader.wake();
         }
     }
 
-    /// The next piece, if there is one; otherwise the reader is called when there is.
+    /// The next piece; when there is none, the reader is woken by the next one.
     fn next_piece(&self, cx: &Context<'_>) -> Option<Bytes> {
-        let mut state = self.lock();
-        let Some(piece) = state.pieces.pop_front() else {
-            if state.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
-                state.reader = Some(cx.waker().clone());
+        let mut queue = self.lock();
+        let Some(piece) = queue.pieces.pop_front() else {
+            if queue.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
+                queue.reader = Some(cx.waker().clone());
             }
             return None;
         };
-        state.cost = state.cost.saturating_sub(piece.len() + PIECE_OVERHEAD);
-        let room = state.cost < HIGH_WATER_MARK;
-        drop(state);
+        queue.cost = queue.cost.saturating_sub(piece.len() + PIECE_OVERHEAD);
+        let room = queue.cost < HIGH_WATER_MARK;
+        drop(queue);
         if room {
             self.writable.notify_one();
         }
         Some(piece)
     }
 
-    /// Nobody reads any more.
+    /// The reader is gone.
     fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        state.pieces = VecDeque::new();
-        drop(state);
+        let mut queue = self.lock();
+        queue.closed = true;
+        queue.pieces = VecDeque::new();
+        drop(queue);
         self.writable.notify_waiters();
         self.writable.notify_one();
     }
 }
 
-/// The connection's end.
+/// The connection's side of the queue.
 pub(super) struct FrameBody {
     frames: OutboundFrames,
     control_frames: BoxBody,
 }
 
 impl FrameBody {
-    /// `rest`: the body that actix-ws made.
+    /// `control_frames`: the body that actix-ws made.
     pub(super) fn new(frames: OutboundFrames, control_frames: BoxBody) -> Self {
         Self { frames, control_frames }
     }
@@ -176,58 +177,61 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn drain(lane: &OutboundFrames) -> Vec<u8> {
+    fn drain(frames: &OutboundFrames) -> Vec<u8> {
         let cx = Context::from_waker(Waker::noop());
-        std::iter::from_fn(|| lane.next_piece(&cx)).flatten().collect()
+        std::iter::from_fn(|| frames.next_piece(&cx)).flatten().collect()
     }
 
     #[test]
-    fn a_frame_says_how_long_it_is() {
-        for (length, head) in [
+    fn the_header_has_the_payload_length() {
+        for (length, header) in [
             (1, vec![0x82, 1]),
             (125, vec![0x82, 125]),
             (126, vec![0x82, 126, 0, 126]),
             (MAX_FRAME_PAYLOAD, vec![0x82, 126, 0xff, 0xfc]),
         ] {
-            let lane = OutboundFrames::default();
-            lane.send(vec![7; length].into()).now_or_never().unwrap().unwrap();
-            let taken = drain(&lane);
-            assert_eq!((&taken[..head.len()], taken.len()), (&head[..], head.len() + length));
+            let frames = OutboundFrames::default();
+            frames.send(vec![7; length].into()).now_or_never().unwrap().unwrap();
+            let written = drain(&frames);
+            assert_eq!(
+                (&written[..head.len()], written.len()),
+                (&header[..], header.len() + length)
+            );
         }
     }
 
     #[test]
-    fn a_long_chunk_is_several_frames_and_waits_for_its_reader() {
-        let lane = OutboundFrames::default();
-        let mut sending = Box::pin(lane.send(vec![7; 3 * MAX_FRAME_PAYLOAD].into()));
+    fn a_long_chunk_becomes_several_frames_and_waits_for_the_reader() {
+        let frames = OutboundFrames::default();
+        let mut sending = Box::pin(frames.send(vec![7; 3 * MAX_FRAME_PAYLOAD].into()));
         assert!(sending.as_mut().now_or_never().is_none());
-        assert_eq!(drain(&lane).len(), MAX_FRAME_PAYLOAD + MAX_FRAME_HEADER);
+        assert_eq!(drain(&frames).len(), MAX_FRAME_PAYLOAD + MAX_FRAME_HEADER);
         assert!(sending.as_mut().now_or_never().is_none());
-        assert_eq!(drain(&lane).len(), MAX_FRAME_PAYLOAD + MAX_FRAME_HEADER);
+        assert_eq!(drain(&frames).len(), MAX_FRAME_PAYLOAD + MAX_FRAME_HEADER);
         sending.as_mut().now_or_never().unwrap().unwrap();
-        assert_eq!(drain(&lane).len(), MAX_FRAME_PAYLOAD + MAX_FRAME_HEADER);
+        assert_eq!(drain(&frames).len(), MAX_FRAME_PAYLOAD + MAX_FRAME_HEADER);
     }
 
     #[test]
-    fn small_frames_wait_too_when_there_is_enough() {
-        let lane = OutboundFrames::default();
+    fn small_frames_wait_above_the_high_water_mark() {
+        let frames = OutboundFrames::default();
         let mut sent = 0;
-        while lane.send(vec![7; 100].into()).now_or_never().is_some() {
+        while frames.send(vec![7; 100].into()).now_or_never().is_some() {
             sent += 100;
         }
         assert!((HIGH_WATER_MARK / 2..HIGH_WATER_MARK).contains(&sent), "{sent}");
-        assert_eq!(drain(&lane).len(), sent + sent / 100 * 2);
-        assert_eq!(lane.lock().cost, 0);
-        assert!(lane.send(vec![7; 100].into()).now_or_never().is_some());
+        assert_eq!(drain(&frames).len(), sent + sent / 100 * 2);
+        assert_eq!(frames.lock().cost, 0);
+        assert!(frames.send(vec![7; 100].into()).now_or_never().is_some());
     }
 
     #[test]
-    fn who_waits_for_a_reader_that_left_is_told() {
-        let lane = OutboundFrames::default();
-        let mut sending = Box::pin(lane.send(vec![7; 3 * MAX_FRAME_PAYLOAD].into()));
+    fn a_waiting_sender_fails_when_the_reader_is_dropped() {
+        let frames = OutboundFrames::default();
+        let mut sending = Box::pin(frames.send(vec![7; 3 * MAX_FRAME_PAYLOAD].into()));
         assert!(sending.as_mut().now_or_never().is_none());
-        drop(FrameBody::new(lane.clone(), BoxBody::new(())));
+        drop(FrameBody::new(frames.clone(), BoxBody::new(())));
         assert_eq!(sending.as_mut().now_or_never(), Some(Err(Disconnected)));
-        assert_eq!(lane.send(vec![7; 1].into()).now_or_never(), Some(Err(Disconnected)));
+        assert_eq!(frames.send(vec![7; 1].into()).now_or_never(), Some(Err(Disconnected)));
     }
 }

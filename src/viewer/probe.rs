@@ -1,14 +1,14 @@
-//! Whether a web application answers, asked once when it is launched: before anybody waits for its
-//! page, and without anything of the user's.
+//! Readiness probe of a web application, once at launch: before its page is opened, and without
+//! anything of the user's.
 //!
-//! The question is `GET` of the start path, the very request a browser begins with, without
-//! credentials and identity. `HEAD` is refused by some servers and `OPTIONS *` by many; `GET` by
-//! none, and it is safe (RFC 9110 section 9.2.1). **Any status line answers**, 4xx and 5xx too: an
-//! application that asks for a sign-in, or says in its own words why it is unwell, is there, and
-//! its own page tells its users more than we could.
+//! The request is `GET` of the start path, the same that a browser begins with, without credentials
+//! and identity. Some servers refuse `HEAD`, many refuse `OPTIONS *`; `GET` is safe (RFC 9110
+//! section 9.2.1) and refused by none. **Any status line counts**, also 4xx and 5xx: an application
+//! that asks for a sign-in or reports an error is reachable, and its own page explains more than
+//! the gateway could.
 //!
-//! By HTTPS the certificate must be one that the workspace's rule takes. Nothing is pinned here:
-//! that happens when a stream is opened.
+//! By HTTPS the certificate must satisfy the workspace's trust rule. Nothing is pinned here: that
+//! happens when a stream is opened.
 
 use super::stream_audit::{CertificateCheck, PresentedCertificate, StreamAudit, TransferRefusal};
 use super::stream_end::StreamEnd;
@@ -25,25 +25,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// A status line as far as the code (RFC 9112 section 4): `HTTP/1.1 200`.
+/// Length of a status line up to the code (RFC 9112 section 4): `HTTP/1.1 200`.
 const STATUS_LINE: usize = 12;
-/// How an answer in TLS begins: an alert, version 3 (RFC 8446 section 5.1).
+/// First bytes of a TLS alert, major version 3 (RFC 8446 section 5.1).
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
-/// What the application is asked, and what it must be.
+/// What is requested, and what the application must prove.
 #[derive(Clone, Copy)]
 pub struct HttpProbe<'a> {
-    /// How it is met.
     pub config: &'a WebAppConfig,
-    /// Whom it must prove to be, by HTTPS.
+    /// Its certificate must satisfy this, by HTTPS.
     pub trust: &'a UpstreamTrust,
-    /// Where it was dialled; its name, where it has none.
+    /// Address that was dialled; used as its name where it has none.
     pub address: IpAddr,
-    /// How long it may take.
+    /// Time limit of the whole probe.
     pub timeout: Duration,
 }
 
-/// Asks an application whether it is there, on a connection to it.
+/// Probes an application on an open connection.
 ///
 /// # Errors
 /// What it did instead of answering.
@@ -62,22 +61,22 @@ where
     match expected.config.scheme {
         Scheme::Http => send_get(stream, &expected).await,
         Scheme::Https => {
-            let shown = CertificateRecorder::new(expected.trust);
+            let recorder = CertificateRecorder::new(expected.trust);
             let server = trust::ExpectedServer {
                 trust: expected.trust,
                 address: expected.address,
                 name,
                 timeout: expected.timeout,
             };
-            match connect_tls(stream, server, &shown).await {
-                Ok(secured) => send_get(secured.stream, &expected).await,
-                Err(end) => Err(shown.probe_failure(end)),
+            match connect_tls(stream, server, &recorder).await {
+                Ok(upstream) => send_get(upstream.stream, &expected).await,
+                Err(end) => Err(recorder.probe_failure(end)),
             }
         }
     }
 }
 
-/// The name of `name`, `name:port` or `[address]:port`.
+/// The host of `name`, `name:port` or `[address]:port`.
 #[must_use]
 pub fn host_name(host: &str) -> &str {
     match host.strip_prefix('[') {
@@ -96,7 +95,7 @@ async fn send_get<S: AsyncRead + AsyncWrite + Unpin>(
         "GET {start} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: portcullis/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         env!("CARGO_PKG_VERSION")
     );
-    // One that hangs up before it has read all may have answered all the same.
+    // An application that closes before it has read everything may have answered all the same.
     let _ = stream.write_all(request.as_bytes()).await;
     let _ = stream.flush().await;
     let mut line = [0; STATUS_LINE];
@@ -107,17 +106,17 @@ async fn send_get<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(n) => read += n,
         }
     }
-    let said = line.get(..read).unwrap_or_default();
-    match said {
+    let answer = line.get(..read).unwrap_or_default();
+    match answer {
         [] => Err(ProbeFailure::Closed),
-        said if is_status_line(said) => Ok(()),
-        said if said.starts_with(&TLS_ALERT) => Err(ProbeFailure::Tls),
+        answer if is_status_line(answer) => Ok(()),
+        answer if answer.starts_with(&TLS_ALERT) => Err(ProbeFailure::Tls),
         _ => Err(ProbeFailure::NotHttp),
     }
 }
 
-fn is_status_line(said: &[u8]) -> bool {
-    match said {
+fn is_status_line(answer: &[u8]) -> bool {
+    match answer {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, b' ', code @ ..] => {
             minor.is_ascii_digit()
                 && code.len() == 3
@@ -135,27 +134,27 @@ fn url_host(address: IpAddr) -> String {
     }
 }
 
-/// The certificate that was shown, and whether it is refused: no entry is made of it here, the
-/// launch makes it.
+/// Records the certificate of the application, and whether it is refused. No audit entry is written
+/// here; the launch writes it.
 struct CertificateRecorder {
     pin: Option<crate::domain::upstream::Fingerprint>,
-    seen: Mutex<Option<PresentedCertificate>>,
+    certificate: Mutex<Option<PresentedCertificate>>,
 }
 
 impl CertificateRecorder {
     fn new(trust: &UpstreamTrust) -> Self {
-        Self { pin: trust.pin, seen: Mutex::default() }
+        Self { pin: trust.pin, certificate: Mutex::default() }
     }
 
-    fn record(&self, seen: &PresentedCertificate) {
-        *lock(&self.seen) = Some(seen.clone());
+    fn record(&self, certificate: &PresentedCertificate) {
+        *lock(&self.certificate) = Some(certificate.clone());
     }
 
     fn probe_failure(self, end: StreamEnd) -> ProbeFailure {
-        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match (end, seen) {
-            (StreamEnd::CertificateRefused(why), Some(seen)) => {
-                ProbeFailure::Certificate { certificate: seen, reason: why }
+        let certificate = self.certificate.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (end, certificate) {
+            (StreamEnd::CertificateRefused(why), Some(certificate)) => {
+                ProbeFailure::Certificate { certificate, reason: why }
             }
             (StreamEnd::TlsFailed(error), _) if error.kind() == io::ErrorKind::TimedOut => {
                 ProbeFailure::Slow
@@ -167,9 +166,12 @@ impl CertificateRecorder {
 }
 
 impl StreamAudit for CertificateRecorder {
-    async fn check_certificate(&self, seen: &PresentedCertificate) -> Recorded<CertificateCheck> {
-        self.record(seen);
-        Ok(if self.pin.is_none_or(|must| must == seen.fingerprint) {
+    async fn check_certificate(
+        &self,
+        certificate: &PresentedCertificate,
+    ) -> Recorded<CertificateCheck> {
+        self.record(certificate);
+        Ok(if self.pin.is_none_or(|pin| pin == certificate.fingerprint) {
             CertificateCheck::Trusted
         } else {
             CertificateCheck::Refused
@@ -178,10 +180,10 @@ impl StreamAudit for CertificateRecorder {
 
     async fn certificate_refused(
         &self,
-        seen: &PresentedCertificate,
+        certificate: &PresentedCertificate,
         _: &'static str,
     ) -> Recorded<()> {
-        self.record(seen);
+        self.record(certificate);
         Ok(())
     }
 
@@ -205,14 +207,14 @@ mod tests {
 
     async fn probe_with_answer(answer: &[u8]) -> (Result<(), ProbeFailure>, String) {
         let (near, mut far) = tokio::io::duplex(4096);
-        let terms = WebAppConfig {
+        let config = WebAppConfig {
             start: "/lab?x=1".to_owned(),
             host: "erp.example".to_owned(),
             ..WebAppConfig::default()
         };
         let trust = UpstreamTrust::default();
         let expected = HttpProbe {
-            config: &terms,
+            config: &config,
             trust: &trust,
             address: Ipv4Addr::LOCALHOST.into(),
             timeout: Duration::from_secs(60),
@@ -229,22 +231,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_status_line_answers_and_nothing_else_does() {
+    async fn only_a_status_line_counts_as_an_answer() {
         for good in [
             "HTTP/1.1 200 OK\r\n",
             "HTTP/1.0 404 Not Found\r\n",
             "HTTP/1.1 503 \r\n",
             "HTTP/1.1 103 Early Hints\r\n",
         ] {
-            let (told, request) = probe_with_answer(good.as_bytes()).await;
-            assert_eq!(told, Ok(()), "{good}");
+            let (result, request) = probe_with_answer(good.as_bytes()).await;
+            assert_eq!(result, Ok(()), "{good}");
             assert!(
                 request.starts_with("GET /lab?x=1 HTTP/1.1\r\nHost: erp.example\r\n")
                     && request.ends_with("\r\n\r\n"),
                 "{request}"
             );
         }
-        for (bad, how) in [
+        for (bad, failure) in [
             (&b""[..], ProbeFailure::Closed),
             (b"RFB 003.008\n", ProbeFailure::NotHttp),
             (b"HTTP/2 200\r\n", ProbeFailure::NotHttp),
@@ -252,16 +254,16 @@ mod tests {
             (b"HTTP/1.1", ProbeFailure::NotHttp),
             (&[0x15, 3, 1, 0, 2, 2, 70], ProbeFailure::Tls),
         ] {
-            assert_eq!(probe_with_answer(bad).await.0, Err(how), "{bad:?}");
+            assert_eq!(probe_with_answer(bad).await.0, Err(failure), "{bad:?}");
         }
     }
 
     #[tokio::test]
-    async fn one_that_says_nothing_is_slow() {
+    async fn an_application_without_an_answer_is_slow() {
         let (near, _far) = tokio::io::duplex(4096);
-        let (terms, trust) = (WebAppConfig::default(), UpstreamTrust::default());
+        let (config, trust) = (WebAppConfig::default(), UpstreamTrust::default());
         let expected = HttpProbe {
-            config: &terms,
+            config: &config,
             trust: &trust,
             address: Ipv4Addr::LOCALHOST.into(),
             timeout: Duration::from_millis(50),
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stand_before_ports() {
+    fn the_host_name_is_without_port() {
         for (host, name) in [
             ("", ""),
             ("erp", "erp"),

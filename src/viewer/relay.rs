@@ -1,16 +1,16 @@
-//! Joins a browser and a desktop: three loops side by side, none waiting for another.
+//! Relays between a browser and a desktop: three concurrent loops, none of which waits for another.
 //!
-//! - *up*: what the browser sends goes to the desktop. Input is never queued behind output.
-//! - *down*: what the desktop sends goes to the browser. One chunk is in flight; the sink holds
-//!   back, and so the desktop is held back.
-//! - *heart*: pings, owed pongs, and the end of a browser that answers none.
+//! - *up*: from the browser to the desktop. Input is never queued behind output.
+//! - *down*: from the desktop to the browser. One chunk is in flight; the sink's backpressure stops
+//!   the reads from the desktop.
+//! - *keepalive*: pings, pending pongs, and the end of a stream whose pings are not answered.
 //!
-//! Each direction has its [`Gate`]. What a gate answers to the side it heard goes through the other
-//! direction's loop, which puts it between two messages; no loop waits for the other one, so they
-//! cannot wait for each other.
+//! Each direction has a [`StreamFilter`]. Replies of a filter to the side it reads from go through
+//! the other direction's loop, which inserts them between two messages. No loop waits for the other
+//! one, so they cannot deadlock.
 //!
-//! The first loop to end ends all. Whoever drops the relay cuts both sides at once, whatever it was
-//! waiting for.
+//! The first loop to end ends the relay. Dropping the relay closes both sides at once, whatever it
+//! was waiting for.
 
 use super::Timeouts;
 use super::browser::{BrowserEvent, BrowserSink, BrowserSource};
@@ -31,21 +31,19 @@ use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Room for one read from the desktop, at first and while it says little: what a quiet session
-/// costs.
+/// Read buffer at first and while the desktop sends little: the cost of an idle session.
 const MIN_CHUNK: usize = 4 * 1024;
-/// Most bytes of one read from a desktop that says much: a frame, and no more than what is worth
-/// waiting for at once.
+/// Most bytes of one read from a desktop that sends much: one frame.
 const MAX_CHUNK: usize = MAX_FRAME_PAYLOAD;
 
-/// What each side has sent beyond its handshake.
+/// Bytes that each side sent after its handshake.
 #[derive(Debug, Default)]
 pub(super) struct EarlyData {
     pub(super) from_browser: Bytes,
     pub(super) from_desktop: Bytes,
 }
 
-/// Who notes what passes, and what does not.
+/// Counters of passed bytes and refused transfers.
 #[derive(Clone, Copy)]
 pub(super) struct StreamCounters<'a> {
     pub(super) meters: &'a StreamMeters,
@@ -62,8 +60,8 @@ impl StreamCounters<'_> {
     }
 }
 
-/// A direction's gate, what it passed, and the ends of the answers: those for the other side to
-/// send, and those that came from there.
+/// Filter state of one direction: the filter, its output and counters, and the queues of replies:
+/// `replies` to the side it reads from, `injected` from the other direction's filter.
 struct FilteredDirection<'a, G> {
     filter: G,
     direction: Direction,
@@ -74,7 +72,7 @@ struct FilteredDirection<'a, G> {
 }
 
 impl<G: StreamFilter> FilteredDirection<'_, G> {
-    /// Lets a chunk in; [`FilteredDirection::next`] gives what of it goes onward, also after an error.
+    /// Filters a chunk; [`FilteredDirection::next`] yields what may pass, also after an error.
     #[inline]
     fn feed(&mut self, chunk: Bytes) -> Result<(), StreamEnd> {
         let fed = self
@@ -86,10 +84,10 @@ impl<G: StreamFilter> FilteredDirection<'_, G> {
                 .refused
                 .drain(..)
                 .for_each(|refused| self.counters.refusals.count(&refused));
-            for answer in self.filtered.replies.drain(..) {
-                if !self.replies.push(answer) {
+            for reply in self.filtered.replies.drain(..) {
+                if !self.replies.push(reply) {
                     return fed.and(Err(match self.direction {
-                        Direction::Up => StreamEnd::PingTimeout,
+                        Direction::Up => StreamEnd::BrowserUnresponsive,
                         Direction::Down => StreamEnd::DesktopStalled,
                     }));
                 }
@@ -103,66 +101,64 @@ impl<G: StreamFilter> FilteredDirection<'_, G> {
         self.filtered.forward.pop_front()
     }
 
-    /// An answer of the other direction's gate, when this is the place for one. Never resolves
-    /// where there can be none.
-    async fn next_injected(due: &InjectedReplies, between: bool) -> Bytes {
-        if between { due.next().await } else { std::future::pending().await }
+    /// The next reply of the other direction's filter, when it may be inserted here. Never resolves
+    /// otherwise.
+    async fn next_injected(injected: &InjectedReplies, at_boundary: bool) -> Bytes {
+        if at_boundary { injected.next().await } else { std::future::pending().await }
     }
 }
 
-/// Relays until one side ends.
 pub(super) async fn relay<U: StreamFilter, D: StreamFilter>(
     desktop: impl AsyncRead + AsyncWrite,
     sink: impl BrowserSink,
     source: &mut impl BrowserSource,
-    left: EarlyData,
-    gates: StreamFilters<U, D>,
-    observers: StreamCounters<'_>,
-    limits: &Timeouts,
+    early_data: EarlyData,
+    filters: StreamFilters<U, D>,
+    counters: StreamCounters<'_>,
+    timeouts: &Timeouts,
 ) -> StreamEnd {
     let (reader, writer) = tokio::io::split(desktop);
-    let life = KeepaliveState::new(limits);
+    let keepalive_state = KeepaliveState::new(timeouts);
     let (to_desktop, to_browser) = (InjectedReplies::default(), InjectedReplies::default());
-    let passed = Filtered::default;
-    let above = FilteredDirection {
-        filter: gates.up,
+    let upward = FilteredDirection {
+        filter: filters.up,
         direction: Direction::Up,
-        filtered: passed(),
+        filtered: Filtered::default(),
         replies: &to_browser,
         injected: &to_desktop,
-        counters: observers,
+        counters,
     };
-    let below = FilteredDirection {
-        filter: gates.down,
+    let downward = FilteredDirection {
+        filter: filters.down,
         direction: Direction::Down,
-        filtered: passed(),
+        filtered: Filtered::default(),
         replies: &to_desktop,
         injected: &to_browser,
-        counters: observers,
+        counters,
     };
-    // Where no gate answers, nobody listens for answers.
-    let answers = U::REPLIES || D::REPLIES;
+    // Without a filter that replies, no loop polls for replies.
+    let has_replies = U::REPLIES || D::REPLIES;
     tokio::select! {
-        end = up(source, writer, left.from_browser, above, answers, &life, limits) => end,
-        end = down(reader, sink.clone(), left.from_desktop, below, answers) => end,
-        end = keepalive(sink, &life, limits) => end,
+        end = up(source, writer, early_data.from_browser, upward, has_replies, &keepalive_state, timeouts) => end,
+        end = down(reader, sink.clone(), early_data.from_desktop, downward, has_replies) => end,
+        end = keepalive(sink, &keepalive_state, timeouts) => end,
     }
 }
 
 async fn up<G: StreamFilter>(
     source: &mut impl BrowserSource,
     mut desktop: impl AsyncWrite + Unpin,
-    left: Bytes,
-    mut lock: FilteredDirection<'_, G>,
-    answers: bool,
-    life: &KeepaliveState,
-    limits: &Timeouts,
+    early_data: Bytes,
+    mut side: FilteredDirection<'_, G>,
+    has_replies: bool,
+    keepalive_state: &KeepaliveState,
+    timeouts: &Timeouts,
 ) -> StreamEnd {
-    let mut chunk = left;
+    let mut chunk = early_data;
     loop {
         if !chunk.is_empty() {
-            let fed = lock.feed(chunk);
-            if let Err(end) = write(&mut desktop, &mut lock, life, limits).await {
+            let fed = side.feed(chunk);
+            if let Err(end) = write(&mut desktop, &mut side, keepalive_state, timeouts).await {
                 return end;
             }
             if let Err(end) = fed {
@@ -170,32 +166,32 @@ async fn up<G: StreamFilter>(
             }
         }
         consume_budget().await;
-        let heard = if answers {
-            let (due, between) = (lock.injected, lock.filter.at_message_boundary());
+        let event = if has_replies {
+            let (injected, at_boundary) = (side.injected, side.filter.at_message_boundary());
             tokio::select! {
                 biased;
-                answer = FilteredDirection::<G>::next_injected(due, between) => {
-                    lock.filtered.forward.push_back(answer);
-                    if let Err(end) = write(&mut desktop, &mut lock, life, limits).await {
+                reply = FilteredDirection::<G>::next_injected(injected, at_boundary) => {
+                    side.filtered.forward.push_back(reply);
+                    if let Err(end) = write(&mut desktop, &mut side, keepalive_state, timeouts).await {
                         return end;
                     }
                     chunk = Bytes::new();
                     continue;
                 }
-                heard = source.next() => heard,
+                event = source.next() => event,
             }
         } else {
             source.next().await
         };
-        chunk = match heard {
+        chunk = match event {
             Ok(BrowserEvent::Bytes(bytes)) => bytes,
             Ok(BrowserEvent::Ping(payload)) => {
-                life.queue_pong(payload);
+                keepalive_state.queue_pong(payload);
                 Bytes::new()
             }
             Ok(BrowserEvent::Pong(payload)) => {
-                if let Some(rtt) = life.pong(&payload) {
-                    lock.counters.meters.record_rtt(rtt);
+                if let Some(rtt) = keepalive_state.pong(&payload) {
+                    side.counters.meters.record_rtt(rtt);
                 }
                 Bytes::new()
             }
@@ -204,17 +200,17 @@ async fn up<G: StreamFilter>(
     }
 }
 
-/// Writes what passed. Meanwhile no pong can be heard.
+/// Writes what passed. No pong can be received meanwhile.
 async fn write<G: StreamFilter>(
     desktop: &mut (impl AsyncWrite + Unpin),
-    lock: &mut FilteredDirection<'_, G>,
-    life: &KeepaliveState,
-    limits: &Timeouts,
+    side: &mut FilteredDirection<'_, G>,
+    keepalive_state: &KeepaliveState,
+    timeouts: &Timeouts,
 ) -> Result<(), StreamEnd> {
-    let Some(first) = lock.next() else { return Ok(()) };
-    life.lock().ping.pause_reads(Instant::now());
-    let written = timeout(limits.desktop_write, write_all(desktop, first, lock)).await;
-    life.lock().ping.resume_reads(Instant::now());
+    let Some(first) = side.next() else { return Ok(()) };
+    keepalive_state.lock().ping.pause_reads(Instant::now());
+    let written = timeout(timeouts.desktop_write, write_all(desktop, first, side)).await;
+    keepalive_state.lock().ping.resume_reads(Instant::now());
     match written {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(StreamEnd::DesktopClosed),
@@ -225,13 +221,13 @@ async fn write<G: StreamFilter>(
 async fn write_all<G: StreamFilter>(
     desktop: &mut (impl AsyncWrite + Unpin),
     first: Bytes,
-    lock: &mut FilteredDirection<'_, G>,
+    side: &mut FilteredDirection<'_, G>,
 ) -> io::Result<()> {
     let mut next = Some(first);
     while let Some(piece) = next {
         desktop.write_all(&piece).await?;
-        lock.counters.count(Direction::Up, piece.len());
-        next = lock.next();
+        side.counters.count(Direction::Up, piece.len());
+        next = side.next();
     }
     desktop.flush().await
 }
@@ -239,53 +235,53 @@ async fn write_all<G: StreamFilter>(
 async fn down<G: StreamFilter>(
     mut desktop: impl AsyncRead + Unpin,
     mut sink: impl BrowserSink,
-    left: Bytes,
-    mut lock: FilteredDirection<'_, G>,
-    answers: bool,
+    early_data: Bytes,
+    mut side: FilteredDirection<'_, G>,
+    has_replies: bool,
 ) -> StreamEnd {
-    let (mut buffer, mut room) = (BytesMut::new(), MIN_CHUNK);
-    let mut chunk = left;
+    let (mut buffer, mut read_size) = (BytesMut::new(), MIN_CHUNK);
+    let mut chunk = early_data;
     loop {
-        let fed = if chunk.is_empty() { Ok(()) } else { lock.feed(chunk) };
-        while let Some(piece) = lock.next() {
+        let fed = if chunk.is_empty() { Ok(()) } else { side.feed(chunk) };
+        while let Some(piece) = side.next() {
             let length = piece.len();
             if sink.send(piece).await.is_err() {
                 return StreamEnd::BrowserDisconnected;
             }
-            lock.counters.count(Direction::Down, length);
+            side.counters.count(Direction::Down, length);
         }
         if let Err(end) = fed {
             return end;
         }
         consume_budget().await;
-        // `reserve` takes the old memory back when all its chunks are sent, and allocates only
+        // `reserve` reuses the old allocation once all its chunks are sent, and allocates only
         // otherwise.
-        if buffer.capacity() < room / 4 {
-            buffer.reserve(room);
+        if buffer.capacity() < read_size / 4 {
+            buffer.reserve(read_size);
         }
         let offered = buffer.capacity().min(MAX_CHUNK);
-        let mut place = (&mut buffer).limit(offered);
-        let read = if answers {
-            let (due, between) = (lock.injected, lock.filter.at_message_boundary());
+        let mut target = (&mut buffer).limit(offered);
+        let read = if has_replies {
+            let (injected, at_boundary) = (side.injected, side.filter.at_message_boundary());
             tokio::select! {
                 biased;
-                answer = FilteredDirection::<G>::next_injected(due, between) => {
-                    lock.filtered.forward.push_back(answer);
+                reply = FilteredDirection::<G>::next_injected(injected, at_boundary) => {
+                    side.filtered.forward.push_back(reply);
                     chunk = Bytes::new();
                     continue;
                 }
-                read = desktop.read_buf(&mut place) => read,
+                read = desktop.read_buf(&mut target) => read,
             }
         } else {
-            desktop.read_buf(&mut place).await
+            desktop.read_buf(&mut target).await
         };
         chunk = match read {
             Ok(0) | Err(_) => return StreamEnd::DesktopClosed,
             Ok(n) => {
-                room = match n {
-                    n if n >= offered => (room * 2).min(MAX_CHUNK),
-                    n if n < room / 16 => (room / 2).max(MIN_CHUNK),
-                    _ => room,
+                read_size = match n {
+                    n if n >= offered => (read_size * 2).min(MAX_CHUNK),
+                    n if n < read_size / 16 => (read_size / 2).max(MIN_CHUNK),
+                    _ => read_size,
                 };
                 buffer.split().freeze()
             }
@@ -295,37 +291,37 @@ async fn down<G: StreamFilter>(
 
 async fn keepalive(
     mut sink: impl BrowserSink,
-    life: &KeepaliveState,
-    limits: &Timeouts,
+    keepalive_state: &KeepaliveState,
+    timeouts: &Timeouts,
 ) -> StreamEnd {
     loop {
-        let (beat, owed) = {
-            let mut state = life.lock();
+        let (action, pending_pong) = {
+            let mut state = keepalive_state.lock();
             (state.ping.poll(Instant::now()), state.pending_pong.take())
         };
-        // Behind a blocked output a ping or pong waits, too; not longer than a browser may be
-        // silent. What it means is seen at the next beat.
-        if let Some(payload) = owed
-            && matches!(timeout(limits.pong, sink.pong(&payload)).await, Ok(Err(_)))
+        // A ping or pong waits behind blocked output, too, but not longer than the pong's time
+        // limit. The next poll reports a timeout.
+        if let Some(payload) = pending_pong
+            && matches!(timeout(timeouts.pong, sink.pong(&payload)).await, Ok(Err(_)))
         {
             return StreamEnd::BrowserDisconnected;
         }
-        match beat {
-            PingAction::TimedOut => return StreamEnd::PingTimeout,
+        match action {
+            PingAction::TimedOut => return StreamEnd::BrowserUnresponsive,
             PingAction::Ping(payload) => {
-                if matches!(timeout(limits.pong, sink.ping(&payload)).await, Ok(Err(_))) {
+                if matches!(timeout(timeouts.pong, sink.ping(&payload)).await, Ok(Err(_))) {
                     return StreamEnd::BrowserDisconnected;
                 }
             }
             PingAction::WaitUntil(at) => tokio::select! {
                 () = sleep_until(at) => {}
-                () = life.changed.notified() => {}
+                () = keepalive_state.changed.notified() => {}
             },
         }
     }
 }
 
-/// What *up* hears and *heart* acts on.
+/// Shared by *up*, which receives pings and pongs, and *keepalive*, which acts on them.
 struct KeepaliveState {
     state: Mutex<KeepaliveInner>,
     changed: Notify,
@@ -333,21 +329,21 @@ struct KeepaliveState {
 
 struct KeepaliveInner {
     ping: PingState,
-    /// The last ping of the browser that was not answered; older ones need no answer (RFC 6455
-    /// section 5.5.3).
+    /// The browser's last ping that was not answered; older ones need no answer (RFC 6455 section
+    /// 5.5.3).
     pending_pong: Option<Bytes>,
 }
 
 impl KeepaliveState {
-    fn new(limits: &Timeouts) -> Self {
-        let pulse = PingState::new(limits.ping_interval, limits.pong, Instant::now());
+    fn new(timeouts: &Timeouts) -> Self {
+        let ping = PingState::new(timeouts.ping_interval, timeouts.pong, Instant::now());
         Self {
-            state: Mutex::new(KeepaliveInner { ping: pulse, pending_pong: None }),
+            state: Mutex::new(KeepaliveInner { ping, pending_pong: None }),
             changed: Notify::new(),
         }
     }
 
-    /// Held for a few instructions, never over an await.
+    /// Held for a few instructions, never across an await.
     fn lock(&self) -> MutexGuard<'_, KeepaliveInner> {
         lock(&self.state)
     }

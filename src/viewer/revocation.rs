@@ -1,6 +1,5 @@
-//! An end that many connections share, such as that of a session. It is asked about at every read
-//! and write, so there is no lock in it that they would share, too: each connection has a bell of
-//! its own.
+//! A revocation that many connections observe. It is checked at every read and write, so the check
+//! takes no lock that the connections share: each connection has a waker of its own.
 
 use crate::domain::sync::lock;
 use futures_util::task::AtomicWaker;
@@ -16,29 +15,29 @@ struct Shared {
     wakers: Mutex<Vec<Arc<AtomicWaker>>>,
 }
 
-/// The end itself.
+/// Revokes all its tokens.
 #[derive(Clone, Debug, Default)]
 pub struct RevocationSource(Arc<Shared>);
 
 impl RevocationSource {
-    /// For one more connection, which may come after the end.
+    /// A token for one connection. It may be made after the revocation.
     #[must_use]
     pub fn token(&self) -> RevocationToken {
-        let bell = Arc::default();
-        lock(&self.0.wakers).push(Arc::clone(&bell));
-        RevocationToken { waker: bell, shared: Arc::clone(&self.0) }
+        let waker = Arc::default();
+        lock(&self.0.wakers).push(Arc::clone(&waker));
+        RevocationToken { waker, shared: Arc::clone(&self.0) }
     }
 
-    /// It is here: whoever waits at a connection is woken.
+    /// Revokes: every connection that waits is woken.
     pub fn revoke(&self) {
         self.0.revoked.store(true, Ordering::Release);
-        for bell in &*lock(&self.0.wakers) {
-            bell.wake();
+        for waker in &*lock(&self.0.wakers) {
+            waker.wake();
         }
     }
 }
 
-/// Of one connection.
+/// Observes the revocation for one connection.
 #[derive(Debug)]
 pub struct RevocationToken {
     waker: Arc<AtomicWaker>,
@@ -46,25 +45,24 @@ pub struct RevocationToken {
 }
 
 impl RevocationToken {
-    /// Whether the end is here.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
         self.shared.revoked.load(Ordering::Acquire)
     }
 
-    /// The same, for whoever is about to wait: they are woken by the end. Whoever asked this last,
-    /// if several do.
+    /// [`RevocationToken::is_revoked`] before waiting: the task of `cx` is woken by the revocation.
+    /// The last caller is, if there are several.
     #[must_use]
     pub fn is_revoked_or_register(&self, cx: &Context<'_>) -> bool {
-        // In this order: of a bell that rang before anybody listened, the end is seen.
+        // Register before the check, so that a revocation between the two is not missed.
         self.waker.register(cx.waker());
         self.is_revoked()
     }
 
-    /// What may take its time, unless the end comes first: then `None`.
-    pub async fn run_until_revoked<T>(&self, waits: impl Future<Output = T>) -> Option<T> {
-        let mut waits = pin!(waits);
-        poll_fn(|cx| match waits.as_mut().poll(cx) {
+    /// Awaits `waits`; `None` when the revocation comes first.
+    pub async fn run_until_revoked<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
             Poll::Pending if self.is_revoked_or_register(cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
@@ -75,7 +73,7 @@ impl RevocationToken {
 
 impl Drop for RevocationToken {
     fn drop(&mut self) {
-        lock(&self.shared.wakers).retain(|bell| !Arc::ptr_eq(bell, &self.waker));
+        lock(&self.shared.wakers).retain(|waker| !Arc::ptr_eq(waker, &self.waker));
     }
 }
 
@@ -85,30 +83,31 @@ mod tests {
     use std::future::pending;
 
     #[tokio::test]
-    async fn the_end_wakes_everybody_and_comes_once() {
-        let cuts = RevocationSource::default();
+    async fn a_revocation_wakes_every_waiting_token() {
+        let source = RevocationSource::default();
         let waiting: Vec<_> = (0..3)
             .map(|_| {
-                let cut = cuts.token();
+                let token = source.token();
                 tokio::spawn(async move {
-                    (cut.run_until_revoked(pending::<()>()).await, cut.is_revoked())
+                    (token.run_until_revoked(pending::<()>()).await, token.is_revoked())
                 })
             })
             .collect();
         tokio::task::yield_now().await;
-        let gone = cuts.token();
+        let dropped = source.token();
         assert_eq!(
-            (gone.is_revoked(), gone.run_until_revoked(async { 7 }).await),
+            (dropped.is_revoked(), dropped.run_until_revoked(async { 7 }).await),
             (false, Some(7))
         );
-        drop(gone);
-        assert_eq!(cuts.0.wakers.lock().unwrap().len(), 3);
-        cuts.revoke();
+        drop(dropped);
+        assert_eq!(source.0.wakers.lock().unwrap().len(), 3);
+        source.revoke();
         for ended in waiting {
             assert_eq!(ended.await.unwrap(), (None, true));
         }
-        // Whoever comes later sees it at once; what is ready all the same is not lost.
-        let late = cuts.token();
+        // A token made later is revoked at once; a future that is ready is still polled to its
+        // output.
+        let late = source.token();
         assert_eq!(
             (
                 late.run_until_revoked(pending::<()>()).await,
@@ -117,6 +116,6 @@ mod tests {
             (None, Some(7))
         );
         drop(late);
-        assert!(cuts.0.wakers.lock().unwrap().is_empty());
+        assert!(source.0.wakers.lock().unwrap().is_empty());
     }
 }

@@ -1,11 +1,11 @@
-//! What a stream writes down: certificates met, logins and transfers refused. The stream path never
-//! waits for it.
+//! Audit entries of a stream: certificates seen, logins and transfers refused. The stream path
+//! never waits for the store.
 //!
-//! - [`StreamAudit`]: the entries a stream can make. The broker's are real ([`BrokerStreamAudit`]); tests have
-//!   others.
-//! - [`RefusalCounter`]: refused transfers, counted at once and written at most once a second for each
-//!   channel and direction, the last ones at the end. Counting takes a mutex for a few instructions
-//!   and never fails; however slow the store is, nothing queues up.
+//! - [`StreamAudit`]: the entries a stream can write. [`BrokerStreamAudit`] writes them through the
+//!   broker; tests record them.
+//! - [`RefusalCounter`]: refused transfers, counted at once and written at most once a second for
+//!   each channel and direction, and once more at the end. Counting holds a mutex for a few
+//!   instructions and never fails; however slow the store is, its memory is bounded.
 
 use super::stream_filter::RefusedTransfer;
 use crate::broker::Broker;
@@ -21,65 +21,72 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// Refusals of one channel and direction are written no oftener.
+/// Shortest time between two entries of the same channel and direction.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The entries a stream can make. Each is written, or an error: nothing is assumed.
+/// The entries a stream can write. Each call returns after the entry is stored, or with an error.
 pub trait StreamAudit: Sync {
-    /// A certificate was met and its rule is first use: records it, or compares it with the one
-    /// recorded.
+    /// Checks a certificate under a first-use rule: records it, or compares it with the recorded
+    /// one.
     fn check_certificate(
         &self,
-        seen: &PresentedCertificate,
+        certificate: &PresentedCertificate,
     ) -> impl Future<Output = Result<CertificateCheck>> + Send;
-    /// A certificate was met that a configured rule does not allow.
+    /// Records a certificate that the configured rule does not allow.
     fn certificate_refused(
         &self,
-        seen: &PresentedCertificate,
-        why: &'static str,
+        certificate: &PresentedCertificate,
+        reason: &'static str,
     ) -> impl Future<Output = Result<()>> + Send;
-    /// The server did not take the credential.
-    fn login_refused(&self, why: &'static str) -> impl Future<Output = Result<()>> + Send;
-    /// The browser asked for another destination than its lease's. `asked` is cut and cleaned by
-    /// whoever writes it.
+    /// Records that the upstream did not accept the credential.
+    fn login_refused(&self, reason: &'static str) -> impl Future<Output = Result<()>> + Send;
+    /// Records a request for another destination than the lease's. The implementation truncates and
+    /// cleans `asked`.
     fn destination_refused(&self, asked: &str) -> impl Future<Output = Result<()>> + Send;
-    /// Policy held something back.
+    /// Records refused transfers.
     fn transfer_refused(
         &self,
         refused: &TransferRefusal,
     ) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// The broker's audit log, in the name of whoever opened the stream.
+/// Writes to the broker's audit log, with the principal that opened the stream.
 #[derive(Clone, Copy)]
 pub struct BrokerStreamAudit<'a> {
-    /// Writes.
     pub broker: &'a Broker,
-    /// Where the browser is.
+    /// Where the browser connects from.
     pub origin: &'a RequestSource,
-    /// The stream.
     pub grant: &'a StreamGrant,
 }
 
 impl StreamAudit for BrokerStreamAudit<'_> {
-    async fn check_certificate(&self, seen: &PresentedCertificate) -> Result<CertificateCheck> {
+    async fn check_certificate(
+        &self,
+        certificate: &PresentedCertificate,
+    ) -> Result<CertificateCheck> {
         self.broker
-            .check_certificate(self.origin, &self.grant.lease, self.grant.caller(), seen)
+            .check_certificate(self.origin, &self.grant.lease, self.grant.caller(), certificate)
             .await
     }
 
     async fn certificate_refused(
         &self,
-        seen: &PresentedCertificate,
-        why: &'static str,
+        certificate: &PresentedCertificate,
+        reason: &'static str,
     ) -> Result<()> {
         self.broker
-            .refuse_certificate(self.origin, &self.grant.lease, self.grant.caller(), seen, why)
+            .refuse_certificate(
+                self.origin,
+                &self.grant.lease,
+                self.grant.caller(),
+                certificate,
+                reason,
+            )
             .await
     }
 
-    async fn login_refused(&self, why: &'static str) -> Result<()> {
-        self.broker.login_refused(self.origin, &self.grant.lease, self.grant.caller(), why).await
+    async fn login_refused(&self, reason: &'static str) -> Result<()> {
+        self.broker.login_refused(self.origin, &self.grant.lease, self.grant.caller(), reason).await
     }
 
     async fn destination_refused(&self, asked: &str) -> Result<()> {
@@ -95,19 +102,18 @@ impl StreamAudit for BrokerStreamAudit<'_> {
     }
 }
 
-/// Refused transfers that are not written yet: one line for each channel and direction, so never
+/// Refused transfers that are not written yet: one entry for each channel and direction, so never
 /// more than a few.
 #[derive(Debug, Default)]
 pub struct RefusalCounter {
     entries: Mutex<Vec<TransferRefusal>>,
     counted: Notify,
-    /// A line is on its way to the books.
+    /// An entry is being written.
     writing: AtomicBool,
     written: Notify,
 }
 
 impl RefusalCounter {
-    /// Counts a refusal.
     pub fn count(&self, refused: &RefusedTransfer) {
         self.merge(TransferRefusal {
             channel: refused.channel.as_str(),
@@ -119,16 +125,16 @@ impl RefusalCounter {
     }
 
     fn merge(&self, more: TransferRefusal) {
-        let mut lines = lock(&self.entries);
-        match lines
+        let mut entries = lock(&self.entries);
+        match entries
             .iter_mut()
-            .find(|line| (line.channel, line.direction) == (more.channel, more.direction))
+            .find(|entry| (entry.channel, entry.direction) == (more.channel, more.direction))
         {
-            Some(line) => {
-                line.bytes = line.bytes.saturating_add(more.bytes);
-                line.count = line.count.saturating_add(more.count);
+            Some(entry) => {
+                entry.bytes = entry.bytes.saturating_add(more.bytes);
+                entry.count = entry.count.saturating_add(more.count);
             }
-            None => lines.push(more),
+            None => entries.push(more),
         }
     }
 
@@ -136,35 +142,36 @@ impl RefusalCounter {
         lock(&self.entries).pop()
     }
 
-    /// Writes what is counted as it comes; at the end of the stream wait for [`RefusalCounter::rest`] beside
-    /// it, drop it, then [`RefusalCounter::flush`].
-    pub async fn write_periodically(&self, books: &impl StreamAudit) -> Infallible {
+    /// Writes counted refusals while the stream runs. At the end of the stream, wait for
+    /// [`RefusalCounter::wait_until_written`] beside it, drop it, then call
+    /// [`RefusalCounter::flush`].
+    pub async fn write_periodically(&self, audit: &impl StreamAudit) -> Infallible {
         loop {
             self.counted.notified().await;
-            self.flush(books).await;
+            self.flush(audit).await;
             sleep(WRITE_INTERVAL).await;
         }
     }
 
-    /// Resolves when nothing is on its way to the books. A line whose writing is dropped may be
-    /// written all the same, and would be written again.
+    /// Resolves when no entry is being written. An entry whose write is dropped may be stored all
+    /// the same, and would be written twice.
     pub async fn wait_until_written(&self) {
         while self.writing.load(Ordering::Acquire) {
             self.written.notified().await;
         }
     }
 
-    /// Writes what is counted and not written. What cannot be written stays counted.
-    pub async fn flush(&self, books: &impl StreamAudit) {
-        while let Some(line) = self.take() {
+    /// Writes what is counted. What cannot be written stays counted.
+    pub async fn flush(&self, audit: &impl StreamAudit) {
+        while let Some(entry) = self.take() {
             self.writing.store(true, Ordering::Release);
-            let mut held = InFlightEntry { counter: self, entry: Some(line) };
-            let Some(line) = &held.entry else { return };
-            match books.transfer_refused(line).await {
-                Ok(()) => held.entry = None,
+            let mut in_flight = InFlightEntry { counter: self, entry: Some(entry) };
+            let Some(entry) = &in_flight.entry else { return };
+            match audit.transfer_refused(entry).await {
+                Ok(()) => in_flight.entry = None,
                 Err(error) => {
                     tracing::error!(%error, cause = error.source.as_deref().map(tracing::field::display), "viewer.refusal.unrecorded");
-                    drop(held);
+                    drop(in_flight);
                     return self.counted.notify_one();
                 }
             }
@@ -172,7 +179,7 @@ impl RefusalCounter {
     }
 }
 
-/// A line under way to the books: counted again when it does not arrive.
+/// An entry that is being written; counted again when the write does not succeed.
 struct InFlightEntry<'a> {
     counter: &'a RefusalCounter,
     entry: Option<TransferRefusal>,
@@ -180,8 +187,8 @@ struct InFlightEntry<'a> {
 
 impl Drop for InFlightEntry<'_> {
     fn drop(&mut self) {
-        if let Some(line) = self.entry.take() {
-            self.counter.merge(line);
+        if let Some(entry) = self.entry.take() {
+            self.counter.merge(entry);
         }
         self.counter.writing.store(false, Ordering::Release);
         self.counter.written.notify_one();

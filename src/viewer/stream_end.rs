@@ -1,8 +1,7 @@
-//! Why a stream ended: what the browser is told (close code and reason) and what the audit log is
-//! told (one word).
+//! Why a stream ended: close code and close reason for the browser, reason code for the audit log.
 //!
-//! What fails beyond the gateway names its *leg*: `host:` (gateway to host) or `desktop:` (host to
-//! desktop), then a sentence.
+//! The reason of a failure beyond the gateway begins with its *segment*: `host:` (gateway to host)
+//! or `desktop:` (host to desktop), then a sentence.
 
 use super::rdp::cleanpath::CleanPathError;
 use super::rdp::nla::NlaError;
@@ -16,91 +15,92 @@ use crate::protocol::rdp::x224::NegotiationFailure;
 use crate::protocol::rfb::RfbError;
 use std::borrow::Cow;
 
-/// The end of a stream. Close codes are the contract's.
+/// The end of a stream, with its WebSocket close code.
 #[derive(Debug)]
 pub enum StreamEnd {
-    /// The session ended: 4000, with its reason as the word the page shows a text for.
+    /// The session ended: 4000; the close reason is the code for which the page shows a text.
     SessionEnded(EndReason),
     /// The login ended; the session goes on: 4001.
     SignedOut,
-    /// What the stream may carry was changed: 1001; it comes back under the new policy.
+    /// The policy or the trust rule of the workspace was changed: 1001; the page reconnects under
+    /// the new one.
     PolicyChanged,
-    /// The gateway is going away: 1001; the desktop stays, so the page comes back.
+    /// The gateway shuts down: 1001; the desktop stays, and the page reconnects.
     Draining,
-    /// Nobody used the application for a while: 1001. The session goes on.
+    /// The application was not used for a while: 1001. The session goes on.
     Idle,
-    /// Nobody watches over the right to this stream any more: 1001. Fails closed.
+    /// The sender of the authorization is gone: 1001. Fails closed.
     AuthorizationUnknown,
     /// The desktop could not be dialled, or not in time: 4002.
     Unreachable(std::io::Error),
-    /// The desktop was reached, but no secure connection to it came about: 4002.
+    /// The desktop was reached, but the TLS handshake failed: 4002.
     TlsFailed(std::io::Error),
-    /// Its certificate is not the one expected, or it shows none where one is: 4004.
+    /// The certificate is not the expected one, or there is none where one is expected: 4004.
     CertificateRefused(&'static str),
-    /// The user must say who they are to the desktop: 4005.
+    /// The user must enter a credential for the desktop: 4005.
     CredentialRequired(CredentialSource),
-    /// The desktop did not take the credential: 4006, with its source and the word that says why.
+    /// The desktop did not accept the credential: 4006, with the credential's source and the reason
+    /// code.
     CredentialRefused {
-        /// Where the credential came from.
         source: CredentialSource,
-        /// Its word in the audit log.
-        why: &'static str,
-        /// What the desktop said.
+        /// Reason code of the audit log.
+        reason: &'static str,
+        /// The desktop's error.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What must be written down before going on could not be: 1001. Fails closed.
+    /// An audit entry that must be stored first could not be: 1001. Fails closed.
     AuditFailed(crate::domain::Error),
-    /// A gate lets nothing through any more: 4007 when policy forbids it, else 1002 or 4002, by the
+    /// A filter stopped the stream: 4007 when policy forbids its content, else 1002 or 4002, by the
     /// side it came from.
     Filter(Direction, StreamFilterError),
-    /// The browser asked for another destination than its lease's: 4007.
+    /// The browser requested another destination than its lease's: 4007.
     DestinationMismatch,
-    /// The desktop sends its users to another server, which no lease names: 4007.
+    /// The desktop redirects to another server, which no lease names: 4007.
     Redirected,
-    /// The desktop said why it hangs up: 4008, with its word.
+    /// The desktop announced why it disconnects: 4008, with the reason code.
     DesktopDisconnected(ErrorInfo),
-    /// What is leased is no desktop: 1002. Fails closed.
+    /// The lease is for a workspace without a desktop: 1002. Fails closed.
     NoDesktop,
     /// The desktop was reached, but the handshake failed: 4002.
     Handshake(RfbError),
-    /// The desktop was reached, but the connection broke in the handshake, or it took too long:
-    /// 4002.
+    /// The desktop was reached, but the connection failed during the handshake, or it took too
+    /// long: 4002.
     HandshakeIo(std::io::Error),
-    /// The desktop was reached, but it does not speak RDP as it must, or refuses it: 4002.
+    /// The desktop was reached, but its RDP is invalid, or it refuses the connection: 4002.
     Rdp(RdpError),
-    /// The desktop was reached, but its part of CredSSP is wrong: 4002.
+    /// The desktop was reached, but CredSSP failed: 4002.
     Nla(NlaError),
-    /// The desktop hung up, or the tunnel to it broke: 4002.
+    /// The desktop closed the connection, or the tunnel to it failed: 4002.
     DesktopClosed,
-    /// The desktop took no input for too long: 4002.
+    /// The desktop accepted no input for too long: 4002.
     DesktopStalled,
-    /// The browser said goodbye: 1000.
+    /// The browser sent a close frame: 1000.
     BrowserClosed,
-    /// The browser's connection broke without a word.
+    /// The browser's connection ended without a close frame.
     BrowserDisconnected,
     /// The browser answered no ping for too long: 1001.
-    PingTimeout,
+    BrowserUnresponsive,
     /// The browser did not finish its handshake in time: 1002.
     BrowserHandshakeTimeout,
-    /// The browser's part of the handshake is wrong: 1002.
+    /// The browser's RFB handshake is invalid: 1002.
     BrowserHandshake(RfbError),
-    /// What the browser asks for is no connection: 1002.
+    /// The browser's RDCleanPath request is invalid: 1002.
     BrowserCleanPath(CleanPathError),
-    /// The browser's part of the RDP handshake is wrong: 1002.
+    /// The browser's RDP negotiation is invalid: 1002.
     BrowserRdp(RdpError),
     /// A text frame: 1003.
     TextFrame,
-    /// A frame, or what was sent before its time, is too big: 1009.
+    /// A frame, or the bytes sent before the relay began, are too long: 1009.
     FrameTooBig,
-    /// A frame that WebSocket does not know: 1002.
+    /// An invalid WebSocket frame: 1002.
     BadFrame,
 }
 
 impl StreamEnd {
-    /// The end that losing the right is.
+    /// The end for a lost authorization; `None` while it holds.
     #[must_use]
-    pub(super) fn revoked(right: StreamAuthorization) -> Option<Self> {
-        match right {
+    pub(super) fn revoked(authorization: StreamAuthorization) -> Option<Self> {
+        match authorization {
             StreamAuthorization::Valid => None,
             StreamAuthorization::SessionEnded(reason) => Some(Self::SessionEnded(reason)),
             StreamAuthorization::SignedOut => Some(Self::SignedOut),
@@ -108,8 +108,8 @@ impl StreamEnd {
         }
     }
 
-    /// Code and reason of the close frame. A reason is at most 123 bytes (RFC 6455 section 5.5) and
-    /// names nothing internal.
+    /// Code and reason of the close frame. A reason has at most 123 bytes (RFC 6455 section 5.5)
+    /// and names nothing internal.
     #[must_use]
     pub fn close_frame(&self) -> (u16, Cow<'static, str>) {
         match self {
@@ -122,7 +122,7 @@ impl StreamEnd {
             Self::TlsFailed(_) => (4002, "desktop: No secure connection to the desktop comes about.".into()),
             Self::CertificateRefused(_) => (4004, "certificate_changed".into()),
             Self::CredentialRequired(source) => (4005, source.as_str().into()),
-            Self::CredentialRefused { source, why, .. } => (4006, format!("{} {why}", source.as_str()).into()),
+            Self::CredentialRefused { source, reason, .. } => (4006, format!("{} {reason}", source.as_str()).into()),
             Self::AuditFailed(_) => (1001, "retry".into()),
             Self::Filter(_, StreamFilterError::Forbidden(_)) | Self::DestinationMismatch => (4007, "policy".into()),
             Self::Redirected => (4007, "redirected".into()),
@@ -147,7 +147,7 @@ impl StreamEnd {
             Self::Nla(error) => (4002, nla_reason(error).into()),
             Self::DesktopClosed | Self::DesktopStalled => (4002, "retry".into()),
             Self::BrowserClosed | Self::BrowserDisconnected => (1000, "".into()),
-            Self::PingTimeout => (1001, "retry".into()),
+            Self::BrowserUnresponsive => (1001, "retry".into()),
             Self::BrowserHandshakeTimeout => (1002, "The handshake took too long.".into()),
             Self::BrowserHandshake(_) => (1002, "RFB 3.8 with security type None is spoken here.".into()),
             Self::BrowserCleanPath(_) => (1002, "RDCleanPath is spoken here.".into()),
@@ -158,7 +158,7 @@ impl StreamEnd {
         }
     }
 
-    /// Its word in the audit log.
+    /// Reason code of the audit log.
     #[must_use]
     pub fn reason_code(&self) -> &'static str {
         match self {
@@ -173,7 +173,7 @@ impl StreamEnd {
             Self::CertificateRefused("certificate_missing") => "certificate_missing",
             Self::CertificateRefused(_) => "certificate_refused",
             Self::CredentialRequired(_) => "credential_required",
-            Self::CredentialRefused { why, .. } => why,
+            Self::CredentialRefused { reason, .. } => reason,
             Self::AuditFailed(_) => "not_recorded",
             Self::Filter(_, StreamFilterError::Forbidden(_)) => "policy",
             Self::Filter(Direction::Up, StreamFilterError::Malformed(_)) => "browser_malformed",
@@ -185,13 +185,13 @@ impl StreamEnd {
             Self::Handshake(error) => error.reason_code(),
             Self::HandshakeIo(_) => "handshake_broken",
             Self::Rdp(error) | Self::BrowserRdp(error) => error.reason_code(),
-            Self::Nla(error) => error.word(),
+            Self::Nla(error) => error.reason_code(),
             Self::BrowserCleanPath(_) => "browser_nonsense",
             Self::DesktopClosed => "desktop_gone",
             Self::DesktopStalled => "desktop_stalled",
             Self::BrowserClosed => "browser_closed",
             Self::BrowserDisconnected => "browser_gone",
-            Self::PingTimeout => "browser_silent",
+            Self::BrowserUnresponsive => "browser_silent",
             Self::BrowserHandshakeTimeout => "browser_idle",
             Self::BrowserHandshake(_) => "browser_nonsense",
             Self::TextFrame => "text_frame",
@@ -200,7 +200,7 @@ impl StreamEnd {
         }
     }
 
-    /// What the log says beside the word; for failures only.
+    /// The error behind it; for failures only.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -230,7 +230,7 @@ impl StreamEnd {
             | Self::DesktopStalled
             | Self::BrowserClosed
             | Self::BrowserDisconnected
-            | Self::PingTimeout
+            | Self::BrowserUnresponsive
             | Self::BrowserHandshakeTimeout
             | Self::TextFrame
             | Self::FrameTooBig
@@ -239,7 +239,7 @@ impl StreamEnd {
     }
 }
 
-/// What a user can be told of a server that speaks no RDP for us.
+/// Close reason for an RDP error.
 fn rdp_reason(error: &RdpError) -> &'static str {
     match error {
         RdpError::Refused(NegotiationFailure::HybridRequired) => {
@@ -278,7 +278,7 @@ fn rdp_reason(error: &RdpError) -> &'static str {
     }
 }
 
-/// What a user can be told of a login that came to no end.
+/// Close reason for an NLA error.
 fn nla_reason(error: &NlaError) -> &'static str {
     match error {
         NlaError::Binding => {
@@ -293,7 +293,7 @@ fn nla_reason(error: &NlaError) -> &'static str {
     }
 }
 
-/// A host that says no is a host that was reached: what failed is its desktop.
+/// Whether the host answered. A refusal comes from a reachable host, so the desktop on it failed.
 pub(super) fn host_answered(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof,

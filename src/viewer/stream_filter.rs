@@ -1,20 +1,20 @@
-//! Where bytes pass under policy: one gate in each direction of a relay.
+//! Filters that enforce policy: one for each direction of a relay.
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | [`Gate`] | is fed what arrives, says what of it goes on; knows the protocol's framing, never its pictures |
-//! | *onward* | to the other side |
-//! | *back* | an answer to the side it came from, in place of the other side's |
-//! | [`Refused`] | what policy held back: how much, which way, never what |
-//! | [`Open`] | the gate of a stream from which nothing is held back: compiled away |
+//! | [`StreamFilter`] | reads the bytes of one direction and returns what may pass; parses the protocol's framing, never its pictures |
+//! | *forward* | to the other side |
+//! | *reply* | to the side the bytes came from, in place of the other side's answer |
+//! | [`RefusedTransfer`] | what policy refused: size and direction, never content |
+//! | [`PassThrough`] | the filter of a stream from which nothing is refused: compiled away |
 //!
-//! A chunk is whatever arrived at once; it says nothing about where messages begin. Pieces are
-//! slices of it, not copies.
+//! A chunk is whatever arrived at once; message boundaries are unrelated to it. Pieces are slices
+//! of it, not copies.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Which way bytes go.
+/// Direction of the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Direction {
     /// Browser to desktop.
@@ -24,7 +24,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Its word in the audit log, where *in* is into the desktop.
+    /// Its name in the audit log, where *in* is into the desktop.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Direction {
     }
 }
 
-/// What a refused transfer would have used.
+/// The channel of a refused transfer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Channel {
     /// Clipboard text.
@@ -48,7 +48,7 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// Its word in the audit log.
+    /// Its name in the audit log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -60,62 +60,60 @@ impl Channel {
     }
 }
 
-/// Something that policy held back.
+/// Refused transfers of one channel and direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RefusedTransfer {
-    /// Over what.
     pub channel: Channel,
-    /// Which way.
     pub direction: Direction,
-    /// Bytes of content; 0 when it was an announcement or its size is not known.
+    /// Bytes of content; 0 for an announcement, or when the size is unknown.
     pub bytes: u64,
-    /// How many times.
     pub count: u64,
 }
 
-/// Why a gate lets nothing through any more: the stream ends.
+/// Why a filter stops the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StreamFilterError {
-    /// Something that policy forbids and that cannot be taken out without breaking the stream.
+    /// Policy forbids it, and it cannot be removed without breaking the stream.
     #[error("policy forbids {0}")]
     Forbidden(&'static str),
-    /// Bytes that the protocol does not allow there, or beyond a limit.
+    /// The protocol does not allow these bytes there, or they exceed a limit.
     #[error("the stream is malformed: {0}")]
     Malformed(&'static str),
 }
 
-/// What a gate made of a chunk. Used again for the next one, so that nothing is allocated for each.
+/// Output of a filter for one chunk. Reused for the next one, so that nothing is allocated per
+/// chunk.
 #[derive(Debug, Default)]
 pub struct Filtered {
-    /// To the other side, in order.
+    /// For the other side, in order.
     pub forward: VecDeque<Bytes>,
-    /// To the side that sent the chunk, in order. Whole messages.
+    /// For the side that sent the chunk, in order. Whole messages.
     pub replies: VecDeque<Bytes>,
-    /// What was held back.
+    /// Refused transfers.
     pub refused: Vec<RefusedTransfer>,
 }
 
-/// Decides what of one direction passes.
+/// Decides what of one direction may pass.
 pub trait StreamFilter: Send {
-    /// True when everything passes; then it is not asked.
+    /// True when everything passes; the relay then skips the bookkeeping of refusals and replies.
     const PASS_THROUGH: bool = false;
-    /// False when it never answers the side it hears.
+    /// False when the filter never replies to the side it reads from.
     const REPLIES: bool = true;
 
-    /// Takes what arrived next.
+    /// Filters the next chunk.
     ///
     /// # Errors
-    /// [`StreamFilterError`] ends the stream. What was passed until then may be sent.
+    /// [`StreamFilterError`] ends the stream. What was passed before may be sent.
     fn feed(&mut self, chunk: Bytes, passed: &mut Filtered) -> Result<(), StreamFilterError>;
 
-    /// Whether what went onward so far ends where a message ends. Only there the other gate's
-    /// answers are put between.
+    /// Whether the bytes forwarded so far end at a message boundary. The other filter's replies are
+    /// inserted only there.
     fn at_message_boundary(&self) -> bool {
         true
     }
 }
 
-/// Lets everything through, and costs nothing.
+/// Forwards everything, at no cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PassThrough;
 
@@ -129,7 +127,7 @@ impl StreamFilter for PassThrough {
     }
 }
 
-/// A gate for each direction.
+/// One filter for each direction.
 #[derive(Debug, Default)]
 pub struct StreamFilters<U, D> {
     /// Browser to desktop.
@@ -139,6 +137,6 @@ pub struct StreamFilters<U, D> {
 }
 
 impl StreamFilters<PassThrough, PassThrough> {
-    /// Nothing is held back.
+    /// Nothing is refused.
     pub const PASS_THROUGH: Self = Self { up: PassThrough, down: PassThrough };
 }

@@ -1,13 +1,13 @@
-//! TLS to a desktop's server, and whether its certificate is to be trusted.
+//! TLS to an upstream, and the check of its certificate.
 //!
-//! - In the handshake any certificate is taken, also one that no browser would take (self-signed,
-//!   expired, X.509 version 1): such are the certificates of desktops. That the server holds its
-//!   private key is proved all the same, by its signature.
-//! - After the handshake, and before a byte of the protocol inside, the *rule* of the workspace
-//!   decides ([`UpstreamTrust`]): the pin, the first certificate met, or authorities.
+//! - The handshake accepts any certificate, also one that browsers refuse (self-signed, expired,
+//!   X.509 version 1), because desktops have such certificates. The server must still prove by its
+//!   signature that it holds the private key.
+//! - After the handshake, and before any byte of the protocol inside, the workspace's *rule*
+//!   decides ([`ServerTrust`]): a pin, the first certificate seen, or certificate authorities.
 //!
-//! TLS 1.2 and 1.3 only, never resumed: CredSSP forbids resumption ([MS-CSSP] section 3.1.5), and a
-//! pin is checked every time.
+//! TLS 1.2 and 1.3 only, without resumption: CredSSP forbids it ([MS-CSSP] section 3.1.5), and a
+//! pin is checked on every connection.
 
 use super::stream_audit::{CertificateCheck, PresentedCertificate, StreamAudit};
 use super::stream_end::StreamEnd;
@@ -33,40 +33,37 @@ use tokio_rustls::client::TlsStream;
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::{Decode, Encode};
 
-/// Longest subject that is written down, in characters.
+/// Longest subject in an audit entry, in characters.
 const MAX_SUBJECT: usize = 200;
 
-/// A trusted server's stream.
+/// A TLS connection to an upstream whose certificate was accepted.
 #[derive(Debug)]
 pub struct TlsUpstream<S> {
-    /// Inside TLS.
     pub stream: TlsStream<S>,
-    /// The server's certificates as it sent them, its own first; never empty.
+    /// The server's certificates as it sent them, its own first. Not empty.
     pub chain: Vec<CertificateDer<'static>>,
 }
 
-/// Whom a server must prove to be.
+/// What a server must prove.
 #[derive(Clone, Copy)]
 pub struct ExpectedServer<'a> {
-    /// The rule and the pin.
     pub trust: &'a UpstreamTrust,
-    /// Where it was dialled; told to nobody.
+    /// Address that was dialled; never sent.
     pub address: IpAddr,
-    /// The name it knows itself by, said in the handshake (SNI) unless the rule names another;
-    /// empty: none is said.
+    /// Server name for SNI, unless the rule has another one; empty: no SNI.
     pub name: &'a str,
-    /// How long the TLS handshake may take.
+    /// Time limit of the TLS handshake.
     pub timeout: Duration,
 }
 
-/// Speaks TLS with a server and decides whether to trust it.
+/// Performs a TLS handshake and checks the certificate by the rule.
 ///
 /// # Errors
-/// The [`End`] it means for the stream. What was met and not trusted is written down before.
+/// Why the stream ends. A certificate that is not trusted is recorded before.
 pub async fn connect_tls<S>(
     stream: S,
     expected: ExpectedServer<'_>,
-    books: &impl StreamAudit,
+    audit: &impl StreamAudit,
 ) -> Result<TlsUpstream<S>, StreamEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -89,22 +86,22 @@ where
         .iter()
         .map(|c| c.clone().into_owned())
         .collect();
-    check_trust(&chain, expected.trust, algorithms, books).await?;
+    check_trust(&chain, expected.trust, algorithms, audit).await?;
     Ok(TlsUpstream { stream, chain })
 }
 
-/// What a server name indication says: the name an admin gave; an address says nothing (RFC 6066
-/// section 3).
+/// The server name: the one an administrator configured, else the expected one. An address sends no
+/// SNI (RFC 6066 section 3).
 fn server_name(expected: &ExpectedServer<'_>) -> ServerName<'static> {
-    let named = match &expected.trust.rule {
+    let from_rule = match &expected.trust.rule {
         TrustRule::Authority { name: Some(name), .. } => ServerName::try_from(name.clone()).ok(),
         TrustRule::Authority { name: None, .. } | TrustRule::FirstUse | TrustRule::Pinned(_) => {
             None
         }
     };
-    let named =
-        named.or_else(|| ServerName::try_from(expected.name).map(|name| name.to_owned()).ok());
-    named.unwrap_or_else(|| ServerName::IpAddress(expected.address.into()))
+    let from_rule =
+        from_rule.or_else(|| ServerName::try_from(expected.name).map(|name| name.to_owned()).ok());
+    from_rule.unwrap_or_else(|| ServerName::IpAddress(expected.address.into()))
 }
 
 fn config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, Error> {
@@ -118,45 +115,50 @@ fn config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
-/// Applies the rule to the certificates a server showed.
+/// Applies the rule to the server's certificates.
 async fn check_trust(
     chain: &[CertificateDer<'_>],
     trust: &UpstreamTrust,
     algorithms: WebPkiSupportedAlgorithms,
-    books: &impl StreamAudit,
+    audit: &impl StreamAudit,
 ) -> Result<(), StreamEnd> {
-    let (own, rest) = chain.split_first().ok_or_else(|| {
+    let (leaf, intermediates) = chain.split_first().ok_or_else(|| {
         StreamEnd::TlsFailed(io::Error::other("the server showed no certificate"))
     })?;
-    let seen = PresentedCertificate {
-        fingerprint: Fingerprint(Sha256::digest(own).into()),
-        subject: subject(own),
+    let certificate = PresentedCertificate {
+        fingerprint: Fingerprint(Sha256::digest(leaf).into()),
+        subject: subject(leaf),
     };
-    let why = match &trust.rule {
-        TrustRule::FirstUse if trust.pin == Some(seen.fingerprint) => return Ok(()),
+    let reason = match &trust.rule {
+        TrustRule::FirstUse if trust.pin == Some(certificate.fingerprint) => return Ok(()),
         TrustRule::FirstUse => {
-            return match books.check_certificate(&seen).await.map_err(StreamEnd::AuditFailed)? {
+            return match audit
+                .check_certificate(&certificate)
+                .await
+                .map_err(StreamEnd::AuditFailed)?
+            {
                 CertificateCheck::Trusted => Ok(()),
                 CertificateCheck::Refused => Err(StreamEnd::CertificateRefused("changed")),
             };
         }
-        TrustRule::Pinned(pin) if *pin == seen.fingerprint => return Ok(()),
+        TrustRule::Pinned(pin) if *pin == certificate.fingerprint => return Ok(()),
         TrustRule::Pinned(_) => "not_the_pinned",
         TrustRule::Authority { roots, name } => {
-            match verify_authority(own, rest, (roots, name.as_deref()), algorithms) {
+            match verify_authority(leaf, intermediates, (roots, name.as_deref()), algorithms) {
                 Ok(()) => return Ok(()),
-                Err(why) => why,
+                Err(reason) => reason,
             }
         }
     };
-    books.certificate_refused(&seen, why).await.map_err(StreamEnd::AuditFailed)?;
-    Err(StreamEnd::CertificateRefused(why))
+    audit.certificate_refused(&certificate, reason).await.map_err(StreamEnd::AuditFailed)?;
+    Err(StreamEnd::CertificateRefused(reason))
 }
 
-/// Whether authorities vouch for a certificate, now, as a server's and for the name.
+/// Whether the authorities signed the certificate, and it is valid now, for a server and for the
+/// name.
 fn verify_authority(
-    own: &CertificateDer<'_>,
-    rest: &[CertificateDer<'_>],
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
     (roots, name): (&str, Option<&str>),
     algorithms: WebPkiSupportedAlgorithms,
 ) -> Result<(), &'static str> {
@@ -165,11 +167,11 @@ fn verify_authority(
         let root = root.map_err(|_| "authorities_unreadable")?;
         store.add(root).map_err(|_| "authorities_unreadable")?;
     }
-    let parsed = ParsedCertificate::try_from(own).map_err(|_| "unreadable")?;
+    let parsed = ParsedCertificate::try_from(leaf).map_err(|_| "unreadable")?;
     verify_server_cert_signed_by_trust_anchor(
         &parsed,
         &store,
-        rest,
+        intermediates,
         UnixTime::now(),
         algorithms.all,
     )
@@ -184,21 +186,21 @@ fn verify_authority(
     verify_server_name(&parsed, &name).map_err(|_| "other_name")
 }
 
-/// Whom a certificate names, safe to print; empty when that cannot be read.
+/// Subject of a certificate, safe to print; empty when it cannot be read.
 fn subject(certificate: &CertificateDer<'_>) -> String {
     let Ok(parsed) = CertificateInner::<Raw>::from_der(certificate) else { return String::new() };
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     parsed.tbs_certificate().subject().to_string().chars().take(MAX_SUBJECT).map(clean).collect()
 }
 
-/// Takes any certificate whose private key the server proves to hold.
+/// Accepts any certificate whose private key the server proves to hold.
 #[derive(Debug)]
 struct KeyPossessionVerifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl KeyPossessionVerifier {
-    /// As rustls does it, but not by webpki's reader of certificates, which refuses version 1.
+    /// As rustls does it, but without webpki's certificate parser, which refuses X.509 version 1.
     fn check(
         &self,
         message: &[u8],
@@ -206,30 +208,33 @@ impl KeyPossessionVerifier {
         signed: &DigitallySignedStruct,
         first: bool,
     ) -> Result<(), Error> {
-        let bad = |error| Error::InvalidCertificate(error);
+        let invalid = |error| Error::InvalidCertificate(error);
         let parsed = CertificateInner::<Raw>::from_der(certificate)
-            .map_err(|_| bad(CertificateError::BadEncoding))?;
+            .map_err(|_| invalid(CertificateError::BadEncoding))?;
         let key = parsed.tbs_certificate().subject_public_key_info();
-        let algorithm = key.algorithm.to_der().map_err(|_| bad(CertificateError::BadEncoding))?;
-        let bits =
-            key.subject_public_key.as_bytes().ok_or_else(|| bad(CertificateError::BadEncoding))?;
-        let known = self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
-        let (_, candidates) = known.ok_or_else(|| bad(CertificateError::BadSignature))?;
-        // `AlgorithmIdentifier` of pki-types is without its outer SEQUENCE; those known are short,
-        // so tag and length are two bytes.
-        let fits = |candidate: &&&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
-            algorithm.get(2..) == Some(&*candidate.public_key_alg_id())
+        let key_algorithm =
+            key.algorithm.to_der().map_err(|_| invalid(CertificateError::BadEncoding))?;
+        let key_bits = key
+            .subject_public_key
+            .as_bytes()
+            .ok_or_else(|| invalid(CertificateError::BadEncoding))?;
+        let mapping = self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
+        let (_, algorithms) = mapping.ok_or_else(|| invalid(CertificateError::BadSignature))?;
+        // `AlgorithmIdentifier` of pki-types has no outer SEQUENCE; the known ones are short, so
+        // tag and length are two bytes.
+        let fits = |algorithm: &&&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
+            key_algorithm.get(2..) == Some(&*algorithm.public_key_alg_id())
         };
         // TLS 1.3 binds a scheme to one algorithm, the first (RFC 8446 section 4.2.3).
-        let most = if first { 1 } else { candidates.len() };
-        let found = candidates
+        let max_candidates = if first { 1 } else { algorithms.len() };
+        let found = algorithms
             .iter()
-            .take(most)
+            .take(max_candidates)
             .find(fits)
-            .ok_or_else(|| bad(CertificateError::BadSignature))?;
+            .ok_or_else(|| invalid(CertificateError::BadSignature))?;
         found
-            .verify_signature(bits, message, signed.signature())
-            .map_err(|_| bad(CertificateError::BadSignature))
+            .verify_signature(key_bits, message, signed.signature())
+            .map_err(|_| invalid(CertificateError::BadSignature))
     }
 }
 
@@ -242,7 +247,7 @@ impl ServerCertVerifier for KeyPossessionVerifier {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // The rule decides when the handshake is over.
+        // The rule is applied after the handshake.
         Ok(ServerCertVerified::assertion())
     }
 

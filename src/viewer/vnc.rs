@@ -1,5 +1,5 @@
-//! A stream of RFB: dial, prove the credential, only then greet the browser, then relay what policy
-//! lets pass.
+//! An RFB stream: dial, authenticate to the desktop, only then greet the browser, then relay what
+//! policy allows.
 
 use super::attach::StreamContext;
 use super::browser::{BrowserSink, BrowserSource, read_until_end};
@@ -22,8 +22,8 @@ use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::time::timeout;
 
-/// How often a desktop is dialled again because a type of VeNCrypt did not come about. Servers take
-/// it badly to be dialled often without a login.
+/// How often a desktop is dialled again after a VeNCrypt subtype failed. Servers count connections
+/// without a login as failed attempts.
 const MAX_REDIALS: usize = 2;
 
 /// Runs the stream; an error is an end before the relay began.
@@ -32,78 +32,86 @@ pub(super) async fn run<B: StreamAudit>(
     mut sink: impl BrowserSink,
     source: &mut impl BrowserSource,
 ) -> Result<StreamEnd, StreamEnd> {
-    let (limits, server) = (stream.timeouts, stream.lease.upstream());
-    let mut early = BytesMut::new();
-    let mut proved = tokio::select! {
+    let (timeouts, upstream) = (stream.timeouts, stream.lease.upstream());
+    let mut early_input = BytesMut::new();
+    let mut authenticated = tokio::select! {
         biased;
-        // On the heap, like the relays with gates below: what lives a moment, or rarely, is not
-        // room in every stream.
+        // Boxed, like the relays with filters below: a short or rare future must not enlarge every
+        // stream.
         connected = Box::pin(connect(stream)) => connected?,
-        end = read_until_end(&mut sink, source, &mut early, MAX_PENDING) => return Err(end),
+        end = read_until_end(&mut sink, source, &mut early_input, MAX_PENDING) => return Err(end),
     };
-    let greeting = handshake::server_handshake(&mut sink, source, early);
-    let from_browser = timeout(limits.handshake, greeting)
+    let greeting = handshake::server_handshake(&mut sink, source, early_input);
+    let from_browser = timeout(timeouts.handshake, greeting)
         .await
         .map_err(|_| StreamEnd::BrowserHandshakeTimeout)??;
-    let opening = handshake::open_desktop(&mut proved, server.exclusive);
-    let (init, message) = timeout(limits.handshake, opening)
+    let opening = handshake::open_desktop(&mut authenticated, upstream.exclusive);
+    let (init, message) = timeout(timeouts.handshake, opening)
         .await
         .map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))??;
     sink.send(message).await.map_err(|_| StreamEnd::BrowserDisconnected)?;
-    let AuthenticatedDesktop { desktop, early_data: left } = proved;
-    // A copy of what is left, mostly nothing: not the memory it was read into, which would stay as
-    // long as the stream.
-    let left = EarlyData { from_browser, from_desktop: Bytes::copy_from_slice(&left) };
-    let (rules, observers) = (permissions(server.policy), stream.counters);
-    if rules == Permissions::ALL {
+    let AuthenticatedDesktop { desktop, early_data } = authenticated;
+    // A copy of the rest, which is mostly empty: the read buffer itself would be kept as long as
+    // the stream.
+    let early_data = EarlyData { from_browser, from_desktop: Bytes::copy_from_slice(&early_data) };
+    let (allowed, counters) = (permissions(upstream.policy), stream.counters);
+    if allowed == Permissions::ALL {
         return Ok(relay(
             desktop,
             sink,
             source,
-            left,
+            early_data,
             StreamFilters::PASS_THROUGH,
-            observers,
-            limits,
+            counters,
+            timeouts,
         )
         .await);
     }
     let format = SharedPixelFormat::new(init.format);
-    let up = BrowserFilter(UpFilter::new(rules, format.clone()));
-    Ok(if rules.clipboard_out {
+    let up = BrowserFilter(UpFilter::new(allowed, format.clone()));
+    Ok(if allowed.clipboard_out {
         Box::pin(relay(
             desktop,
             sink,
             source,
-            left,
+            early_data,
             StreamFilters { up, down: PassThrough },
-            observers,
-            limits,
+            counters,
+            timeouts,
         ))
         .await
     } else {
-        let down = DesktopFilter(DownFilter::new(rules, format));
-        Box::pin(relay(desktop, sink, source, left, StreamFilters { up, down }, observers, limits))
-            .await
+        let down = DesktopFilter(DownFilter::new(allowed, format));
+        Box::pin(relay(
+            desktop,
+            sink,
+            source,
+            early_data,
+            StreamFilters { up, down },
+            counters,
+            timeouts,
+        ))
+        .await
     })
 }
 
-/// A desktop that offers types of VeNCrypt it cannot do, such as one with a certificate when it has
-/// none, is asked again for the next best one: what is acceptable stays what the lease says. The
-/// first failure is the one that is told.
+/// A desktop that offers VeNCrypt subtypes it cannot perform, such as X.509 without a certificate,
+/// is dialled again for the next best one; the lease still decides what is acceptable. The first
+/// failure is reported.
 async fn connect<B: StreamAudit>(
     stream: &StreamContext<'_, B>,
 ) -> Result<AuthenticatedDesktop, StreamEnd> {
     let credential = stream.credential()?;
-    let (mut avoided, mut first) = (Vec::new(), None);
+    let (mut excluded, mut first) = (Vec::new(), None);
     loop {
         let desktop = stream.dial().await?;
-        let shaken = timeout(
+        let handshaken = timeout(
             stream.timeouts.handshake,
-            handshake::client_handshake(stream, desktop, credential, &avoided),
+            handshake::client_handshake(stream, desktop, credential, &excluded),
         )
         .await;
-        match shaken.map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))? {
-            Ok(proved) => return Ok(proved),
+        match handshaken.map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))? {
+            Ok(authenticated) => return Ok(authenticated),
             Err(HandshakeFailure {
                 end: StreamEnd::Handshake(error @ RfbError::AuthenticationFailed(_)),
                 ..
@@ -111,9 +119,9 @@ async fn connect<B: StreamAudit>(
                 return Err(stream.login_refused(error.reason_code(), error).await);
             }
             Err(HandshakeFailure { end, declined: Some(subtype) })
-                if avoided.len() < MAX_REDIALS =>
+                if excluded.len() < MAX_REDIALS =>
             {
-                avoided.push(subtype);
+                excluded.push(subtype);
                 first.get_or_insert(end);
             }
             Err(HandshakeFailure {
@@ -126,7 +134,7 @@ async fn connect<B: StreamAudit>(
     }
 }
 
-/// The policy in RFB's words. RFB has no files.
+/// The policy as RFB permissions. RFB has no file transfer.
 fn permissions(policy: StreamPolicy) -> Permissions {
     let StreamPolicy { clipboard, read_only, files: _ } = policy;
     Permissions {
@@ -136,18 +144,18 @@ fn permissions(policy: StreamPolicy) -> Permissions {
     }
 }
 
-/// The gate of what a browser sends.
+/// Filter of the browser's messages.
 struct BrowserFilter(UpFilter);
 
-/// The gate of what a desktop sends.
+/// Filter of the desktop's messages.
 struct DesktopFilter(DownFilter);
 
-// What RFB's filters hold back is not asked for, so nothing is answered.
+// What RFB's filters refuse was not requested, so there are no replies.
 impl StreamFilter for BrowserFilter {
     const REPLIES: bool = false;
 
-    fn feed(&mut self, chunk: Bytes, passed: &mut Filtered) -> Result<(), StreamFilterError> {
-        self.0.feed(&chunk, &mut FilterOutput(passed, Direction::Up)).map_err(filter_error)
+    fn feed(&mut self, chunk: Bytes, output: &mut Filtered) -> Result<(), StreamFilterError> {
+        self.0.feed(&chunk, &mut FilterOutput(output, Direction::Up)).map_err(filter_error)
     }
 
     fn at_message_boundary(&self) -> bool {
@@ -158,8 +166,8 @@ impl StreamFilter for BrowserFilter {
 impl StreamFilter for DesktopFilter {
     const REPLIES: bool = false;
 
-    fn feed(&mut self, chunk: Bytes, passed: &mut Filtered) -> Result<(), StreamFilterError> {
-        self.0.feed(&chunk, &mut FilterOutput(passed, Direction::Down)).map_err(filter_error)
+    fn feed(&mut self, chunk: Bytes, output: &mut Filtered) -> Result<(), StreamFilterError> {
+        self.0.feed(&chunk, &mut FilterOutput(output, Direction::Down)).map_err(filter_error)
     }
 
     fn at_message_boundary(&self) -> bool {
@@ -169,12 +177,12 @@ impl StreamFilter for DesktopFilter {
 
 fn filter_error(error: FilterError) -> StreamFilterError {
     match error {
-        FilterError::Forbidden(what) => StreamFilterError::Forbidden(what),
-        FilterError::Malformed(what) => StreamFilterError::Malformed(what),
+        FilterError::Forbidden(reason) => StreamFilterError::Forbidden(reason),
+        FilterError::Malformed(reason) => StreamFilterError::Malformed(reason),
     }
 }
 
-/// A filter's view of what passes.
+/// Output of a filter, as a relay's.
 struct FilterOutput<'a>(&'a mut Filtered, Direction);
 
 impl FilterSink for FilterOutput<'_> {
@@ -182,8 +190,8 @@ impl FilterSink for FilterOutput<'_> {
         self.0.forward.push_back(piece);
     }
 
-    fn refuse(&mut self, held: RefusedContent, bytes: u64) {
-        let channel = match held {
+    fn refuse(&mut self, content: RefusedContent, bytes: u64) {
+        let channel = match content {
             RefusedContent::Clipboard => Channel::Clipboard,
             RefusedContent::Input => Channel::Input,
         };

@@ -1,7 +1,7 @@
 //! A browser over WebSocket (RFC 6455), on actix-ws.
 //!
-//! Output goes by a `lane` of its own, which holds the desktop back when the browser stops reading;
-//! everything else goes through actix-ws.
+//! Output goes through [`super::outbound_frames`], which provides backpressure; everything else
+//! goes through actix-ws.
 
 use super::browser::{BrowserEvent, BrowserSink, BrowserSource, Disconnected};
 use super::outbound_frames::{FrameBody, OutboundFrames};
@@ -17,49 +17,47 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Longest frame a browser may send.
 pub const MAX_FRAME: usize = 1024 * 1024;
-/// How long the close frame may wait for a place behind output.
+/// Longest wait for a place of the close frame behind output.
 const CLOSE_FRAME_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long the browser has for its own close frame; then its connection is cut. A cut holds within
-/// a second, also on a busy machine.
+/// Longest wait for the browser's close frame; then the connection is shut down. A revocation must
+/// hold within a second, also on a busy machine.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long the close frame has to reach the kernel once the connection only writes.
+/// Time for the close frame to reach the kernel once the connection only writes.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(60);
 
-/// A browser whose connection has become a WebSocket.
 pub struct WebSocket {
     sink: WsSink,
     source: WsSource,
 }
 
 impl WebSocket {
-    /// Both directions.
     pub(super) fn split(self) -> (WsSink, WsSource) {
         (self.sink, self.source)
     }
 }
 
-/// Answers a request for a WebSocket, and gives what comes after the answer.
+/// Accepts a WebSocket request: the response, and the WebSocket after it.
 ///
 /// # Errors
-/// When the request is none (RFC 6455, section 4.2.1).
+/// When it is not a WebSocket request (RFC 6455 section 4.2.1).
 pub fn upgrade(
     request: &HttpRequest,
     body: web::Payload,
 ) -> actix_web::Result<(HttpResponse, WebSocket)> {
     let (response, session, messages) = actix_ws::handle(request, body)?;
-    let lane = OutboundFrames::default();
-    let response = response.map_body(|_, rest| FrameBody::new(lane.clone(), rest).boxed());
+    let frames = OutboundFrames::default();
+    let response = response
+        .map_body(|_, control_frames| FrameBody::new(frames.clone(), control_frames).boxed());
     Ok((
         response,
         WebSocket {
-            sink: WsSink { session, frames: lane },
+            sink: WsSink { session, frames },
             source: WsSource { messages: messages.max_frame_size(MAX_FRAME) },
         },
     ))
 }
 
-/// Toward the browser.
 #[derive(Clone)]
 pub(super) struct WsSink {
     session: Session,
@@ -80,7 +78,6 @@ impl BrowserSink for WsSink {
     }
 }
 
-/// From the browser.
 pub(super) struct WsSource {
     messages: MessageStream,
 }
@@ -91,7 +88,7 @@ impl BrowserSource for WsSource {
             return match self.messages.recv().await {
                 Some(Ok(message)) => match message {
                     Message::Binary(bytes) => Ok(BrowserEvent::Bytes(bytes)),
-                    // The parts of a message need not be put together: the stream has no messages.
+                    // Fragments need not be reassembled: the stream has no message boundaries.
                     Message::Continuation(
                         Item::FirstBinary(bytes) | Item::Continue(bytes) | Item::Last(bytes),
                     ) => Ok(BrowserEvent::Bytes(bytes)),
@@ -115,15 +112,15 @@ impl BrowserSource for WsSource {
     }
 }
 
-/// Tells the browser why, gives it a moment to say goodbye, then cuts its connection: one that does
-/// not read keeps nothing open.
+/// Sends the close frame, waits a moment for the browser's, then shuts the connection down, so that
+/// a browser that does not read keeps nothing open.
 pub(super) async fn close(
     sink: WsSink,
     mut source: WsSource,
     end: &StreamEnd,
-    hangup: Option<SocketShutdown>,
+    shutdown: Option<SocketShutdown>,
 ) {
-    let cut_at = Instant::now() + CLOSE_TIMEOUT;
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
     let (code, description) = end.close_frame();
     let code = match code {
         1000 => CloseCode::Normal,
@@ -138,26 +135,27 @@ pub(super) async fn close(
         description: (!description.is_empty()).then(|| description.into_owned()),
     };
     let _ = timeout(CLOSE_FRAME_TIMEOUT, sink.session.close(Some(reason))).await;
-    // The connection keeps what it reads until somebody takes it; what comes now is nobody's.
+    // The connection buffers input until it is taken; input after the end is discarded.
     let answered = async {
         while let Some(message) = source.messages.recv().await {
             match message {
                 Ok(Message::Close(_)) => return true,
                 Ok(_) => {}
-                // Bytes that cannot be read stay, and would be found again and again.
+                // Bytes that cannot be parsed stay in the buffer and would fail again.
                 Err(_) => return std::future::pending().await,
             }
         }
         false
     };
-    let answered = timeout_at(cut_at, answered).await;
-    if let Some(hangup) = hangup {
-        // A browser that has our word waits only for the connection to end (RFC 6455 section
-        // 7.1.1), and its page tells its user no sooner. It has our word when it answered. When
-        // actix reads no more, our word is written as far as the browser takes it: a moment, then.
+    let answered = timeout_at(deadline, answered).await;
+    if let Some(shutdown) = shutdown {
+        // A browser that received the close frame waits for the connection to end (RFC 6455 section
+        // 7.1.1), and its page shows the reason only then. It has received it when it answered.
+        // When actix reads no more, the frame is being written, as far as the browser accepts it:
+        // wait a moment for that.
         if matches!(answered, Ok(false)) {
-            sleep_until(cut_at.min(Instant::now() + FLUSH_TIMEOUT)).await;
+            sleep_until(deadline.min(Instant::now() + FLUSH_TIMEOUT)).await;
         }
-        hangup.shut_down();
+        shutdown.shut_down();
     }
 }

@@ -1,20 +1,20 @@
-//! Static virtual channels (2.2.6): which a client may have, and which number each got.
+//! Static virtual channels (2.2.6): which of them a client may have, and their channel ids.
 //!
 //! A channel that is not allowed stays in the client's list under a name no server knows (`off00`,
-//! `off01`, ...): the client counts the numbers it is given by position, so the list keeps its
-//! length, and the server never hears the real name and never opens the channel. What is sent on
-//! such a number is dropped, both ways.
+//! `off01`, ...): ids are assigned by position, so the list keeps its length, and the server never
+//! sees the real name and never opens the channel. Data on such an id is dropped in both
+//! directions.
 
 use super::{Clipboard, Policy, RdpError};
 
-/// Most channels a client may ask for (2.2.1.3.4).
+/// Most channels a client may request (2.2.1.3.4).
 pub const MAX_CHANNELS: usize = 31;
-/// Bytes of a channel's name, a zero among them.
+/// Bytes of a channel name, terminator included.
 pub(super) const NAME_LENGTH: usize = 8;
 /// `CHANNEL_OPTION_SHOW_PROTOCOL`: chunks carry the flag of the same name.
 pub(super) const OPTION_SHOW_PROTOCOL: u32 = 0x0020_0000;
 
-/// What a channel is for.
+/// Purpose of a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// `cliprdr`: the clipboard.
@@ -34,7 +34,6 @@ impl Purpose {
             .find(|p| p.name().as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// The channel's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,7 +53,7 @@ impl Purpose {
     }
 }
 
-/// A name a peer gave, made safe to print: at most 64 graphic ASCII characters.
+/// A channel name from a peer, safe to print: at most 64 graphic ASCII characters.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChannelName(String);
 
@@ -64,49 +63,54 @@ impl ChannelName {
         Self(bytes.iter().take(64).map(safe).collect())
     }
 
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A channel the client asked for.
+/// A channel the client requested.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Channel {
-    /// What it is for; `None` when it is forbidden.
+    /// `None` when it is forbidden.
     pub purpose: Option<Purpose>,
-    /// Its name as the client gave it.
+    /// Name as the client gave it.
     pub name: ChannelName,
-    /// Its number, once the server has given it one.
+    /// Channel id, once the server has assigned it.
     pub id: Option<u16>,
     /// Whether its chunks carry `CHANNEL_FLAG_SHOW_PROTOCOL`.
     pub(super) show_protocol: bool,
 }
 
 impl Channel {
-    /// Decides on one entry of the client's list, and rewrites its name.
+    /// Decides on one entry of the client's list and rewrites its name.
     pub(super) fn filter_entry(
         entry: &mut [u8; NAME_LENGTH],
         options: u32,
-        before: &[Self],
+        previous: &[Self],
         policy: Policy,
     ) -> Self {
         let name = entry.split(|&b| b == 0).next().unwrap_or_default();
-        let purpose = Purpose::named(name)
-            .filter(|p| p.allowed(policy) && before.iter().all(|other| other.purpose != Some(*p)));
-        let shown = ChannelName::new(name);
+        let purpose = Purpose::named(name).filter(|p| {
+            p.allowed(policy) && previous.iter().all(|other| other.purpose != Some(*p))
+        });
+        let printable = ChannelName::new(name);
         *entry = [0; NAME_LENGTH];
-        let written =
-            purpose.map_or_else(|| format!("off{:02}", before.len()), |p| p.name().to_owned());
-        for (slot, byte) in entry.iter_mut().zip(written.bytes()) {
+        let new_name =
+            purpose.map_or_else(|| format!("off{:02}", previous.len()), |p| p.name().to_owned());
+        for (slot, byte) in entry.iter_mut().zip(new_name.bytes()) {
             *slot = byte;
         }
-        Self { purpose, name: shown, id: None, show_protocol: options & OPTION_SHOW_PROTOCOL != 0 }
+        Self {
+            purpose,
+            name: printable,
+            id: None,
+            show_protocol: options & OPTION_SHOW_PROTOCOL != 0,
+        }
     }
 }
 
-/// What a number stands for.
+/// What a channel id stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Role {
     /// The I/O channel: share control, input, pictures.
@@ -115,13 +119,12 @@ pub(super) enum Role {
     Message,
     /// A virtual channel that is allowed.
     Virtual(Purpose),
-    /// A virtual channel that is not: its place in the list.
+    /// A forbidden virtual channel: its index in the list.
     Forbidden(usize),
-    /// None that the server named.
+    /// An id that the server did not assign.
     Unknown,
 }
 
-/// The channels of one connection.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Channels {
     pub(super) io: u16,
@@ -130,16 +133,16 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// Gives each channel the number the server chose for it, by position. A server may leave the
-    /// last ones out, and 0 is no number.
+    /// Assigns the server's channel ids by position. A server may omit the last ones, and 0 is no
+    /// id.
     pub(super) fn assign(
         &mut self,
         io: u16,
         message: Option<u16>,
         ids: &[u16],
     ) -> Result<(), RdpError> {
-        let mut taken = vec![io];
-        taken.extend(message);
+        let mut used = vec![io];
+        used.extend(message);
         if ids.len() > self.list.len() || message == Some(io) {
             return Err(RdpError::Malformed("channel list"));
         }
@@ -147,10 +150,10 @@ impl Channels {
             if id == 0 {
                 continue;
             }
-            if taken.contains(&id) {
+            if used.contains(&id) {
                 return Err(RdpError::Malformed("channel list"));
             }
-            taken.push(id);
+            used.push(id);
             channel.id = Some(id);
         }
         (self.io, self.message) = (io, message);
@@ -166,18 +169,18 @@ impl Channels {
         }
         match self.list.iter().enumerate().find(|(_, channel)| channel.id == Some(id)) {
             Some((_, Channel { purpose: Some(purpose), .. })) => Role::Virtual(*purpose),
-            Some((place, Channel { purpose: None, .. })) => Role::Forbidden(place),
+            Some((index, Channel { purpose: None, .. })) => Role::Forbidden(index),
             None => Role::Unknown,
         }
     }
 
-    /// The channel of this purpose, if the client has it.
+    /// The client's channel of this purpose.
     #[must_use]
     pub fn with_purpose(&self, purpose: Purpose) -> Option<&Channel> {
         self.list.iter().find(|channel| channel.purpose == Some(purpose))
     }
 
-    /// The channels the client asked for and may not have.
+    /// The channels the client requested and may not have.
     pub fn forbidden(&self) -> impl Iterator<Item = &Channel> {
         self.list.iter().filter(|channel| channel.purpose.is_none())
     }
@@ -188,37 +191,39 @@ mod tests {
     use super::*;
 
     fn decide(names: &[&str], policy: Policy) -> (Vec<Channel>, Vec<String>) {
-        let (mut list, mut written) = (Vec::new(), Vec::new());
+        let (mut list, mut new_name) = (Vec::new(), Vec::new());
         for name in names {
             let mut entry = [0; NAME_LENGTH];
             entry[..name.len()].copy_from_slice(name.as_bytes());
             list.push(Channel::filter_entry(&mut entry, 0, &list, policy));
-            written
+            new_name
                 .push(String::from_utf8(entry.to_vec()).unwrap().trim_end_matches('\0').to_owned());
         }
-        (list, written)
+        (list, new_name)
     }
 
     #[test]
-    fn only_the_known_and_allowed_keep_their_names() {
-        let open = Policy { clipboard: Clipboard::Both, files: true, read_only: false };
-        let shut = Policy { clipboard: Clipboard::None, files: false, read_only: true };
-        let asked = ["rdpdr", "rdpsnd", "CLIPRDR", "drdynvc", "rail", "cliprdr", "x\0rdpdr"];
+    fn only_known_and_allowed_channels_keep_their_names() {
+        let unrestricted = Policy { clipboard: Clipboard::Both, files: true, read_only: false };
+        let restricted = Policy { clipboard: Clipboard::None, files: false, read_only: true };
+        let requested = ["rdpdr", "rdpsnd", "CLIPRDR", "drdynvc", "rail", "cliprdr", "x\0rdpdr"];
         assert_eq!(
-            decide(&asked, open).1,
+            decide(&requested, unrestricted).1,
             ["rdpdr", "rdpsnd", "cliprdr", "drdynvc", "off04", "off05", "off06"]
         );
         assert_eq!(
-            decide(&asked, shut).1,
+            decide(&requested, restricted).1,
             ["off00", "rdpsnd", "off02", "drdynvc", "off04", "off05", "off06"]
         );
     }
 
     #[test]
-    fn numbers_go_by_position_and_none_stands_for_two() {
-        let open = Policy { clipboard: Clipboard::Both, files: true, read_only: false };
-        let mut channels =
-            Channels { list: decide(&["rdpdr", "rail", "cliprdr"], open).0, ..Channels::default() };
+    fn ids_are_assigned_by_position_and_are_unique() {
+        let unrestricted = Policy { clipboard: Clipboard::Both, files: true, read_only: false };
+        let mut channels = Channels {
+            list: decide(&["rdpdr", "rail", "cliprdr"], unrestricted).0,
+            ..Channels::default()
+        };
         assert!(channels.clone().assign(1003, None, &[1004, 1004]).is_err());
         assert!(channels.clone().assign(1003, None, &[1003]).is_err());
         assert!(channels.clone().assign(1003, Some(1004), &[1004]).is_err());

@@ -1,16 +1,16 @@
-//! Chunks of static virtual channels (2.2.6.1, 3.1.5.2): a message is cut into chunks; the first
-//! and the last say so, and each names the length of all.
+//! Chunks of static virtual channels (2.2.6.1, 3.1.5.2): a message is split into chunks; the first
+//! and the last are flagged, and each carries the length of the message.
 
 use super::mcs::{self, SendData};
 use super::reader::u32_at;
 use super::{Direction, RdpError};
 
-/// Most bytes of a message that is gathered from its chunks: lists of names, requests. Content is
-/// never gathered.
+/// Most bytes of a message that is reassembled from its chunks: lists of names, requests. Content
+/// is never reassembled.
 pub(super) const MAX_REASSEMBLED: usize = 64 * 1024;
-/// Bytes of a chunk's header.
+/// Length of a chunk header.
 pub(super) const HEADER: usize = 8;
-/// `CHANNEL_CHUNK_LENGTH`: longest chunk every peer takes.
+/// `CHANNEL_CHUNK_LENGTH`: longest chunk that every peer accepts.
 const MAX_CHUNK: usize = 1600;
 
 const FIRST: u32 = 0x01;
@@ -27,15 +27,20 @@ pub(super) struct Chunk {
     flags: u32,
     /// Offset of the chunk's part of the message, from the PDU's start.
     pub(super) offset: usize,
-    /// Its length in bytes.
+    /// Length of that part, in bytes.
     pub(super) length: usize,
 }
 
 impl Chunk {
     /// Reads the header; `name` is the channel's.
-    pub(super) fn read(seen: &[u8], data: SendData, name: &'static str) -> Result<Self, RdpError> {
-        let field =
-            |at| u32_at(seen, data.offset + at).ok_or(RdpError::Malformed("channel header"));
+    pub(super) fn read(
+        header: &[u8],
+        data: SendData,
+        name: &'static str,
+    ) -> Result<Self, RdpError> {
+        let field = |offset| {
+            u32_at(header, data.offset + offset).ok_or(RdpError::Malformed("channel header"))
+        };
         let (total, flags) = (field(0)? as usize, field(4)?);
         if flags & COMPRESSED != 0 {
             return Err(RdpError::Compressed(name));
@@ -57,7 +62,7 @@ impl Chunk {
     }
 }
 
-/// What becomes of a message.
+/// What is done with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Disposition {
     Pass,
@@ -65,41 +70,40 @@ pub(super) enum Disposition {
     Reassemble,
 }
 
-/// Where a channel is within its messages, in one direction.
+/// Position of a channel within its messages, in one direction.
 #[derive(Debug, Default)]
 pub(super) struct ChunkReassembler {
-    /// What becomes of the current one, and how many bytes of it are still to come.
+    /// Disposition of the current message, and the bytes of it that are still to come.
     current: Option<(Disposition, usize)>,
     buffer: Vec<u8>,
 }
 
 impl ChunkReassembler {
-    /// Whether a message has passed in part.
+    /// Whether a message has been forwarded in part.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self.current, Some((Disposition::Pass, _)))
     }
 
-    /// Takes a chunk's header, and tells what becomes of it; `decide` is asked for the first of a
-    /// message.
+    /// Returns the disposition of a chunk; `decide` is called for the first chunk of a message.
     ///
-    /// Chunks out of order are an error, because peers differ in what they make of them.
+    /// Chunks out of order are an error, because implementations treat them differently.
     pub(super) fn next(
         &mut self,
         chunk: Chunk,
         decide: impl FnOnce() -> Result<Disposition, RdpError>,
     ) -> Result<Disposition, RdpError> {
         const ORDER: RdpError = RdpError::Unexpected("channel chunk");
-        let (fate, left) = match self.current {
+        let (disposition, left) = match self.current {
             None if chunk.is_first() => {
-                let fate = decide()?;
-                if fate == Disposition::Reassemble && chunk.total > MAX_REASSEMBLED {
+                let disposition = decide()?;
+                if disposition == Disposition::Reassemble && chunk.total > MAX_REASSEMBLED {
                     return Err(RdpError::TooLong {
                         what: "channel message",
                         length: chunk.total,
                         limit: MAX_REASSEMBLED,
                     });
                 }
-                (fate, chunk.total)
+                (disposition, chunk.total)
             }
             Some(current) if !chunk.is_first() => current,
             None | Some(_) => return Err(ORDER),
@@ -108,18 +112,18 @@ impl ChunkReassembler {
         if chunk.is_last() != (left == 0) {
             return Err(RdpError::Malformed("channel header"));
         }
-        self.current = (!chunk.is_last()).then_some((fate, left));
-        Ok(fate)
+        self.current = (!chunk.is_last()).then_some((disposition, left));
+        Ok(disposition)
     }
 
-    /// Adds a chunk of a message that is gathered; gives the message once it is whole.
+    /// Appends a chunk of a message that is reassembled; returns the message once it is complete.
     pub(super) fn append(&mut self, part: &[u8]) -> Option<Vec<u8>> {
         self.buffer.extend_from_slice(part);
         self.current.is_none().then(|| std::mem::take(&mut self.buffer))
     }
 }
 
-/// How a message is addressed.
+/// Addressing of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct MessageAddress {
     pub(super) direction: Direction,
@@ -128,7 +132,7 @@ pub(super) struct MessageAddress {
     pub(super) show_protocol: bool,
 }
 
-/// Writes a message as PDUs.
+/// Writes a message as Send Data PDUs.
 pub(super) fn write(out: &mut Vec<u8>, to: MessageAddress, message: &[u8]) -> Result<(), RdpError> {
     let total = u32::try_from(message.len()).map_err(|_| RdpError::Malformed("channel message"))?;
     let parts = message.chunks(MAX_CHUNK).len();
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_one_fate() {
+    fn a_message_has_one_disposition() {
         let mut messages = ChunkReassembler::default();
         assert_eq!(
             messages.next(chunk(10, FIRST, 4), || Ok(Disposition::Drop)),
@@ -178,7 +182,7 @@ mod tests {
 
     #[test]
     fn chunks_out_of_order_are_refused() {
-        let begun = || {
+        let started = || {
             let mut messages = ChunkReassembler::default();
             messages.next(chunk(10, FIRST, 4), || Ok(Disposition::Pass)).unwrap();
             assert!(messages.is_passing());
@@ -188,13 +192,16 @@ mod tests {
             ChunkReassembler::default().next(chunk(10, 0, 4), || Ok(Disposition::Pass)).is_err(),
             "no first"
         );
-        assert!(begun().next(chunk(10, FIRST, 4), || Ok(Disposition::Pass)).is_err(), "two firsts");
         assert!(
-            begun().next(chunk(10, LAST, 4), || Ok(Disposition::Pass)).is_err(),
+            started().next(chunk(10, FIRST, 4), || Ok(Disposition::Pass)).is_err(),
+            "two firsts"
+        );
+        assert!(
+            started().next(chunk(10, LAST, 4), || Ok(Disposition::Pass)).is_err(),
             "the end too soon"
         );
-        assert!(begun().next(chunk(10, 0, 6), || Ok(Disposition::Pass)).is_err(), "no end");
-        assert!(begun().next(chunk(10, 0, 7), || Ok(Disposition::Pass)).is_err(), "too much");
+        assert!(started().next(chunk(10, 0, 6), || Ok(Disposition::Pass)).is_err(), "no end");
+        assert!(started().next(chunk(10, 0, 7), || Ok(Disposition::Pass)).is_err(), "too much");
         assert!(
             ChunkReassembler::default()
                 .next(chunk(MAX_REASSEMBLED + 1, FIRST, 4), || Ok(Disposition::Reassemble))
@@ -203,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_chunks_can_be_parsed() {
         let to = MessageAddress {
             direction: Direction::Down,
             initiator: 1,
@@ -216,7 +223,7 @@ mod tests {
         let (mut rest, mut messages, mut read) =
             (&out[..], ChunkReassembler::default(), Vec::new());
         while !rest.is_empty() {
-            let (pdu, behind) = rest.split_at(usize::from(u16::from_be_bytes([rest[2], rest[3]])));
+            let (pdu, after) = rest.split_at(usize::from(u16::from_be_bytes([rest[2], rest[3]])));
             let Ok(mcs::McsPdu::SendDataIndication(data)) = mcs::parse(pdu, pdu.len()) else {
                 panic!("not data")
             };
@@ -226,7 +233,7 @@ mod tests {
                 Ok(Disposition::Reassemble)
             );
             read.extend(messages.append(&pdu[chunk.offset..]));
-            rest = behind;
+            rest = after;
         }
         assert_eq!(read, [message]);
     }

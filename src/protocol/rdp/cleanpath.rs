@@ -1,58 +1,54 @@
-//! What a browser, which has no TCP, asks for by RDCleanPath: the first PDU of RDP, and to whom it
-//! is to go. Devolutions' protocol, in DER; read here as far as the gateway heeds it.
+//! RDCleanPath requests: a browser, which has no TCP, sends the first PDU of RDP and its
+//! destination. Devolutions' protocol, in DER; read as far as the gateway uses it.
 //!
-//! What a browser may *not* do here: choose a target by text before the X.224 PDU. Its `proxy_auth`
-//! proves nothing to us; nothing of it is read.
+//! A preconnection blob, which would choose a target before the X.224 PDU, is refused. `proxy_auth`
+//! authenticates nobody here and is not read.
 
 use ironrdp_rdcleanpath::{DetectionResult, RDCleanPathPdu};
 use thiserror::Error;
 
-/// Longest request taken: an address, a token and an X.224 PDU fit many times.
+/// Longest request that is accepted: an address, a token and an X.224 PDU fit many times.
 pub const MAX_REQUEST: usize = 16 * 1024;
 /// The DER tag that a request begins with.
 const SEQUENCE: u8 = 0x30;
-/// How much of a foreign destination is written down.
+/// Longest foreign destination in an audit entry, in characters.
 const MAX_PRINTED: usize = 200;
 
-/// Why a request is none.
+/// Why a request is invalid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum CleanPathError {
-    /// Something else than RDCleanPath.
+    /// Not RDCleanPath.
     #[error("RDCleanPath is spoken here")]
     NotCleanPath,
-    /// It says that it is longer than [`MAX_REQUEST`].
+    /// Longer than [`MAX_REQUEST`].
     #[error("the request is too long")]
     TooLong,
-    /// It does not ask for a connection.
+    /// Not a connection request.
     #[error("the request asks for no connection")]
     NoRequest,
-    /// It asks for what is not done for browsers: text before the X.224 PDU would choose another
-    /// target.
+    /// It has a preconnection blob, which would choose another target.
     #[error("a preconnection blob is not taken")]
     Preconnection,
 }
 
-/// What a browser asks for.
+/// A browser's request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// The target it names; must be the session's ([`destination`]).
+    /// The target it names; must be the session's.
     pub destination: String,
     /// Its X.224 Connection Request, as sent.
     pub connect: Vec<u8>,
 }
 
-/// A foreign destination as it is written down: short, and without control characters.
+/// A foreign destination for an audit entry: short, and without control characters.
 #[must_use]
 pub fn printable_destination(destination: &str) -> String {
     destination.chars().filter(|c| !c.is_control()).take(MAX_PRINTED).collect()
 }
 
-/// The request in `pending`, and what it measured; `None` while there is more to come.
-///
-/// # Errors
-/// [`CleanPathError`].
+/// The request in `pending`, and its length; `None` while it is incomplete.
 pub fn read(pending: &[u8]) -> Result<Option<(Request, usize)>, CleanPathError> {
-    // Another tag could make the library wait for more for ever.
+    // With another tag the library could wait for more forever.
     if pending.first().is_some_and(|first| *first != SEQUENCE) {
         return Err(CleanPathError::NotCleanPath);
     }
@@ -96,19 +92,19 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_read_when_all_of_it_is_there() {
+    fn a_request_is_parsed_when_it_is_complete() {
         let bytes = pdu("session:1", None);
         for n in 0..bytes.len() {
             assert_eq!(read(&bytes[..n]), Ok(None), "{n} bytes");
         }
-        let wanted = Request { destination: "session:1".into(), connect: vec![3, 0, 0, 11] };
-        assert_eq!(read(&bytes), Ok(Some((wanted.clone(), bytes.len()))));
+        let expected = Request { destination: "session:1".into(), connect: vec![3, 0, 0, 11] };
+        assert_eq!(read(&bytes), Ok(Some((expected.clone(), bytes.len()))));
         let more = [&bytes[..], b"more"].concat();
-        assert_eq!(read(&more), Ok(Some((wanted, bytes.len()))));
+        assert_eq!(read(&more), Ok(Some((expected, bytes.len()))));
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn an_invalid_request_is_refused() {
         assert_eq!(read(b"RFB 003.008\n"), Err(CleanPathError::NotCleanPath));
         assert_eq!(read(&[0x03, 0, 0, 0x13]), Err(CleanPathError::NotCleanPath));
         assert_eq!(read(&pdu("session:1", Some("vm"))), Err(CleanPathError::Preconnection));
@@ -116,7 +112,7 @@ mod tests {
             read(&RDCleanPathPdu::new_http_error(500).to_der().unwrap()),
             Err(CleanPathError::NoRequest)
         );
-        // A version that is not ours, and garbage inside a frame that is.
+        // An unknown version, and garbage inside a valid frame.
         assert_eq!(read(&[0x30, 5, 0xa0, 3, 2, 1, 1]), Err(CleanPathError::NotCleanPath));
         assert_eq!(
             read(&[0x30, 8, 0xa0, 4, 2, 2, 0x0d, 0x3e, 0xff, 0]),
@@ -125,15 +121,15 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_is_a_lie_is_refused_at_once() {
-        // One mebibyte, it says.
+    fn a_false_length_is_refused_at_once() {
+        // Claims one mebibyte.
         let head = [0x30, 0x83, 0x10, 0, 0, 0xa0, 4, 2, 2, 0x0d, 0x3e];
         assert_eq!(read(&head), Err(CleanPathError::TooLong));
         assert_eq!(read(&pdu(&"x".repeat(MAX_REQUEST), None)), Err(CleanPathError::TooLong));
     }
 
     #[test]
-    fn what_is_written_down_of_a_destination_is_short_and_plain() {
+    fn a_destination_for_the_audit_log_is_short_and_printable() {
         assert_eq!(printable_destination("10.0.0.1:3389\r\n\u{1b}[0m"), "10.0.0.1:3389[0m");
         assert_eq!(printable_destination(&"ü".repeat(1000)).chars().count(), MAX_PRINTED);
     }

@@ -1,4 +1,4 @@
-//! What becomes of each PDU the client sends.
+//! Decisions on each PDU of the client.
 
 use super::channels::Role;
 use super::connection::{ConnectionState, Phase, check_fast_path};
@@ -10,44 +10,43 @@ use super::share::{self, ClientPduClass};
 use super::{Direction, RdpError, gcc, info};
 use bytes::Bytes;
 
-/// What the client sends.
 pub(super) struct ClientPolicy<'a>(pub(super) &'a mut ConnectionState);
 
 impl PduPolicy for ClientPolicy<'_> {
-    fn decide(&mut self, seen: &[u8], frame: Frame) -> Result<PduDecision, RdpError> {
-        let rules = &mut *self.0;
+    fn decide(&mut self, header: &[u8], frame: Frame) -> Result<PduDecision, RdpError> {
+        let connection = &mut *self.0;
         if frame.kind == Kind::FastPath {
-            if !rules.is_active() {
+            if !connection.is_active() {
                 return Err(RdpError::Unexpected("input"));
             }
-            check_fast_path(seen)?;
-            let looks = rules.policy.read_only;
-            return Ok(if looks {
-                rules.refuse(RefusalKind::Input, Direction::Up, frame.length)
+            check_fast_path(header)?;
+            let view_only = connection.policy.read_only;
+            return Ok(if view_only {
+                connection.refuse(RefusalKind::Input, Direction::Up, frame.length)
             } else {
                 PduDecision::Pass
             });
         }
-        match (rules.phase, mcs::parse(seen, frame.length)?) {
+        match (connection.phase, mcs::parse(header, frame.length)?) {
             (_, McsPdu::Disconnect) => Ok(PduDecision::Pass),
             (Phase::Start, McsPdu::ConnectInitial) => Ok(PduDecision::Buffer),
-            // Some clients ask for their user without waiting for the server's response.
+            // Some clients send Attach User without waiting for the server's response.
             (Phase::Connecting | Phase::Joining | Phase::Active { .. }, McsPdu::Setup) => {
                 Ok(PduDecision::Pass)
             }
             (Phase::Joining, McsPdu::SendDataRequest(data))
-                if data.channel == rules.channels.io =>
+                if data.channel == connection.channels.io =>
             {
                 Ok(PduDecision::Buffer)
             }
             (Phase::Active { .. }, McsPdu::SendDataRequest(data)) => {
-                match rules.channels.role(data.channel) {
-                    Role::Io if rules.policy.read_only => Ok(PduDecision::Buffer),
+                match connection.channels.role(data.channel) {
+                    Role::Io if connection.policy.read_only => Ok(PduDecision::Buffer),
                     role @ (Role::Io
                     | Role::Message
                     | Role::Virtual(_)
                     | Role::Forbidden(_)
-                    | Role::Unknown) => rules.decide_data(seen, data, role, Direction::Up),
+                    | Role::Unknown) => connection.decide_data(header, data, role, Direction::Up),
                 }
             }
             (_, McsPdu::ConnectInitial) => Err(RdpError::Unexpected("MCS Connect-Initial")),
@@ -64,12 +63,13 @@ impl PduPolicy for ClientPolicy<'_> {
     }
 
     fn handle_buffered(&mut self, pdu: Bytes, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
-        let rules = &mut *self.0;
-        match (mcs::parse(&pdu, pdu.len())?, rules.phase) {
+        let connection = &mut *self.0;
+        match (mcs::parse(&pdu, pdu.len())?, connection.phase) {
             (McsPdu::ConnectInitial, Phase::Start) => {
                 let mut edited = Vec::from(pdu);
-                rules.channels = gcc::edit_initial(&mut edited, rules.edits.core, rules.policy)?;
-                rules.phase = Phase::Connecting;
+                connection.channels =
+                    gcc::edit_initial(&mut edited, connection.edits.core, connection.policy)?;
+                connection.phase = Phase::Connecting;
                 out.push(edited.into());
                 Ok(())
             }
@@ -77,17 +77,18 @@ impl PduPolicy for ClientPolicy<'_> {
                 if !info::is_info(pdu.get(data.offset..).unwrap_or_default())? {
                     return Err(RdpError::Unexpected("data before Client Info"));
                 }
-                let credential = rules.edits.credential.take();
-                // Compressed, a channel's data could not be read.
-                let ours = info::rewrite(&pdu, data, credential.as_ref(), rules.policy.is_open())?;
-                rules.phase = Phase::Active { licensing: true };
-                // The owner wipes the bytes once they have been sent.
-                out.push(Bytes::from_owner(ours));
+                let credential = connection.edits.credential.take();
+                // Compressed channel data could not be inspected.
+                let rewritten =
+                    info::rewrite(&pdu, data, credential.as_ref(), connection.policy.is_open())?;
+                connection.phase = Phase::Active { licensing: true };
+                // The owner wipes the bytes when they are dropped.
+                out.push(Bytes::from_owner(rewritten));
                 Ok(())
             }
             (McsPdu::SendDataRequest(data), Phase::Active { licensing }) => {
-                if let Role::Virtual(purpose) = rules.channels.role(data.channel) {
-                    return rules.reassemble(pdu, data, purpose, Direction::Up, out);
+                if let Role::Virtual(purpose) = connection.channels.role(data.channel) {
+                    return connection.reassemble(pdu, data, purpose, Direction::Up, out);
                 }
                 match share::classify_client_pdus(
                     pdu.get(data.offset..).unwrap_or_default(),
@@ -95,11 +96,11 @@ impl PduPolicy for ClientPolicy<'_> {
                 ) {
                     ClientPduClass::ViewOnly => out.push(pdu),
                     ClientPduClass::ConfirmActive => {
-                        rules.phase = Phase::Active { licensing: false };
+                        connection.phase = Phase::Active { licensing: false };
                         out.push(pdu);
                     }
                     ClientPduClass::Input => {
-                        rules.refusals.count(RefusalKind::Input, Direction::Up, data.length)
+                        connection.refusals.count(RefusalKind::Input, Direction::Up, data.length)
                     }
                 }
                 Ok(())

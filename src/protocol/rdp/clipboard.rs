@@ -1,12 +1,12 @@
-//! The clipboard's channel (MS-RDPECLIP).
+//! The clipboard channel (MS-RDPECLIP).
 //!
-//! Whoever has something to paste announces its formats (Format List); the other side acknowledges,
-//! asks for one (Format Data Request) and is given it (Format Data Response). Files go by File
+//! The side with new content announces its formats (Format List); the other side acknowledges,
+//! requests one (Format Data Request) and receives it (Format Data Response). Files go by File
 //! Contents Request and Response, while the clipboard may be locked.
 //!
-//! A list that announces what may not travel is answered in the other side's stead and goes no
-//! further; so does a request for it. Everyone is answered, so that nobody waits; and the answers
-//! that would carry content do not pass even if they come unasked.
+//! A list of content that may not pass is answered in the other side's place and not forwarded; so
+//! is a request for such content. Every request is answered, so that no side waits; responses with
+//! forbidden content do not pass even if they were not requested.
 
 use super::chunk::Disposition;
 use super::formats::{self, HDROP};
@@ -14,9 +14,8 @@ use super::reader::{Reader, u16_at, u32_at, write_at};
 use super::refusal::{RefusalCounts, RefusalKind};
 use super::{Direction, Policy, RdpError};
 
-/// Bytes of a message's header: type, flags, length (2.2.1).
+/// Length of a message header: type, flags, length (2.2.1).
 const HEADER: usize = 8;
-/// Longest message without content.
 const MAX_CONTROL_MESSAGE: usize = 32;
 const RESPONSE_OK: u16 = 1;
 const RESPONSE_FAIL: u16 = 2;
@@ -36,30 +35,26 @@ mod kind {
     pub(super) const UNLOCK: u16 = 11;
 }
 
-/// General capability flags (2.2.2.1.1.1): long names; and all that has to do with files.
+/// General capability flags (2.2.2.1.1.1): long names; and all that concern files.
 const LONG_NAMES: u32 = 0x02;
 const FILES: u32 = 0x04 | 0x08 | 0x10 | 0x20;
 
-/// What becomes of a gathered message.
+/// What is done with a reassembled message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MessageOutcome {
-    /// It passes.
     Pass,
-    /// Another passes in its place.
     Replace(Vec<u8>),
-    /// It does not pass, and its sender is answered.
+    /// It is dropped, and its sender gets a reply.
     Reply(Vec<u8>),
 }
 
-/// The clipboard of one connection.
 #[derive(Debug, Default)]
 pub(super) struct ClipboardState {
-    /// Whether each side can do long names; they are used when both can.
+    /// Whether each side supports long names; they are used when both do.
     long_names: [bool; 2],
-    /// The formats of files in the last list of each side.
+    /// File formats in the last list of each side.
     file_formats: [Vec<u32>; 2],
-    /// Whether the client's first list has passed, which ends the channel's initialization
-    /// (1.3.2.1).
+    /// Whether the client's first list was seen, which ends the channel's initialization (1.3.2.1).
     initialized: bool,
 }
 
@@ -74,7 +69,7 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER + body.len());
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&flags.to_le_bytes());
-    // Bodies are parts of gathered messages, and so far below 4 GiB.
+    // Bodies are parts of reassembled messages, far below 4 GiB.
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(body);
     out
@@ -86,7 +81,7 @@ impl ClipboardState {
         &self,
         head: &[u8],
         total: usize,
-        way: Direction,
+        direction: Direction,
         policy: Policy,
         refusals: &mut RefusalCounts,
     ) -> Result<Disposition, RdpError> {
@@ -100,7 +95,7 @@ impl ClipboardState {
             if allowed {
                 return Disposition::Pass;
             }
-            refusals.count(what, way, length);
+            refusals.count(what, direction, length);
             Disposition::Drop
         };
         let clipboard = policy.clipboard;
@@ -113,22 +108,22 @@ impl ClipboardState {
                 pass_if(total <= MAX_CONTROL_MESSAGE, RefusalKind::Clipboard, refusals)
             }
             kind::FORMAT_DATA_RESPONSE => {
-                pass_if(clipboard.allows(way), RefusalKind::Clipboard, refusals)
+                pass_if(clipboard.allows(direction), RefusalKind::Clipboard, refusals)
             }
             kind::TEMP_DIRECTORY => pass_if(
-                policy.files && clipboard.allows(way),
+                policy.files && clipboard.allows(direction),
                 RefusalKind::ClipboardFiles,
                 refusals,
             ),
             kind::FILE_CONTENTS_RESPONSE => pass_if(
-                policy.files && clipboard.allows(way),
+                policy.files && clipboard.allows(direction),
                 RefusalKind::ClipboardFiles,
                 refusals,
             ),
-            // They hold what the other side announced, and carry nothing.
+            // They lock what the other side announced, and carry no content.
             kind::LOCK | kind::UNLOCK
                 if policy.files
-                    && clipboard.allows(way.opposite())
+                    && clipboard.allows(direction.opposite())
                     && total <= MAX_CONTROL_MESSAGE =>
             {
                 Disposition::Pass
@@ -138,11 +133,11 @@ impl ClipboardState {
         })
     }
 
-    /// Takes a gathered message.
+    /// Handles a reassembled message.
     pub(super) fn handle(
         &mut self,
         all: &[u8],
-        way: Direction,
+        direction: Direction,
         policy: Policy,
         refusals: &mut RefusalCounts,
     ) -> Result<MessageOutcome, RdpError> {
@@ -150,15 +145,15 @@ impl ClipboardState {
         let (kind, flags, length) = (reader.u16()?, reader.u16()?, reader.u32()? as usize);
         let body = reader.take(length)?;
         match kind {
-            kind::FORMAT_LIST => Ok(self.format_list(body, flags, way, policy, refusals)),
-            kind::FORMAT_DATA_REQUEST => Ok(self.data_request(body, way, policy, refusals)),
+            kind::FORMAT_LIST => Ok(self.format_list(body, flags, direction, policy, refusals)),
+            kind::FORMAT_DATA_REQUEST => Ok(self.data_request(body, direction, policy, refusals)),
             kind::FILE_CONTENTS_REQUEST => {
-                let wanted = way.opposite();
-                if policy.files && policy.clipboard.allows(wanted) {
+                let opposite = direction.opposite();
+                if policy.files && policy.clipboard.allows(opposite) {
                     return Ok(MessageOutcome::Pass);
                 }
-                // The size is asked for in the request; its content never came.
-                refusals.count(RefusalKind::ClipboardFiles, wanted, 0);
+                // The size is unknown: the content was never sent.
+                refusals.count(RefusalKind::ClipboardFiles, opposite, 0);
                 let stream = body.first_chunk::<4>().copied().unwrap_or_default();
                 Ok(MessageOutcome::Reply(message(
                     kind::FILE_CONTENTS_RESPONSE,
@@ -166,7 +161,7 @@ impl ClipboardState {
                     &stream,
                 )))
             }
-            kind::CAPABILITIES => self.capabilities(all, way, policy),
+            kind::CAPABILITIES => self.capabilities(all, direction, policy),
             _ => Err(reader.malformed()),
         }
     }
@@ -175,19 +170,19 @@ impl ClipboardState {
         &mut self,
         body: &[u8],
         flags: u16,
-        way: Direction,
+        direction: Direction,
         policy: Policy,
         refusals: &mut RefusalCounts,
     ) -> MessageOutcome {
-        let first = way == Direction::Up && !self.initialized;
-        self.initialized |= way == Direction::Up;
+        let first = direction == Direction::Up && !self.initialized;
+        self.initialized |= direction == Direction::Up;
         let accepted = || message(kind::FORMAT_LIST_RESPONSE, RESPONSE_OK, &[]);
-        if !policy.clipboard.allows(way) {
+        if !policy.clipboard.allows(direction) {
             if !body.is_empty() {
-                refusals.count(RefusalKind::Clipboard, way, 0);
+                refusals.count(RefusalKind::Clipboard, direction, 0);
             }
-            // The server waits for the client's first list; one that announces nothing does as
-            // well. Later ones would empty the desktop's own clipboard.
+            // The server waits for the client's first list; an empty one is enough. Later ones
+            // would clear the desktop's own clipboard.
             return if first {
                 MessageOutcome::Replace(message(kind::FORMAT_LIST, 0, &[]))
             } else {
@@ -199,18 +194,18 @@ impl ClipboardState {
         }
         let long = self.long_names == [true; 2];
         match formats::filter_formats(body, long, flags) {
-            Ok(sifted) if sifted.file_formats.is_empty() => {
-                self.file_formats[side_index(way)].clear();
+            Ok(filtered) if filtered.file_formats.is_empty() => {
+                self.file_formats[side_index(direction)].clear();
                 MessageOutcome::Pass
             }
-            Ok(sifted) => {
-                refusals.count(RefusalKind::ClipboardFiles, way, 0);
-                self.file_formats[side_index(way)] = sifted.file_formats;
-                MessageOutcome::Replace(message(kind::FORMAT_LIST, flags, &sifted.kept))
+            Ok(filtered) => {
+                refusals.count(RefusalKind::ClipboardFiles, direction, 0);
+                self.file_formats[side_index(direction)] = filtered.file_formats;
+                MessageOutcome::Replace(message(kind::FORMAT_LIST, flags, &filtered.kept))
             }
-            // Nothing of a list that cannot be read is announced; its sender is told.
+            // An invalid list is not forwarded; its sender gets a failure response.
             Err(_) => {
-                refusals.count(RefusalKind::ClipboardFiles, way, 0);
+                refusals.count(RefusalKind::ClipboardFiles, direction, 0);
                 MessageOutcome::Reply(message(kind::FORMAT_LIST_RESPONSE, RESPONSE_FAIL, &[]))
             }
         }
@@ -219,49 +214,52 @@ impl ClipboardState {
     fn data_request(
         &self,
         body: &[u8],
-        way: Direction,
+        direction: Direction,
         policy: Policy,
         refusals: &mut RefusalCounts,
     ) -> MessageOutcome {
-        let wanted = way.opposite();
+        let opposite = direction.opposite();
         let format = u32_at(body, 0);
-        let refused = if !policy.clipboard.allows(wanted) || body.len() != 4 {
+        let refused = if !policy.clipboard.allows(opposite) || body.len() != 4 {
             RefusalKind::Clipboard
         } else if !policy.files
-            && format
-                .is_none_or(|id| id == HDROP || self.file_formats[side_index(wanted)].contains(&id))
+            && format.is_none_or(|id| {
+                id == HDROP || self.file_formats[side_index(opposite)].contains(&id)
+            })
         {
             RefusalKind::ClipboardFiles
         } else {
             return MessageOutcome::Pass;
         };
-        refusals.count(refused, wanted, 0);
+        refusals.count(refused, opposite, 0);
         MessageOutcome::Reply(message(kind::FORMAT_DATA_RESPONSE, RESPONSE_FAIL, &[]))
     }
 
-    /// Notes whether a side can do long names, and takes out what it can do with files when it may
-    /// not.
+    /// Reads whether a side supports long names, and removes its file capabilities where files are
+    /// forbidden.
     fn capabilities(
         &mut self,
         all: &[u8],
-        way: Direction,
+        direction: Direction,
         policy: Policy,
     ) -> Result<MessageOutcome, RdpError> {
         const WHAT: &str = "clipboard capabilities";
-        let wrong = RdpError::Malformed(WHAT);
+        let malformed = RdpError::Malformed(WHAT);
         let mut edited = all.to_vec();
-        let sets = u16_at(all, HEADER).ok_or(wrong)?;
+        let sets = u16_at(all, HEADER).ok_or(malformed)?;
         let mut at = HEADER + 4;
         for _ in 0..sets {
-            let (set, length) =
-                (u16_at(all, at).ok_or(wrong)?, usize::from(u16_at(all, at + 2).ok_or(wrong)?));
+            let (set, length) = (
+                u16_at(all, at).ok_or(malformed)?,
+                usize::from(u16_at(all, at + 2).ok_or(malformed)?),
+            );
             if length < 4 || at + length > all.len() {
-                return Err(wrong);
+                return Err(malformed);
             }
             // The general set: version, flags (2.2.2.1.1.1).
             if set == 1 {
-                let flags = u32_at(all, at + 8).filter(|_| length >= 12).ok_or(wrong)?;
-                self.long_names[side_index(way)] = flags & LONG_NAMES != 0;
+                let flags = u32_at(all, at + 8).filter(|_| length >= 12).ok_or(malformed)?;
+                self.long_names[side_index(direction)] = flags & LONG_NAMES != 0;
                 if !policy.files {
                     write_at(&mut edited, at + 8, &(flags & !FILES).to_le_bytes(), WHAT)?;
                 }

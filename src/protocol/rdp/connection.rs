@@ -1,5 +1,5 @@
-//! The rules: what is known of the connection, and what both directions have in common. What
-//! becomes of each PDU is in [`super::up`] and [`super::down`].
+//! State of a connection, and what both directions have in common. Decisions on each PDU are in
+//! [`super::client_pdus`] and [`super::server_pdus`].
 
 use super::channels::{Channels, Purpose, Role};
 use super::chunk::{self, Chunk, ChunkReassembler, Disposition, MessageAddress};
@@ -14,55 +14,56 @@ use super::{Direction, Policy, RdpError};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Most answers that wait for a direction that is in the midst of something.
+/// Most replies that are pending for a direction that is inside a message.
 const MAX_PENDING_REPLIES: usize = 64;
-/// Initiator the gateway gives itself toward the client: the server's user (T.125: 1001 plus 1).
+/// Initiator of the gateway's PDUs to the client: the server's user (T.125: 1001 plus 1).
 const SERVER_INITIATOR: u16 = 1;
 
-/// How far the client is.
+/// Phase of the connection sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     /// Its Connect-Initial is due.
     Start,
     /// The server's Connect-Response is due.
     Connecting,
-    /// It joins channels; its Client Info is due.
+    /// The client joins channels; its Client Info is due.
     Joining,
-    /// Its Client Info has passed. Licences come first, until it confirms the server's
+    /// The Client Info has passed. Licensing comes first, until the client confirms the server's
     /// capabilities.
     Active { licensing: bool },
 }
 
-/// Everything that is known of the connection.
+/// State of one connection.
 pub(super) struct ConnectionState {
     pub(super) policy: Policy,
     pub(super) edits: Edits,
     pub(super) phase: Phase,
     pub(super) channels: Channels,
-    /// The client's own initiator, from the server's attach-user confirmation.
+    /// The client's initiator, from Attach User Confirm.
     pub(super) initiator: u16,
     clipboard: ClipboardState,
     dynamic: DynamicChannels,
-    /// The messages of the two channels that are looked into, by direction.
+    /// The messages of the two inspected channels, by direction.
     messages: [Reassemblers; 2],
     pending_replies: [VecDeque<(Purpose, Vec<u8>)>; 2],
     pub(super) refusals: RefusalCounts,
-    /// What is owed the other way can be said as soon as what is being fed is through: then as much
-    /// may be owed as was asked for in one go, and a limit would depend on how the bytes were cut.
+    /// The replies for the opposite direction can be sent as soon as the current input is consumed.
+    /// As many may then be pending as were requested in one go; a limit would depend on how the
+    /// bytes were split.
     pub(super) opposite_can_flush: bool,
-    /// What the server said last of why it ends the connection.
+    /// The server's last announced reason for the end of the connection.
     pub(super) error_info: Option<ErrorInfo>,
 }
 
-/// The channels that are looked into, in one direction.
+/// The inspected channels, in one direction.
 #[derive(Default)]
 struct Reassemblers {
     clipboard: ChunkReassembler,
     dynamic: ChunkReassembler,
 }
 
-fn direction_index(way: Direction) -> usize {
-    match way {
+fn direction_index(direction: Direction) -> usize {
+    match direction {
         Direction::Up => 0,
         Direction::Down => 1,
     }
@@ -90,106 +91,108 @@ impl ConnectionState {
         matches!(self.phase, Phase::Active { .. })
     }
 
-    /// Whether nothing of what the client sends needs to be looked at.
+    /// Whether nothing of the client needs inspection.
     pub(super) fn is_open(&self) -> bool {
         self.is_active() && self.policy.is_open() && self.channels.forbidden().next().is_none()
     }
 
     pub(super) fn refuse(
         &mut self,
-        what: RefusalKind,
-        way: Direction,
+        kind: RefusalKind,
+        direction: Direction,
         bytes: usize,
     ) -> PduDecision {
-        self.refusals.count(what, way, bytes);
+        self.refusals.count(kind, direction, bytes);
         PduDecision::Drop
     }
 
-    /// A chunk on a virtual channel that is allowed.
+    /// Decides on a chunk of an allowed virtual channel.
     fn on_channel(
         &mut self,
-        seen: &[u8],
+        header: &[u8],
         data: SendData,
         purpose: Purpose,
-        way: Direction,
+        direction: Direction,
     ) -> Result<PduDecision, RdpError> {
-        let open = match purpose {
+        let unrestricted = match purpose {
             Purpose::Sound | Purpose::Devices => true,
-            // A clipboard that may carry anything, and a connection that may do anything.
+            // A clipboard without restrictions, and a connection without restrictions.
             Purpose::Clipboard => {
                 self.policy.clipboard == super::Clipboard::Both && self.policy.files
             }
             Purpose::Dynamic => self.policy.is_open(),
         };
-        if open {
+        if unrestricted {
             return Ok(PduDecision::Pass);
         }
-        let chunk = Chunk::read(seen, data, purpose.name())?;
+        let chunk = Chunk::read(header, data, purpose.name())?;
         let (policy, refusals) = (self.policy, &mut self.refusals);
-        let head = seen.get(chunk.offset..).unwrap_or_default();
-        let streams = &mut self.messages[direction_index(way)];
-        let fate = match purpose {
+        let head = header.get(chunk.offset..).unwrap_or_default();
+        let reassemblers = &mut self.messages[direction_index(direction)];
+        let disposition = match purpose {
             Purpose::Clipboard => {
                 let state = &self.clipboard;
-                streams
+                reassemblers
                     .clipboard
-                    .next(chunk, || state.decide(head, chunk.total, way, policy, refusals))?
+                    .next(chunk, || state.decide(head, chunk.total, direction, policy, refusals))?
             }
             Purpose::Dynamic | Purpose::Sound | Purpose::Devices => {
                 let state = &mut self.dynamic;
-                streams.dynamic.next(chunk, || state.decide(head, chunk.total, way, refusals))?
+                reassemblers
+                    .dynamic
+                    .next(chunk, || state.decide(head, chunk.total, direction, refusals))?
             }
         };
-        Ok(match fate {
+        Ok(match disposition {
             Disposition::Pass => PduDecision::Pass,
             Disposition::Drop => PduDecision::Drop,
             Disposition::Reassemble => PduDecision::Buffer,
         })
     }
 
-    /// A chunk of a message that is gathered: once it is whole, puts out what becomes of it.
+    /// Appends a chunk of a message that is reassembled; handles the message once it is complete.
     pub(super) fn reassemble(
         &mut self,
         pdu: Bytes,
         data: SendData,
         purpose: Purpose,
-        way: Direction,
+        direction: Direction,
         out: &mut Vec<Bytes>,
     ) -> Result<(), RdpError> {
         let chunk = Chunk::read(&pdu, data, purpose.name())?;
         let part = pdu.get(chunk.offset..).unwrap_or_default();
-        let streams = &mut self.messages[direction_index(way)];
-        let stream = if purpose == Purpose::Clipboard {
-            &mut streams.clipboard
+        let reassemblers = &mut self.messages[direction_index(direction)];
+        let reassembler = if purpose == Purpose::Clipboard {
+            &mut reassemblers.clipboard
         } else {
-            &mut streams.dynamic
+            &mut reassemblers.dynamic
         };
-        let Some(message) = stream.append(part) else { return Ok(()) };
-        let (pass, answer) = if purpose == Purpose::Clipboard {
-            match self.clipboard.handle(&message, way, self.policy, &mut self.refusals)? {
+        let Some(message) = reassembler.append(part) else { return Ok(()) };
+        let (pass, reply) = if purpose == Purpose::Clipboard {
+            match self.clipboard.handle(&message, direction, self.policy, &mut self.refusals)? {
                 clipboard::MessageOutcome::Pass => (Some(message), None),
-                clipboard::MessageOutcome::Replace(other) => {
-                    return self.write_message(&other, data, purpose, way, out);
+                clipboard::MessageOutcome::Replace(replacement) => {
+                    return self.write_message(&replacement, data, purpose, direction, out);
                 }
-                clipboard::MessageOutcome::Reply(answer) => (None, Some(answer)),
+                clipboard::MessageOutcome::Reply(reply) => (None, Some(reply)),
             }
         } else {
             match self.dynamic.create(&message, self.policy, &mut self.refusals)? {
                 dynamic::CreateOutcome::Pass => (Some(message), None),
-                dynamic::CreateOutcome::Reply(answer) => (None, Some(answer)),
+                dynamic::CreateOutcome::Reply(reply) => (None, Some(reply)),
             }
         };
-        if let Some(answer) = answer {
-            let owed = &mut self.pending_replies[direction_index(way.opposite())];
-            if owed.len() >= MAX_PENDING_REPLIES && !self.opposite_can_flush {
+        if let Some(reply) = reply {
+            let pending = &mut self.pending_replies[direction_index(direction.opposite())];
+            if pending.len() >= MAX_PENDING_REPLIES && !self.opposite_can_flush {
                 return Err(RdpError::TooManyPendingReplies);
             }
-            owed.push_back((purpose, answer));
+            pending.push_back((purpose, reply));
         }
         match pass {
-            // It came in one chunk: as it was.
+            // It came in one chunk: forwarded as it is.
             Some(message) if message.len() == chunk.length => out.push(pdu),
-            Some(message) => self.write_message(&message, data, purpose, way, out)?,
+            Some(message) => self.write_message(&message, data, purpose, direction, out)?,
             None => {}
         }
         Ok(())
@@ -200,13 +203,13 @@ impl ConnectionState {
         message: &[u8],
         data: SendData,
         purpose: Purpose,
-        way: Direction,
+        direction: Direction,
         out: &mut Vec<Bytes>,
     ) -> Result<(), RdpError> {
         let show_protocol =
             self.channels.with_purpose(purpose).is_some_and(|channel| channel.show_protocol);
         let to = MessageAddress {
-            direction: way,
+            direction,
             initiator: data.initiator,
             channel: data.channel,
             show_protocol,
@@ -217,70 +220,71 @@ impl ConnectionState {
         Ok(())
     }
 
-    /// Whether something is due, and no message it would break into has passed in part.
-    pub(super) fn has_pending(&self, way: Direction) -> bool {
-        !self.pending_replies[direction_index(way)].is_empty() && !self.is_passing(way)
+    /// Whether a reply is pending, and no message it would interrupt has been forwarded in part.
+    pub(super) fn has_pending(&self, direction: Direction) -> bool {
+        !self.pending_replies[direction_index(direction)].is_empty() && !self.is_passing(direction)
     }
 
-    /// Whether nothing is owed, and whatever comes to be owed can be said at once.
-    pub(super) fn has_nothing_pending(&self, way: Direction) -> bool {
-        self.pending_replies[direction_index(way)].is_empty() && !self.is_passing(way)
+    /// Whether nothing is pending, and a reply could be sent at once.
+    pub(super) fn has_nothing_pending(&self, direction: Direction) -> bool {
+        self.pending_replies[direction_index(direction)].is_empty() && !self.is_passing(direction)
     }
 
-    /// Whether a message of a channel has passed in part.
-    pub(super) fn is_passing(&self, way: Direction) -> bool {
-        let streams = &self.messages[direction_index(way)];
-        streams.clipboard.is_passing() || streams.dynamic.is_passing()
+    /// Whether a message of a channel has been forwarded in part.
+    pub(super) fn is_passing(&self, direction: Direction) -> bool {
+        let reassemblers = &self.messages[direction_index(direction)];
+        reassemblers.clipboard.is_passing() || reassemblers.dynamic.is_passing()
     }
 
     pub(super) fn flush_pending(
         &mut self,
-        way: Direction,
+        direction: Direction,
         out: &mut Vec<Bytes>,
     ) -> Result<(), RdpError> {
-        while self.has_pending(way)
-            && let Some((purpose, message)) = self.pending_replies[direction_index(way)].pop_front()
+        while self.has_pending(direction)
+            && let Some((purpose, message)) =
+                self.pending_replies[direction_index(direction)].pop_front()
         {
             let Some(channel) = self.channels.with_purpose(purpose).and_then(|c| c.id) else {
                 continue;
             };
-            let initiator = match way {
+            let initiator = match direction {
                 Direction::Up => self.initiator,
                 Direction::Down => SERVER_INITIATOR,
             };
             let data = SendData { initiator, channel, offset: 0, length: 0 };
-            self.write_message(&message, data, purpose, way, out)?;
+            self.write_message(&message, data, purpose, direction, out)?;
         }
         Ok(())
     }
 
-    /// What is the same both ways: data on channels other than I/O.
+    /// Decides on data of channels other than I/O, the same in both directions.
     pub(super) fn decide_data(
         &mut self,
-        seen: &[u8],
+        header: &[u8],
         data: SendData,
         role: Role,
-        way: Direction,
+        direction: Direction,
     ) -> Result<PduDecision, RdpError> {
         match role {
             Role::Io | Role::Message => Ok(PduDecision::Pass),
-            Role::Virtual(purpose) => self.on_channel(seen, data, purpose, way),
-            Role::Forbidden(place) => {
-                let name = self.channels.list.get(place).map(|channel| channel.name.clone());
+            Role::Virtual(purpose) => self.on_channel(header, data, purpose, direction),
+            Role::Forbidden(index) => {
+                let name = self.channels.list.get(index).map(|channel| channel.name.clone());
                 Ok(self.refuse(
                     name.map_or(RefusalKind::Other, RefusalKind::StaticChannel),
-                    way,
+                    direction,
                     data.length,
                 ))
             }
-            Role::Unknown => Ok(self.refuse(RefusalKind::Other, way, data.length)),
+            Role::Unknown => Ok(self.refuse(RefusalKind::Other, direction, data.length)),
         }
     }
 }
 
-/// A fast-path PDU; its flags say whether it is encrypted or signed by RDP's own means (2.2.8.1.2).
-pub(super) fn check_fast_path(seen: &[u8]) -> Result<(), RdpError> {
-    if seen.first().is_some_and(|first| first & 0xc0 != 0) {
+/// Checks the flags of a fast-path PDU: RDP's own encryption or signature is refused (2.2.8.1.2).
+pub(super) fn check_fast_path(header: &[u8]) -> Result<(), RdpError> {
+    if header.first().is_some_and(|first| first & 0xc0 != 0) {
         Err(RdpError::Encrypted)
     } else {
         Ok(())

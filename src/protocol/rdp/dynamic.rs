@@ -1,8 +1,8 @@
 //! Dynamic virtual channels (MS-RDPEDYC) on the static channel `drdynvc`: the server opens them by
-//! name, after the connection is up.
+//! name after the connection is set up.
 //!
-//! Only those of a list are let be: pictures, sound, the desktop's size, touch. Of any other the
-//! client never hears; the server is told in its stead that the client has no listener for it.
+//! Only listed channels pass: pictures, sound, the desktop's size, touch. Requests for any other
+//! are not forwarded to the client; the gateway replies in its place that there is no listener.
 
 use super::RdpError;
 use super::channels::ChannelName;
@@ -13,11 +13,11 @@ use super::{Direction, Policy};
 
 /// Most channels open at once.
 const MAX_OPEN: usize = 64;
-/// Longest message that negotiates versions (2.2.1).
+/// Longest capability message (2.2.1).
 const MAX_CAPABILITIES: usize = 64;
 /// Longest request to open a channel, name included.
 const MAX_CREATE: usize = 512;
-/// What a client answers that has no listener of that name (2.2.2.2; `STATUS_UNSUCCESSFUL`).
+/// Response of a client without a listener of that name (2.2.2.2; `STATUS_UNSUCCESSFUL`).
 const NO_LISTENER: u32 = 0xc000_0001;
 
 /// Commands: the upper four bits of a message's first byte (2.2).
@@ -31,12 +31,11 @@ mod command {
     pub(super) const DATA_COMPRESSED: u8 = 7;
 }
 
-/// Channels without which a desktop is not one, and through which nothing but it travels.
+/// Channels that a desktop needs and that carry nothing else.
 ///
-/// Not among them is the graphics pipeline (`Microsoft::Windows::RDS::Graphics`, MS-RDPEGFX): it
-/// resizes the desktop in messages that are compressed against all that came before them, so that a
-/// size that cannot be could not be seen. The page's client has none; servers are told so
-/// ([`super::gcc`]).
+/// The graphics pipeline (`Microsoft::Windows::RDS::Graphics`, MS-RDPEGFX) is not among them: it
+/// resizes the desktop in messages that are compressed with a history, so an invalid size could not
+/// be detected. The page's client does not support it; servers are told so ([`super::gcc`]).
 const ALLOWED_CHANNELS: &[&[u8]] = &[
     DISPLAY,
     b"Microsoft::Windows::RDS::Geometry::v08.01",
@@ -45,8 +44,8 @@ const ALLOWED_CHANNELS: &[&[u8]] = &[
     b"AUDIO_PLAYBACK_DVC",
     b"AUDIO_PLAYBACK_LOSSY_DVC",
 ];
-/// The desktop's size (MS-RDPEDISP), among them. Who may only look may not change it, and a client
-/// that does not try needs not be told.
+/// The desktop's size (MS-RDPEDISP). A view-only client may not change it; its messages are dropped
+/// without a reply.
 const DISPLAY: &[u8] = b"Microsoft::Windows::RDS::DisplayControl";
 /// Touch and pen (MS-RDPEI): input.
 const INPUT: &[u8] = b"Microsoft::Windows::RDS::Input";
@@ -55,7 +54,7 @@ fn allowed(name: &[u8], policy: Policy) -> bool {
     ALLOWED_CHANNELS.contains(&name) || name == INPUT && !policy.read_only
 }
 
-/// The dynamic channels of one connection that are open and allowed, by number.
+/// The open, allowed dynamic channels of one connection, by id.
 #[derive(Debug, Default)]
 pub(super) struct DynamicChannels {
     open: Vec<OpenChannel>,
@@ -64,24 +63,24 @@ pub(super) struct DynamicChannels {
 #[derive(Clone, Copy, Debug)]
 struct OpenChannel {
     id: u32,
-    /// What the client sends on it is input that policy forbids.
+    /// The client's data on it is input that policy forbids.
     drop_input: bool,
 }
 
-/// What becomes of a server's request to open a channel.
+/// What is done with a server's Create Request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CreateOutcome {
     Pass,
     Reply(Vec<u8>),
 }
 
-/// A message's command and channel number, and the width of the number's field as it was written.
+/// A message's command and channel id, and the width of the id's field.
 fn parse_header<'a>(bytes: &'a [u8]) -> Result<(u8, u32, u8, Reader<'a>), RdpError> {
     let mut reader = Reader::new(bytes, "dynamic channel message");
     let first = reader.u8()?;
     let width = first & 3;
     let id = match (first >> 4, width) {
-        // Its field of a width says nothing.
+        // Its width field is unused.
         (command::CAPABILITIES, _) => 0,
         (_, 0) => u32::from(reader.u8()?),
         (_, 1) => u32::from(reader.u16()?),
@@ -95,15 +94,15 @@ impl DynamicChannels {
     /// Decides by the first bytes of a message of `total` bytes.
     pub(super) fn decide(
         &mut self,
-        seen: &[u8],
+        header: &[u8],
         total: usize,
-        way: Direction,
+        direction: Direction,
         refusals: &mut RefusalCounts,
     ) -> Result<Disposition, RdpError> {
-        let (command, id, _, mut reader) = parse_header(seen)?;
+        let (command, id, _, mut reader) = parse_header(header)?;
         let open = self.open.iter().find(|open| open.id == id).copied();
-        let (is_open, is_deaf) = (open.is_some(), open.is_some_and(|open| open.drop_input));
-        let fate = match (command, way) {
+        let (is_open, drops_input) = (open.is_some(), open.is_some_and(|open| open.drop_input));
+        let disposition = match (command, direction) {
             (command::CAPABILITIES, _) if total <= MAX_CAPABILITIES => Disposition::Pass,
             (command::CREATE, Direction::Down) if total <= MAX_CREATE => Disposition::Reassemble,
             (command::CREATE, Direction::Down) => return Err(reader.malformed()),
@@ -118,7 +117,7 @@ impl DynamicChannels {
                 self.open.retain(|other| other.id != id);
                 Disposition::Pass
             }
-            // A side may close what it never heard was refused.
+            // A side may close a channel whose refusal it has not seen.
             (command::CLOSE, _) => Disposition::Drop,
             (
                 command::DATA_FIRST
@@ -126,8 +125,8 @@ impl DynamicChannels {
                 | command::DATA_FIRST_COMPRESSED
                 | command::DATA_COMPRESSED,
                 Direction::Up,
-            ) if is_deaf => {
-                refusals.count(RefusalKind::Input, way, total);
+            ) if drops_input => {
+                refusals.count(RefusalKind::Input, direction, total);
                 Disposition::Drop
             }
             (
@@ -137,16 +136,16 @@ impl DynamicChannels {
                 | command::DATA_COMPRESSED,
                 _,
             ) if is_open => Disposition::Pass,
-            // Among them what moves channels to transports that do not pass the gateway (2.2.5).
+            // Among them Soft-Sync, which moves channels to transports outside the gateway (2.2.5).
             (_, _) => {
-                refusals.count(RefusalKind::DynamicData, way, total);
+                refusals.count(RefusalKind::DynamicData, direction, total);
                 Disposition::Drop
             }
         };
-        Ok(fate)
+        Ok(disposition)
     }
 
-    /// Takes a server's request to open a channel.
+    /// Handles a server's Create Request.
     pub(super) fn create(
         &mut self,
         message: &[u8],
@@ -161,13 +160,13 @@ impl DynamicChannels {
             return Ok(CreateOutcome::Pass);
         }
         refusals.count(RefusalKind::DynamicChannel(ChannelName::new(name)), Direction::Down, 0);
-        let mut answer = vec![command::CREATE << 4 | width];
+        let mut reply = vec![command::CREATE << 4 | width];
         match width {
-            0 => answer.push(id as u8),
-            1 => answer.extend_from_slice(&(id as u16).to_le_bytes()),
-            _ => answer.extend_from_slice(&id.to_le_bytes()),
+            0 => reply.push(id as u8),
+            1 => reply.extend_from_slice(&(id as u16).to_le_bytes()),
+            _ => reply.extend_from_slice(&id.to_le_bytes()),
         }
-        answer.extend_from_slice(&NO_LISTENER.to_le_bytes());
-        Ok(CreateOutcome::Reply(answer))
+        reply.extend_from_slice(&NO_LISTENER.to_le_bytes());
+        Ok(CreateOutcome::Reply(reply))
     }
 }

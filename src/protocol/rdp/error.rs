@@ -1,50 +1,45 @@
-//! What can be wrong with RDP bytes: one variant per cause.
+//! Errors of RDP: one variant per cause.
 
 use super::x224::NegotiationFailure;
 
-/// Why a connection cannot go on. Texts are for logs and for the audit log; [`RdpError::word`] for
-/// what counts them.
+/// Why a connection cannot continue. The texts are for logs; [`RdpError::reason_code`] is for the
+/// audit log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RdpError {
-    /// The first byte of a PDU is none that a PDU begins with.
+    /// No PDU begins with this byte.
     #[error("it does not speak RDP (first byte {first:#04x})")]
-    NotRdp {
-        /// The byte.
-        first: u8,
-    },
-    /// A PDU or a message is longer than what is taken.
+    NotRdp { first: u8 },
+    /// A PDU or a message is longer than its limit.
     #[error("its {what} has {length} bytes; {limit} are the most")]
     TooLong {
-        /// What is too long.
         what: &'static str,
-        /// As long as it says it is, in bytes.
+        /// In bytes.
         length: usize,
-        /// As long as it may be, in bytes.
+        /// In bytes.
         limit: usize,
     },
-    /// A field has a length or a value that cannot be.
+    /// A field has an invalid length or value.
     #[error("its {0} is malformed")]
     Malformed(&'static str),
-    /// A PDU came when none of its kind was due.
+    /// A PDU arrived out of order.
     #[error("its {0} came out of order")]
     Unexpected(&'static str),
-    /// The server refused the negotiation, and said why.
+    /// The server refused the negotiation.
     #[error("the server refused: {0}")]
     Refused(NegotiationFailure),
-    /// The server knows only RDP's own encryption, which is broken.
+    /// The server supports only RDP's own encryption, which is broken.
     #[error("the server offers no TLS")]
     NoTls,
-    /// The client did not ask for TLS, or the server chose what it was not asked for.
+    /// The client did not request TLS, or the server selected a protocol that was not requested.
     #[error("it chose the security protocols {0:#x}, which were not offered")]
     Protocol(u32),
-    /// RDP's own encryption was switched on inside TLS: nothing could be checked.
+    /// RDP's own encryption was enabled inside TLS: nothing could be inspected.
     #[error("it encrypts inside TLS, so that policy could not be enforced")]
     Encrypted,
-    /// Data of a channel that policy is enforced on is compressed although compression was not
-    /// agreed on.
+    /// Data of an inspected channel is compressed although compression was not negotiated.
     #[error("it compresses the channel {0}, so that policy could not be enforced")]
     Compressed(&'static str),
-    /// The server wants a desktop of a size no screen has.
+    /// The server announces a desktop size that no screen has.
     #[error("its desktop of {width} x {height} is not between 1 x 1 and 8192 x 8192")]
     DesktopSize {
         /// In pixels.
@@ -52,17 +47,16 @@ pub enum RdpError {
         /// In pixels.
         height: u32,
     },
-    /// The server describes monitors that cannot be.
+    /// The server announces an invalid monitor layout.
     #[error("its monitor layout cannot be")]
     MonitorLayout,
-    /// The server sends the client to another one, which no lease names.
+    /// The server redirects the client to another server, which no lease names.
     #[error("the server redirects to another one")]
     Redirected,
-    /// A part of the workspace's credential does not fit into the protocol.
+    /// A part of the workspace's credential is too long for the protocol.
     #[error("the credential's {0} is too long for RDP")]
     CredentialTooLong(&'static str),
-    /// One side asks for so much that is refused, without reading the refusals, that they cannot be
-    /// kept.
+    /// One side sends refused requests and does not read the replies.
     #[error("it reads no answers to what it asks for")]
     TooManyPendingReplies,
     /// The filter was used after an error.
@@ -71,7 +65,7 @@ pub enum RdpError {
 }
 
 impl RdpError {
-    /// Its word in the audit log.
+    /// Reason code of the audit log.
     #[must_use]
     pub fn reason_code(&self) -> &'static str {
         match self {

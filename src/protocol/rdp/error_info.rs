@@ -1,43 +1,42 @@
-//! Why a server says it ends a connection: the Set Error Info PDU (2.2.5.1), which comes before the
-//! end, and says so once more with `NONE` when all is well.
+//! Set Error Info PDU (2.2.5.1): why a server ends a connection. It precedes the end; `NONE`
+//! withdraws it.
 
-/// What the codes come to for whoever sits in front of it (2.2.5.1.1).
+/// Meaning of the codes (2.2.5.1.1) for a user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorInfo {
     /// The user signed out, or disconnected from within.
     SignedOut,
     /// An administrator of the server disconnected the user, or signed them out.
     DisconnectedByAdmin,
-    /// Nobody did anything for so long as the server allows.
+    /// The server's idle timeout expired.
     IdleTimeout,
-    /// The time that the server gives a session, or a login, was over.
+    /// The server's time limit for a session or a logon expired.
     TimeLimit,
     /// Another connection took the session over.
     TakenOver,
-    /// The server has no memory left.
     OutOfMemory,
-    /// The server takes no connection, from anybody or from here.
+    /// The server refuses connections, from anybody or from here.
     Denied,
     /// The account may not log in remotely.
     NotGranted,
-    /// The server takes no stored credential from this account.
+    /// The server accepts no saved credential for this account.
     FreshCredentialsRequired,
-    /// Something that makes up a desktop there failed.
+    /// A component of the desktop failed.
     Crashed,
-    /// The server shuts down or starts again.
+    /// The server shuts down or restarts.
     ShuttingDown,
-    /// The server has no licence for one more, or cannot ask for one.
+    /// Licensing failed.
     Licence,
-    /// A broker that was to find the desktop did not.
+    /// A connection broker did not find the desktop.
     Broker,
-    /// The server does not like what the client sent.
+    /// The server reports a protocol error of the client.
     Protocol,
     /// Another code.
     Other(u32),
 }
 
 impl ErrorInfo {
-    /// From the PDU's code; `None` when it says that nothing is wrong.
+    /// From the PDU's code; `None` for "no error".
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
         Some(match code {
@@ -60,7 +59,7 @@ impl ErrorInfo {
         })
     }
 
-    /// Its word in the audit log, and for the page.
+    /// Reason code of the audit log and of the close frame.
     #[must_use]
     pub fn reason_code(self) -> &'static str {
         match self {

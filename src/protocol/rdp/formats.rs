@@ -1,20 +1,19 @@
-//! Lists of clipboard formats (MS-RDPECLIP 2.2.3.1): with files forbidden, the formats that stand
-//! for files are taken out of them.
+//! Clipboard format lists (MS-RDPECLIP 2.2.3.1): removes file formats where files are forbidden.
 
 use super::RdpError;
 use super::reader::Reader;
 
 /// `CB_ASCII_NAMES` of a message's flags: short names are in ASCII, not in UTF-16.
 const ASCII_NAMES: u16 = 0x0004;
-/// Bytes of a short name.
+/// Length of a short name.
 const SHORT_NAME: usize = 32;
 /// `CF_HDROP`: a list of files, without a name.
 pub(super) const HDROP: u32 = 15;
-/// Most formats of files that are remembered by number; a list with more of them is refused whole.
+/// Most file formats that are remembered by id; a list with more is refused.
 const MAX_FILE_FORMATS: usize = 32;
-/// How the names of formats begin that stand for files: descriptors, contents and names of Windows'
-/// shell, and what desktops of Linux use. Short names are cut to 15 characters, so only beginnings
-/// can be compared. Upper and lower case are one (Windows compares names so).
+/// Prefixes of the names of file formats: descriptors, contents and names of Windows' shell, and
+/// those of Linux desktops. Short names are cut to 15 characters, so only prefixes can be compared.
+/// Case is ignored (Windows compares names so).
 const FILE_NAMES: &[&str] = &[
     "FileGroupDesc",
     "FileContents",
@@ -24,20 +23,20 @@ const FILE_NAMES: &[&str] = &[
     "application/x-kde",
 ];
 
-/// A list without the formats of files.
+/// A list without file formats.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FilteredFormats {
-    /// What is left, as it was on the wire.
+    /// The remaining entries, as they were on the wire.
     pub(super) kept: Vec<u8>,
-    /// The numbers of what was taken out.
+    /// Ids of the removed formats.
     pub(super) file_formats: Vec<u32>,
 }
 
-/// Takes the formats of files out of a list: the message without its header. `long` tells which of
-/// its two forms it has; `flags` are the message's.
+/// Removes the file formats from a list: the message without its header. `long` selects the variant
+/// of the list; `flags` are the message's.
 ///
 /// # Errors
-/// [`RdpError::Malformed`] when it is not a list of that form.
+/// [`RdpError::Malformed`] when it is not a list of that variant.
 pub(super) fn filter_formats(
     list: &[u8],
     long: bool,
@@ -66,7 +65,7 @@ pub(super) fn filter_formats(
     Ok(FilteredFormats { kept, file_formats: files })
 }
 
-/// A name in UTF-16, without the zero it ends with.
+/// A name in UTF-16, without its terminator.
 fn long_name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], RdpError> {
     let units =
         reader.rest().chunks_exact(2).position(|unit| unit == [0, 0]).ok_or(reader.malformed())?;
@@ -75,7 +74,7 @@ fn long_name<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], RdpError> {
     Ok(name)
 }
 
-/// A short name is read both ways, whatever the flags say: a reader may not heed them.
+/// A short name is read in both encodings, whatever the flags say: a peer may ignore them.
 fn is_file_short_name(name: &[u8], flags: u16) -> bool {
     let ascii = is_file_name(name.iter().map(|&b| u16::from(b)));
     ascii || flags & ASCII_NAMES == 0 && is_file_name(utf16_units(name))
@@ -86,11 +85,12 @@ fn utf16_units(name: &[u8]) -> impl Iterator<Item = u16> + Clone {
 }
 
 fn is_file_name(name: impl Iterator<Item = u16> + Clone) -> bool {
-    let same =
-        |want: u8, got: u16| u8::try_from(got).is_ok_and(|got| got.eq_ignore_ascii_case(&want));
+    let equal = |expected: u8, actual: u16| {
+        u8::try_from(actual).is_ok_and(|actual| actual.eq_ignore_ascii_case(&expected))
+    };
     FILE_NAMES.iter().any(|file| {
         let mut name = name.clone();
-        file.bytes().all(|want| name.next().is_some_and(|got| same(want, got)))
+        file.bytes().all(|expected| name.next().is_some_and(|actual| equal(expected, actual)))
     })
 }
 
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_taken_out_of_long_names() {
+    fn file_formats_are_removed_from_long_names() {
         let list = long(&[
             (13, ""),
             (0xc0de, "filegroupdescriptorw"),
@@ -124,19 +124,19 @@ mod tests {
             (0xc004, "HTML Format"),
             (7, "FileContents"),
         ]);
-        let want = FilteredFormats {
+        let expected = FilteredFormats {
             kept: long(&[(13, ""), (0xc004, "HTML Format")]),
             file_formats: vec![0xc0de, 15, 7],
         };
-        assert_eq!(filter_formats(&list, true, 0), Ok(want));
+        assert_eq!(filter_formats(&list, true, 0), Ok(expected));
     }
 
     #[test]
-    fn files_are_taken_out_of_short_names() {
+    fn file_formats_are_removed_from_short_names() {
         let text = short_entry(13, b"");
-        let cut = short_entry(0xc0de, &wide_of("FileGroupDescri"));
+        let truncated = short_entry(0xc0de, &wide_of("FileGroupDescri"));
         let ascii = short_entry(0xc0df, b"FileGroupDescriptorW");
-        let list = [&text[..], &cut, &ascii].concat();
+        let list = [&text[..], &truncated, &ascii].concat();
         assert_eq!(
             filter_formats(&list, false, 0),
             Ok(FilteredFormats { kept: text.clone(), file_formats: vec![0xc0de, 0xc0df] })
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
+    fn an_invalid_list_is_refused() {
         for n in [1, 4, 5, 7] {
             assert!(filter_formats(&long(&[(13, "a")])[..n], true, 0).is_err(), "{n}");
         }

@@ -15,57 +15,53 @@ pub const MAX_HEADER: usize = 5;
 /// Shortest TPKT PDU: its header and that of X.224 data.
 const MIN_TPKT: usize = 7;
 
-/// How a PDU is framed.
+/// Framing of a PDU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// All that is neither of the others.
+    /// Everything that is neither of the others.
     Tpkt,
-    /// Input on its way up, pictures on their way down.
+    /// Input (up) and pictures (down).
     FastPath,
-    /// Authentication before the first PDU.
     CredSsp,
 }
 
-/// A PDU's outline.
+/// Framing and length of a PDU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame {
-    /// Its framing.
     pub kind: Kind,
-    /// Its whole length in bytes, its header included. Never 0.
+    /// Length in bytes, header included. Never 0.
     pub length: usize,
 }
 
-/// What the first bytes of a PDU tell.
+/// Result of measuring the first bytes of a PDU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Measure {
-    /// As many bytes must be seen, from the PDU's start on; more than there are, and at most
+    /// So many bytes are needed, from the PDU's start; more than there are, and at most
     /// [`MAX_HEADER`].
     Need(usize),
-    /// Known.
     Known(Frame),
 }
 
-/// Measures PDUs.
 #[derive(Clone, Copy, Debug)]
 pub struct Framer {
-    /// Whether CredSSP may come.
+    /// Whether CredSSP messages may occur.
     pub credssp: bool,
-    /// Longest TPKT PDU that is taken, in bytes.
+    /// Longest TPKT PDU that is accepted, in bytes.
     pub limit: usize,
 }
 
 impl Framer {
-    /// For a connection that is past CredSSP, without a limit beyond the framing's own.
+    /// For a connection after CredSSP, without a limit beyond the framing's own.
     #[must_use]
     pub fn new() -> Self {
         Self { credssp: false, limit: usize::from(u16::MAX) }
     }
 
-    /// Tells how long the PDU is that begins `bytes`.
+    /// Measures the PDU at the start of `bytes`.
     ///
     /// # Errors
-    /// [`RdpError::NotRdp`] when none begins so, [`RdpError::TooLong`] when it is longer than is
-    /// taken, [`RdpError::Malformed`] when it is shorter than its own header.
+    /// [`RdpError::NotRdp`] when no PDU begins so, [`RdpError::TooLong`] when it exceeds the limit,
+    /// [`RdpError::Malformed`] when it is shorter than its own header.
     pub fn measure(&self, bytes: &[u8]) -> Result<Measure, RdpError> {
         let Some(&first) = bytes.first() else { return Ok(Measure::Need(1)) };
         match first {
@@ -155,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_an_error_that_says_which() {
+    fn an_invalid_header_is_a_specific_error() {
         let framer = Framer { credssp: true, limit: 1000 };
         assert_eq!(
             framer.measure(&[3, 0, 4, 0]),
@@ -174,9 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn what_it_needs_is_more_than_there_is_and_suffices() {
+    fn the_needed_length_grows_until_it_suffices() {
         let framer = Framer { credssp: true, limit: usize::MAX };
-        for whole in [
+        for pdu in [
             &[3, 0, 0, 19, 0][..],
             &[0, 0x83, 1, 0, 0],
             &[4, 10, 0, 0, 0],
@@ -184,7 +180,7 @@ mod tests {
             &[0x30, 0x82, 9, 9, 9],
         ] {
             let mut seen = 0;
-            while let Measure::Need(n) = framer.measure(&whole[..seen]).unwrap() {
+            while let Measure::Need(n) = framer.measure(&pdu[..seen]).unwrap() {
                 assert!(n > seen && n <= MAX_HEADER);
                 seen = n;
             }

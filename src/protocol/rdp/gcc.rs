@@ -1,13 +1,13 @@
-//! The settings both sides exchange first (2.2.1.3, 2.2.1.4): MCS Connect-Initial and
-//! Connect-Response, BER outside, T.124 in PER inside, and a row of blocks in it.
+//! GCC settings of both sides (2.2.1.3, 2.2.1.4): MCS Connect-Initial and Connect-Response in BER,
+//! T.124 in PER inside, and a sequence of blocks in that.
 //!
-//! The client's are edited in place, so that no length changes:
+//! The client's blocks are edited in place, so that no length changes:
 //!
-//! | block | edit | why |
+//! | block | edit | reason |
 //! | --- | --- | --- |
-//! | `CS_CORE` | 32 bits a pixel over a LAN | the browser's component asks for 16, which xrdp answers with padded bitmaps it cannot draw |
-//! | `CS_CORE` | the protocol the server chose | it differs from what the client was told when the gateway did NLA |
-//! | `CS_CORE` | the client's build, at least Windows XP's | xrdp never tells an older one that the desktop has another size |
+//! | `CS_CORE` | 32 bits a pixel over a LAN | the browser's component requests 16, which xrdp answers with padded bitmaps it cannot draw |
+//! | `CS_CORE` | the protocol the server selected | it differs from what the client was told when the gateway performed NLA |
+//! | `CS_CORE` | the client's build, at least Windows XP's | xrdp never announces a new desktop size to an older one |
 //! | `CS_CORE` | no graphics pipeline | the sizes in it could not be checked ([`super::dynamic`]) |
 //! | `CS_CORE` | keyboard layout | when the workspace configures one |
 //! | `CS_NET` | names of channels that are not allowed | see [`super::channels`] |
@@ -33,13 +33,13 @@ mod core {
     pub(super) const EARLY_CAPABILITY_FLAGS: usize = 144;
     pub(super) const CONNECTION_TYPE: usize = 210;
     pub(super) const SERVER_SELECTED_PROTOCOL: usize = 212;
-    /// The block up to and with the selected protocol.
+    /// Length of the block up to the selected protocol.
     pub(super) const LENGTH: usize = 216;
 }
 
-/// The oldest build a client is said to be: Windows XP's. IronRDP says some 70, and xrdp takes what
-/// is not above 419 for a client whose desktop cannot change its size: it then paints in the new
-/// one and never says so.
+/// The lowest client build that is announced: Windows XP's. IronRDP announces about 70; xrdp treats
+/// a build up to 419 as a client whose desktop cannot be resized: it then paints in the new size
+/// without announcing it.
 const MIN_CLIENT_BUILD: u32 = 2600;
 /// `RNS_UD_24BPP_SUPPORT` to `RNS_UD_32BPP_SUPPORT`, in one byte.
 const ALL_DEPTHS: u8 = 0x0f;
@@ -47,7 +47,7 @@ const ALL_DEPTHS: u8 = 0x0f;
 const WANT_32BPP_AND_TYPE: u8 = 0x22;
 /// `RNS_UD_CS_SUPPORT_DYNVC_GFX_PROTOCOL`, in the flags' high byte.
 const GRAPHICS_PIPELINE: u8 = 0x01;
-/// `CONNECTION_TYPE_LAN`: the server need not be sparing.
+/// `CONNECTION_TYPE_LAN`: the server need not save bandwidth.
 const LAN: u8 = 6;
 
 /// The key of T.124 (an object identifier), and the head of its ConferenceCreateRequest as every
@@ -65,18 +65,17 @@ const RESPONSE: &str = "MCS Connect-Response";
 /// What the gateway writes into the client's core settings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CoreEdits {
-    /// The security protocol the server chose ([`super::x224::Confirm::selected`]).
+    /// The security protocol the server selected ([`super::x224::ConnectionConfirm::selected`]).
     pub selected: u32,
-    /// The keyboard layout (an input locale identifier, such as 0x407 for German), when it is
-    /// configured.
+    /// Keyboard layout (an input locale identifier, such as 0x407 for German), if configured.
     pub keyboard_layout: Option<u32>,
 }
 
-/// Edits a client's Connect-Initial PDU in place, and tells which channels it asks for.
+/// Edits a client's Connect-Initial PDU in place, and returns the channels it requests.
 ///
 /// # Errors
-/// [`RdpError::Malformed`] when it is not as MS-RDPBCGR has it, or names a block twice. The bytes
-/// may have been changed then.
+/// [`RdpError::Malformed`] when it violates MS-RDPBCGR, or has a block twice. The bytes may have
+/// been changed then.
 pub fn edit_initial(
     pdu: &mut [u8],
     edits: CoreEdits,
@@ -108,8 +107,8 @@ pub fn edit_initial(
     Ok(Channels { list: channels.unwrap_or_default(), ..Channels::default() })
 }
 
-/// Offset of the first block of settings. Every length that servers heed must agree with the PDU's,
-/// so that there is one way only to read it.
+/// Offset of the first settings block. Every length that servers use must agree with the PDU's, so
+/// that the PDU can be read in one way only.
 fn initial_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     let mut reader = Reader::new(pdu, INITIAL);
     reader.take(mcs::HEADER)?;
@@ -122,8 +121,8 @@ fn initial_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     reader.expect(&[0x04])?;
     expect_remaining(reader.ber_length()?, &reader)?;
     reader.expect(T124)?;
-    // IronRDP counts two bytes too few here; servers ignore it. What it holds has a length of its
-    // own.
+    // IronRDP's length is two bytes too short here; servers ignore it. The content has a length of
+    // its own.
     reader.per_length()?;
     reader.expect(CREATE_REQUEST)?;
     expect_remaining(reader.per_length()?, &reader)?;
@@ -144,7 +143,7 @@ fn block_at(bytes: &[u8], at: usize, what: &'static str) -> Result<(u16, usize),
 
 fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
     const WHAT: &str = "client's core settings";
-    // Fields may be left out from the end on. A client from before TLS is none of ours.
+    // Fields may be omitted from the end. A client from before TLS is not supported.
     if block.len() < core::LENGTH {
         return Err(RdpError::Malformed(WHAT));
     }
@@ -171,35 +170,35 @@ fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
 }
 
 fn edit_net(block: &mut [u8], policy: Policy) -> Result<Vec<Channel>, RdpError> {
-    let wrong = RdpError::Malformed("client's channel list");
-    let (head, entries) = block.split_first_chunk_mut::<8>().ok_or(wrong)?;
+    let malformed = RdpError::Malformed("client's channel list");
+    let (head, entries) = block.split_first_chunk_mut::<8>().ok_or(malformed)?;
     let [_, _, _, _, count @ ..] = *head;
-    let count = usize::try_from(u32::from_le_bytes(count)).map_err(|_| wrong)?;
+    let count = usize::try_from(u32::from_le_bytes(count)).map_err(|_| malformed)?;
     if count > MAX_CHANNELS || entries.len() != count * (NAME_LENGTH + 4) {
-        return Err(wrong);
+        return Err(malformed);
     }
     let mut list: Vec<Channel> = Vec::with_capacity(count);
     for entry in entries.chunks_exact_mut(NAME_LENGTH + 4) {
-        let (name, options) = entry.split_first_chunk_mut::<NAME_LENGTH>().ok_or(wrong)?;
-        let options = options.first_chunk().copied().map(u32::from_le_bytes).ok_or(wrong)?;
+        let (name, options) = entry.split_first_chunk_mut::<NAME_LENGTH>().ok_or(malformed)?;
+        let options = options.first_chunk().copied().map(u32::from_le_bytes).ok_or(malformed)?;
         list.push(Channel::filter_entry(name, options, &list, policy));
     }
     Ok(list)
 }
 
-/// Reads a server's Connect-Response PDU: gives the channels their numbers.
+/// Reads a server's Connect-Response PDU and assigns the channel ids.
 ///
 /// # Errors
-/// [`RdpError::Malformed`]; [`RdpError::Encrypted`] when the server switches RDP's own encryption
-/// on, which it must not inside TLS (5.4.1).
+/// [`RdpError::Malformed`]; [`RdpError::Encrypted`] when the server enables RDP's own encryption,
+/// which is not allowed inside TLS (5.4.1).
 pub fn read_response(pdu: &[u8], channels: &mut Channels) -> Result<(), RdpError> {
-    let (mut network, mut message) = (None, None);
+    let (mut network, mut message_channel) = (None, None);
     let mut at = response_blocks(pdu)?;
     while at < pdu.len() {
         let (kind, length) = block_at(pdu, at, RESPONSE)?;
         let mut block = Reader::new(pdu.get(at + 4..at + length).unwrap_or_default(), RESPONSE);
         match kind {
-            // The method of encryption (2.2.1.4.3): none, inside TLS.
+            // The encryption method (2.2.1.4.3): none, inside TLS.
             SC_SECURITY if block.u32()? != 0 => return Err(RdpError::Encrypted),
             SC_NET if network.is_some() => return Err(RdpError::Malformed(RESPONSE)),
             SC_NET => {
@@ -210,13 +209,13 @@ pub fn read_response(pdu: &[u8], channels: &mut Channels) -> Result<(), RdpError
                     .map(|id| u16::from_le_bytes([id[0], id[1]]));
                 network = Some((io, ids.collect::<Vec<u16>>()));
             }
-            SC_MESSAGE_CHANNEL => message = Some(block.u16()?),
+            SC_MESSAGE_CHANNEL => message_channel = Some(block.u16()?),
             _ => {}
         }
         at += length;
     }
     let (io, ids) = network.ok_or(RdpError::Malformed(RESPONSE))?;
-    channels.assign(io, message, &ids)
+    channels.assign(io, message_channel, &ids)
 }
 
 /// Offset of the first block. The length before the response is ignored, as clients must (2.2.1.4:
@@ -226,7 +225,7 @@ fn response_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     reader.take(mcs::HEADER)?;
     reader.expect(&[0x7f, 0x66])?;
     expect_remaining(reader.ber_length()?, &reader)?;
-    // The result, the connection's number, domain parameters.
+    // Result, connection id, domain parameters.
     if reader.ber_element(0x0a)? != [0] {
         return Err(RdpError::Malformed(RESPONSE));
     }
@@ -236,7 +235,7 @@ fn response_blocks(pdu: &[u8]) -> Result<usize, RdpError> {
     expect_remaining(reader.ber_length()?, &reader)?;
     reader.expect(T124)?;
     reader.per_length()?;
-    // The choice, the node's number, a tag of as many bytes as it says, the result.
+    // Choice, node id, a tag with its length, result.
     reader.take(3)?;
     let tag = reader.u8()?;
     reader.take(usize::from(tag) + 1)?;

@@ -1,5 +1,5 @@
-//! The Client Info PDU (2.2.1.11): who signs in. The gateway writes the workspace's credential into
-//! it; what the browser says of user, password, domain, shell and folder is never sent on.
+//! The Client Info PDU (2.2.1.11): the logon. The gateway writes the workspace's credential into
+//! it; user, password, domain, shell and folder from the browser are never forwarded.
 
 use super::RdpError;
 use super::mcs::{self, SendData};
@@ -18,25 +18,23 @@ mod flag {
     pub(super) const UNICODE: u32 = 0x0000_0010;
     /// Bulk compression, and its kind.
     pub(super) const COMPRESSION: u32 = 0x0000_1e80;
-    /// A single application instead of a desktop, in two versions.
+    /// A single application instead of a desktop (RemoteApp), in two versions.
     pub(super) const RAIL: u32 = 0x0200_8000;
     pub(super) const PASSWORD_IS_PIN: u32 = 0x0004_0000;
 }
 
-/// Who signs in at the desktop. The password is wiped on drop.
+/// Credential for the desktop. The password is wiped on drop.
 pub struct Credential {
     /// May be empty.
     pub domain: String,
-    /// The account.
     pub user: String,
-    /// Its password.
     pub password: Zeroizing<String>,
 }
 
 /// Whether a PDU on the I/O channel is the Client Info PDU.
 ///
 /// # Errors
-/// [`RdpError::Encrypted`] when it is encrypted by RDP's own means.
+/// [`RdpError::Encrypted`] when RDP's own encryption is used.
 pub(super) fn is_info(user_data: &[u8]) -> Result<bool, RdpError> {
     let flags = Reader::new(user_data, "security header").u16()?;
     if flags & SEC_ENCRYPT != 0 {
@@ -46,8 +44,8 @@ pub(super) fn is_info(user_data: &[u8]) -> Result<bool, RdpError> {
 }
 
 /// A new Client Info PDU in place of the client's: with the credential, or with none when the user
-/// is to sign in at the desktop's own screen. What describes the client (code page, flags, time
-/// zone, performance) is kept; `compression` says whether it may ask for bulk compression.
+/// signs in at the desktop's own screen. The client's description (code page, flags, time zone,
+/// performance) is kept; `compression` allows bulk compression.
 ///
 /// # Errors
 /// [`RdpError::Malformed`], [`RdpError::CredentialTooLong`], [`RdpError::TooLong`].
@@ -60,18 +58,19 @@ pub(super) fn rewrite(
     let mut reader = Reader::new(pdu.get(data.offset..).unwrap_or_default(), "Client Info PDU");
     let header = reader.take(4)?;
     let code_page = reader.take(4)?;
-    let asked = reader.u32()?;
+    let client_flags = reader.u32()?;
     let mut lengths = [0; 5];
     for length in &mut lengths {
         *length = usize::from(reader.u16()?);
     }
-    let terminator = if asked & flag::UNICODE != 0 { 2 } else { 1 };
+    let terminator = if client_flags & flag::UNICODE != 0 { 2 } else { 1 };
     for length in lengths {
         reader.take(length + terminator)?;
     }
     let extra = without_reconnect_cookie(reader.rest());
 
-    let mut flags = asked & !(flag::AUTOLOGON | flag::RAIL | flag::PASSWORD_IS_PIN) | flag::UNICODE;
+    let mut flags =
+        client_flags & !(flag::AUTOLOGON | flag::RAIL | flag::PASSWORD_IS_PIN) | flag::UNICODE;
     if credential.is_some() {
         flags |= flag::AUTOLOGON;
     }
@@ -96,7 +95,7 @@ pub(super) fn rewrite(
     out.extend_from_slice(code_page);
     out.extend_from_slice(&flags.to_le_bytes());
     for string in &strings {
-        // Below 512, so the cast loses nothing.
+        // Below 512: the cast is lossless.
         out.extend_from_slice(&(string.len() as u16).to_le_bytes());
     }
     for string in &strings {
@@ -110,7 +109,7 @@ pub(super) fn rewrite(
 }
 
 /// The extra information (2.2.1.11.1.1.1) without the auto-reconnect cookie, which would sign in
-/// somebody in the credential's place. What is too short to have one is kept as it is.
+/// another user. Information too short to have one is kept as it is.
 fn without_reconnect_cookie(extra: &[u8]) -> [&[u8]; 3] {
     const NONE: &[u8] = &[0, 0];
     let find = || -> Result<(usize, usize), RdpError> {
@@ -128,8 +127,8 @@ fn without_reconnect_cookie(extra: &[u8]) -> [&[u8]; 3] {
         Ok((at, extra.len() - reader.rest().len()))
     };
     match find() {
-        Ok((at, behind)) => {
-            [extra.get(..at).unwrap_or_default(), NONE, extra.get(behind..).unwrap_or_default()]
+        Ok((at, after)) => {
+            [extra.get(..at).unwrap_or_default(), NONE, extra.get(after..).unwrap_or_default()]
         }
         Err(_) => [extra, &[], &[]],
     }
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
     use crate::protocol::rdp::mcs::McsPdu;
 
-    fn client_says(flags: u32, strings: [&[u8]; 5], extra: &[u8]) -> Vec<u8> {
+    fn client_info(flags: u32, strings: [&[u8]; 5], extra: &[u8]) -> Vec<u8> {
         let terminator: &[u8] = if flags & flag::UNICODE != 0 { &[0, 0] } else { &[0] };
         let mut data = vec![0x40, 0, 0, 0, 9, 4, 0, 0];
         data.extend(flags.to_le_bytes());
@@ -180,7 +179,7 @@ mod tests {
         text.encode_utf16().flat_map(u16::to_le_bytes).collect()
     }
 
-    fn ours() -> Credential {
+    fn credential() -> Credential {
         Credential {
             domain: "CORP".into(),
             user: "jürgen".into(),
@@ -189,71 +188,77 @@ mod tests {
     }
 
     #[test]
-    fn the_credential_is_ours_and_all_else_of_it_gone() {
-        let theirs = client_says(
+    fn the_credential_is_the_workspaces_and_nothing_of_the_clients_remains() {
+        let from_client = client_info(
             0x004b_0173 | 0x0204_8000,
             [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"],
             b"extra",
         );
-        let want = client_says(
+        let expected = client_info(
             0x004b_017b & !0x0204_8000,
             [&wide("CORP"), &wide("jürgen"), &wide("geheim€"), b"", b""],
             b"extra",
         );
-        assert_eq!(rewritten(&theirs, Some(&ours()), true), Ok(want));
+        assert_eq!(rewritten(&from_client, Some(&credential()), true), Ok(expected));
     }
 
     #[test]
     fn without_a_credential_nobody_signs_in() {
-        let theirs =
-            client_says(0x0000_009b, [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"], b"extra");
+        let from_client =
+            client_info(0x0000_009b, [b"d\0", b"n\0o\0", b"x\0", b"s\0", b"w\0"], b"extra");
         assert_eq!(
-            rewritten(&theirs, None, false),
-            Ok(client_says(0x0000_0013, [b""; 5], b"extra"))
+            rewritten(&from_client, None, false),
+            Ok(client_info(0x0000_0013, [b""; 5], b"extra"))
         );
         assert_eq!(
-            rewritten(&theirs, None, true),
-            Ok(client_says(0x0000_0093, [b""; 5], b"extra"))
+            rewritten(&from_client, None, true),
+            Ok(client_info(0x0000_0093, [b""; 5], b"extra"))
         );
     }
 
     #[test]
-    fn a_reconnect_cookie_signs_nobody_in() {
+    fn a_reconnect_cookie_is_removed() {
         let head = [&[2, 0, 4, 0][..], b"a\0\0\0", &[2, 0, 0, 0], &[7; 180]].concat();
         let with = [&head[..], &[28, 0], &[0xcc; 28], b"tail"].concat();
         let without = [&head[..], &[0, 0], b"tail"].concat();
-        for (theirs, want) in [(with, &without), (without.clone(), &without)] {
+        for (from_client, expected) in [(with, &without), (without.clone(), &without)] {
             assert_eq!(
-                rewritten(&client_says(0x10, [b""; 5], &theirs), None, true),
-                Ok(client_says(0x10, [b""; 5], want))
+                rewritten(&client_info(0x10, [b""; 5], &from_client), None, true),
+                Ok(client_info(0x10, [b""; 5], expected))
             );
         }
         assert_eq!(
-            rewritten(&client_says(0x10, [b""; 5], &head), None, true),
-            Ok(client_says(0x10, [b""; 5], &head))
+            rewritten(&client_info(0x10, [b""; 5], &head), None, true),
+            Ok(client_info(0x10, [b""; 5], &head))
         );
     }
 
     #[test]
     fn eight_bit_strings_become_unicode() {
-        let theirs = client_says(0x3, [b"d", b"no", b"", b"", b""], b"");
-        assert_eq!(rewritten(&theirs, None, true), Ok(client_says(0x13, [b""; 5], b"")));
+        let from_client = client_info(0x3, [b"d", b"no", b"", b"", b""], b"");
+        assert_eq!(rewritten(&from_client, None, true), Ok(client_info(0x13, [b""; 5], b"")));
     }
 
     #[test]
-    fn too_long_is_said() {
-        let long = Credential { password: Zeroizing::new("x".repeat(256)), ..ours() };
-        let theirs = client_says(0x10, [b""; 5], b"");
+    fn too_long_strings_are_refused() {
+        let long = Credential { password: Zeroizing::new("x".repeat(256)), ..credential() };
+        let from_client = client_info(0x10, [b""; 5], b"");
         assert_eq!(
-            rewritten(&theirs, Some(&long), true),
+            rewritten(&from_client, Some(&long), true),
             Err(RdpError::CredentialTooLong("password"))
         );
-        let theirs = client_says(0x10, [b""; 5], &[0; 16000]);
-        assert!(rewritten(&theirs, Some(&ours()), true).is_ok());
-        let theirs = client_says(0x10, [b""; 5], &[0; 16340]);
-        assert!(matches!(rewritten(&theirs, Some(&ours()), true), Err(RdpError::TooLong { .. })));
-        let mut lies = client_says(0x10, [b""; 5], b"");
-        lies[15 + 12 + 6] = 0xff;
-        assert_eq!(rewritten(&lies, None, true), Err(RdpError::Malformed("Client Info PDU")));
+        let from_client = client_info(0x10, [b""; 5], &[0; 16000]);
+        assert!(rewritten(&from_client, Some(&credential()), true).is_ok());
+        let from_client = client_info(0x10, [b""; 5], &[0; 16340]);
+        assert!(matches!(
+            rewritten(&from_client, Some(&credential()), true),
+            Err(RdpError::TooLong { .. })
+        ));
+        let mut false_length = client_info(0x10, [b""; 5], b"");
+        false_length[15 + 12 + 6] = 0xff;
+        assert_eq!(
+            rewritten(&false_length, None, true),
+            Err(RdpError::Malformed("Client Info PDU"))
+        );
     }
 }

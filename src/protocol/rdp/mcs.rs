@@ -1,64 +1,60 @@
-//! MCS (T.125 section 7; 2.2.1.3 to 2.2.1.9): what kind of PDU it is, and for data on which
-//! channel.
+//! MCS (T.125 section 7; 2.2.1.3 to 2.2.1.9): the kind of a PDU, and the channel of data.
 //!
 //! Every TPKT PDU after the negotiation is `03 00 LL LL`, X.224 data `02 f0 80` (class 0, end of
-//! TSDU), and a domain PDU of MCS. Its first byte is BER's tag for the two Connect PDUs, and six
-//! bits of PER's choice with two bits of something else for all others.
+//! TSDU), and a domain PDU of MCS. Its first byte is BER's tag for the two Connect PDUs; for all
+//! others it is six bits of PER's choice and two option bits.
 
 use super::RdpError;
 use super::reader::Reader;
 
-/// TPKT's and X.224's header.
+/// Length of the TPKT and X.224 headers.
 pub(super) const HEADER: usize = 7;
-/// Longest user data a length of aligned PER can name without fragments.
+/// Longest user data that a PER length (aligned) can express without fragments.
 pub(super) const MAX_USER_DATA: usize = 0x3fff;
-/// Domain PDU choices of data.
+/// Domain PDU choices (T.125 section 7).
 const SEND_DATA_REQUEST: u8 = 25;
 const SEND_DATA_INDICATION: u8 = 26;
 /// High priority, begin and end of the segmentation: RDP never segments here.
 const UNSEGMENTED: u8 = 0x30;
 
-/// A TPKT PDU's kind.
+/// Kind of a TPKT PDU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum McsPdu {
     ConnectInitial,
     ConnectResponse,
-    /// Requests and confirmations of users and channels that carry no data: erect domain, attach
-    /// user, channel join.
+    /// Requests and confirmations of users and channels without data: erect domain, attach user,
+    /// channel join.
     Setup,
-    /// The server's answer to an attach-user request, with the client's initiator if it succeeded.
+    /// Attach User Confirm, with the client's initiator if it succeeded.
     AttachUserConfirm(Option<u16>),
-    /// Data upward.
     SendDataRequest(SendData),
-    /// Data downward.
     SendDataIndication(SendData),
-    /// The end of the connection.
+    /// Disconnect Provider Ultimatum.
     Disconnect,
-    /// The same by X.224 (section 13.5), as some servers say it.
+    /// X.224 Disconnect Request (section 13.5), which some servers send instead.
     TransportDisconnect,
 }
 
-/// Where the user data of a Send Data PDU is.
+/// Position of the user data in a Send Data PDU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SendData {
-    /// Who sends, as it is on the wire.
+    /// User id of the sender, as it is on the wire.
     pub(super) initiator: u16,
-    /// On which channel.
     pub(super) channel: u16,
-    /// Offset of the user data from the PDU's start. It reaches to the PDU's end.
+    /// Offset of the user data from the PDU's start. It extends to the PDU's end.
     pub(super) offset: usize,
-    /// Its length in bytes.
+    /// In bytes.
     pub(super) length: usize,
 }
 
-/// Reads the kind of a TPKT PDU of `total` bytes, of which `seen` has been seen: all, or enough for
-/// every header.
+/// Parses the header of a TPKT PDU of `total` bytes, of which `seen` is available: all, or enough
+/// for every header.
 ///
 /// # Errors
 /// [`RdpError::Malformed`]; also when data is segmented, or its length is not that of the PDU,
-/// since a reader that is less strict could find something else there.
-pub(super) fn parse(seen: &[u8], total: usize) -> Result<McsPdu, RdpError> {
-    let mut reader = Reader::new(seen, "MCS PDU");
+/// since a less strict reader could find something else there.
+pub(super) fn parse(header: &[u8], total: usize) -> Result<McsPdu, RdpError> {
+    let mut reader = Reader::new(header, "MCS PDU");
     reader.take(4)?;
     let [indicator, code] = reader.array()?;
     if code & 0xf0 == 0x80 && indicator >= 6 {
@@ -85,27 +81,29 @@ pub(super) fn parse(seen: &[u8], total: usize) -> Result<McsPdu, RdpError> {
             }))
         }
         (_, 8) => Ok(McsPdu::Disconnect),
-        (_, SEND_DATA_REQUEST) => send_data(reader, seen.len(), total).map(McsPdu::SendDataRequest),
+        (_, SEND_DATA_REQUEST) => {
+            send_data(reader, header.len(), total).map(McsPdu::SendDataRequest)
+        }
         (_, SEND_DATA_INDICATION) => {
-            send_data(reader, seen.len(), total).map(McsPdu::SendDataIndication)
+            send_data(reader, header.len(), total).map(McsPdu::SendDataIndication)
         }
         (_, _) => Err(reader.malformed()),
     }
 }
 
-fn send_data(mut reader: Reader<'_>, seen: usize, total: usize) -> Result<SendData, RdpError> {
+fn send_data(mut reader: Reader<'_>, header: usize, total: usize) -> Result<SendData, RdpError> {
     let (initiator, channel) = (reader.u16_be()?, reader.u16_be()?);
     let flags = reader.u8()?;
     let length = reader.per_length()?;
-    let at = seen - reader.rest().len();
-    if flags & UNSEGMENTED != UNSEGMENTED || at + length != total {
+    let offset = header - reader.rest().len();
+    if flags & UNSEGMENTED != UNSEGMENTED || offset + length != total {
         return Err(reader.malformed());
     }
-    Ok(SendData { initiator, channel, offset: at, length })
+    Ok(SendData { initiator, channel, offset, length })
 }
 
-/// Appends the header of a Send Data PDU with `length` bytes of user data, of which there are at
-/// most [`MAX_USER_DATA`].
+/// Appends the header of a Send Data PDU with `length` bytes of user data, at most
+/// [`MAX_USER_DATA`].
 pub(super) fn write_send_data(
     out: &mut Vec<u8>,
     up: bool,
@@ -139,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_told_apart() {
+    fn kinds_are_distinguished() {
         let kind = |text: &str| {
             let bytes = hex::decode(text).unwrap();
             parse(&bytes, bytes.len())
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn ambiguous_pdus_are_refused() {
         for text in [
             "0300001b02f08064000703ef70800b040000000300000050000200", // One byte behind the user data.
             "0300001b02f08064000703ef70800d040000000300000050000200", // User data beyond the PDU.
@@ -174,17 +172,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_headers_can_be_parsed() {
         let mut out = Vec::new();
         write_send_data(&mut out, true, 7, 0x3ef, 500).unwrap();
-        let at = out.len();
-        out.resize(at + 500, 0);
+        let offset = out.len();
+        out.resize(offset + 500, 0);
         assert_eq!(
             parse(&out, out.len()),
             Ok(McsPdu::SendDataRequest(SendData {
                 initiator: 7,
                 channel: 0x3ef,
-                offset: at,
+                offset,
                 length: 500
             }))
         );

@@ -1,24 +1,22 @@
 //! RDP (MS-RDPBCGR), as far as the gateway takes part in it. Section numbers below are those of
 //! MS-RDPBCGR unless another document is named.
 //!
-//! - [`cleanpath`]: how a browser asks for a connection.
-//! - [`x224`]: the negotiation before TLS: what the gateway asks of the server, and what the
-//!   server's answer means.
+//! - [`cleanpath`]: the browser's request for a connection.
+//! - [`x224`]: the negotiation before TLS: the gateway's request and the server's response.
 //! - [`info::Credential`], [`gcc::CoreEdits`]: what the gateway writes into the client's early
 //!   PDUs.
-//! - [`frame`]: where a PDU ends.
-//! - [`filter::Filter`]: everything after TLS, both ways: makes the edits, then enforces a
-//!   [`Policy`]; [`refusal::Refusal`] is what it tells of it, and [`error_info::ErrorInfo`] what
-//!   the server said of its end.
+//! - [`frame`]: PDU boundaries.
+//! - [`filter::Filter`]: everything after TLS, in both directions: applies the edits, then enforces
+//!   a [`Policy`]. It reports [`refusal::Refusal`]s and the server's [`error_info::ErrorInfo`].
 //!
-//! Terms: a *static virtual channel* (2.2.6) is a named side channel the client asks for when it
+//! Terms: a *static virtual channel* (2.2.6) is a named side channel the client requests when it
 //! connects, such as `cliprdr` (the clipboard, MS-RDPECLIP), `rdpdr` (drives and devices,
 //! MS-RDPEFS) and `drdynvc`, which carries *dynamic virtual channels* (MS-RDPEDYC). *Up* is from
 //! the browser to the desktop, *down* the other way. *Fast path* (2.2.8.1.2, 2.2.9.1.2) is the
-//! short framing of input and pictures, TPKT that of all else.
+//! short framing of input and pictures, TPKT that of everything else.
 //!
-//! Nothing here panics, whatever the bytes are, and no length that the other side names is believed
-//! before it is compared with a limit.
+//! Nothing here panics, whatever the bytes are, and every length in the input is compared with a
+//! limit before it is used.
 
 pub mod channels;
 mod chunk;
@@ -44,7 +42,7 @@ pub mod x224;
 
 pub use error::RdpError;
 
-/// Which way bytes travel.
+/// Direction of the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// From the user's browser into the desktop.
@@ -54,7 +52,6 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The way back.
     #[must_use]
     pub fn opposite(self) -> Self {
         match self {
@@ -64,10 +61,10 @@ impl Direction {
     }
 }
 
-/// Which ways a clipboard works.
+/// Allowed directions of the clipboard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Clipboard {
-    /// It does not.
+    /// Neither.
     None,
     /// From the user's machine into the desktop only.
     In,
@@ -78,26 +75,25 @@ pub enum Clipboard {
 }
 
 impl Clipboard {
-    /// Whether content may travel this way.
+    /// Whether content may pass in this direction.
     #[must_use]
-    pub fn allows(self, way: Direction) -> bool {
+    pub fn allows(self, direction: Direction) -> bool {
         match self {
             Self::None => false,
-            Self::In => way == Direction::Up,
-            Self::Out => way == Direction::Down,
+            Self::In => direction == Direction::Up,
+            Self::Out => direction == Direction::Down,
             Self::Both => true,
         }
     }
 }
 
-/// What policy allows on one session's stream.
+/// Policy of one stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
-    /// Which ways the clipboard works.
     pub clipboard: Clipboard,
     /// Whether files and devices may be redirected: `rdpdr`, and files on the clipboard.
     pub files: bool,
-    /// Whether the user may look and not touch.
+    /// Whether input is refused.
     pub read_only: bool,
 }
 

@@ -1,9 +1,8 @@
-//! Reads fields off the front of a PDU, and writes them into one. Whatever is not there is an error
+//! Reads fields from the front of a PDU, and writes fields in place. A missing field is an error
 //! that names the PDU.
 
 use super::RdpError;
 
-/// The unread rest of a PDU.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -37,7 +36,6 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    /// Takes exactly these bytes.
     pub(super) fn expect(&mut self, bytes: &[u8]) -> Result<(), RdpError> {
         self.rest = self.rest.strip_prefix(bytes).ok_or(RdpError::Malformed(self.what))?;
         Ok(())
@@ -60,7 +58,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A length determinant of aligned PER (X.691 section 10.9): one byte, or two with the top bit
-    /// set. Fragments are never used by RDP.
+    /// set. RDP does not use fragments.
     pub(super) fn per_length(&mut self) -> Result<usize, RdpError> {
         match self.u8()? {
             short @ 0..=0x7f => Ok(usize::from(short)),
@@ -87,27 +85,30 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Overwrites bytes in place; fails when they reach beyond the end.
+/// Overwrites bytes in place.
+///
+/// # Errors
+/// [`RdpError::Malformed`] when they reach beyond the end.
 pub(super) fn write_at(
     bytes: &mut [u8],
     at: usize,
     value: &[u8],
     what: &'static str,
 ) -> Result<(), RdpError> {
-    let place = bytes
+    let target = bytes
         .get_mut(at..)
         .and_then(|rest| rest.get_mut(..value.len()))
         .ok_or(RdpError::Malformed(what))?;
-    place.copy_from_slice(value);
+    target.copy_from_slice(value);
     Ok(())
 }
 
-/// Two bytes as a number, least first. `None` beyond the end.
+/// A little-endian number of two bytes. `None` beyond the end.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
 }
 
-/// Four bytes as a number, least first. `None` beyond the end.
+/// A little-endian number of four bytes. `None` beyond the end.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
 }

@@ -1,35 +1,35 @@
-//! What was refused: for the audit log, without content.
+//! Refusals for the audit log, without content.
 //!
-//! Refusals are counted per thing and direction until they are taken, so that a flood of them costs
-//! one entry, and no memory.
+//! Refusals are counted per kind and direction until they are taken, so many of them cost one entry
+//! and no memory.
 
 use super::Direction;
 use super::channels::ChannelName;
 
-/// Different things that are kept apart; what comes beyond is counted as [`Refused::Other`].
+/// Kinds that are counted separately; further ones are counted as [`RefusalKind::Other`].
 const MAX_KINDS: usize = 32;
 
-/// A thing that was refused.
+/// What was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RefusalKind {
     /// Text, pictures and the like on the clipboard.
     Clipboard,
     /// Files on the clipboard.
     ClipboardFiles,
-    /// Data on a static channel the client may not have.
+    /// Data on a forbidden static channel.
     StaticChannel(ChannelName),
-    /// A dynamic channel the server wanted to open.
+    /// A dynamic channel the server requested.
     DynamicChannel(ChannelName),
     /// Data on a dynamic channel that is not open.
     DynamicData,
-    /// Input of a user who may only look.
+    /// Input of a view-only user.
     Input,
-    /// Whatever else: data on channels nobody opened.
+    /// Data on channels that are not open.
     Other,
 }
 
 impl RefusalKind {
-    /// Its word in the audit log.
+    /// Reason code of the audit log.
     #[must_use]
     pub fn reason_code(&self) -> &'static str {
         match self {
@@ -47,32 +47,30 @@ impl RefusalKind {
 /// Refusals of one kind in one direction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// What was refused.
     pub kind: RefusalKind,
-    /// Which way it would have gone.
     pub direction: Direction,
-    /// How often.
     pub count: u64,
-    /// How many bytes it would have been, as far as that is known: a refused announcement or
-    /// request has no size.
+    /// Bytes of content, as far as known: a refused announcement or request has no size.
     pub bytes: u64,
 }
 
-/// Refusals that nobody has taken yet.
+/// Refusals that were not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct RefusalCounts(Vec<Refusal>);
 
 impl RefusalCounts {
-    pub(super) fn count(&mut self, what: RefusalKind, direction: Direction, bytes: usize) {
+    pub(super) fn count(&mut self, kind: RefusalKind, direction: Direction, bytes: usize) {
         let bytes = bytes as u64;
         let full = self.0.len() >= MAX_KINDS - 2;
-        if let Some(same) = self.0.iter_mut().find(|r| r.kind == what && r.direction == direction) {
-            same.count = same.count.saturating_add(1);
-            same.bytes = same.bytes.saturating_add(bytes);
-        } else if full && what != RefusalKind::Other {
+        if let Some(existing) =
+            self.0.iter_mut().find(|r| r.kind == kind && r.direction == direction)
+        {
+            existing.count = existing.count.saturating_add(1);
+            existing.bytes = existing.bytes.saturating_add(bytes);
+        } else if full && kind != RefusalKind::Other {
             self.count(RefusalKind::Other, direction, bytes as usize);
         } else {
-            self.0.push(Refusal { kind: what, direction, count: 1, bytes });
+            self.0.push(Refusal { kind, direction, count: 1, bytes });
         }
     }
 
@@ -90,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_counted_and_not_kept() {
+    fn many_refusals_are_counted_in_bounded_memory() {
         let mut refusals = RefusalCounts::default();
         for i in 0..1000usize {
             refusals.count(RefusalKind::Input, Direction::Up, 10);

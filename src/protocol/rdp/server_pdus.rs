@@ -1,4 +1,4 @@
-//! What becomes of each PDU the server sends.
+//! Decisions on each PDU of the server.
 
 use super::channels::Role;
 use super::connection::{ConnectionState, Phase, check_fast_path};
@@ -9,32 +9,31 @@ use super::share::{self, Inspect};
 use super::{Direction, RdpError, gcc};
 use bytes::Bytes;
 
-/// What the server sends.
 pub(super) struct ServerPolicy<'a>(pub(super) &'a mut ConnectionState);
 
 impl PduPolicy for ServerPolicy<'_> {
-    fn decide(&mut self, seen: &[u8], frame: Frame) -> Result<PduDecision, RdpError> {
-        let rules = &mut *self.0;
+    fn decide(&mut self, header: &[u8], frame: Frame) -> Result<PduDecision, RdpError> {
+        let connection = &mut *self.0;
         if frame.kind == Kind::FastPath {
-            if !rules.is_active() {
+            if !connection.is_active() {
                 return Err(RdpError::Unexpected("picture"));
             }
-            check_fast_path(seen)?;
+            check_fast_path(header)?;
             return Ok(PduDecision::Pass);
         }
-        match (rules.phase, mcs::parse(seen, frame.length)?) {
+        match (connection.phase, mcs::parse(header, frame.length)?) {
             (_, McsPdu::Disconnect | McsPdu::TransportDisconnect) => Ok(PduDecision::Pass),
             (Phase::Connecting, McsPdu::ConnectResponse) => Ok(PduDecision::Buffer),
             (Phase::Joining | Phase::Active { .. }, McsPdu::Setup) => Ok(PduDecision::Pass),
             (Phase::Joining, McsPdu::AttachUserConfirm(initiator)) => {
-                rules.initiator = initiator.unwrap_or(rules.initiator);
+                connection.initiator = initiator.unwrap_or(connection.initiator);
                 Ok(PduDecision::Pass)
             }
             (Phase::Active { .. }, McsPdu::SendDataIndication(data)) => {
-                match rules.channels.role(data.channel) {
+                match connection.channels.role(data.channel) {
                     Role::Io
                         if share::inspect(
-                            seen.get(data.offset..).unwrap_or_default(),
+                            header.get(data.offset..).unwrap_or_default(),
                             data.length,
                         ) == Inspect::Required =>
                     {
@@ -44,7 +43,7 @@ impl PduPolicy for ServerPolicy<'_> {
                     | Role::Message
                     | Role::Virtual(_)
                     | Role::Forbidden(_)
-                    | Role::Unknown) => rules.decide_data(seen, data, role, Direction::Down),
+                    | Role::Unknown) => connection.decide_data(header, data, role, Direction::Down),
                 }
             }
             (_, McsPdu::ConnectResponse) => Err(RdpError::Unexpected("MCS Connect-Response")),
@@ -61,29 +60,35 @@ impl PduPolicy for ServerPolicy<'_> {
     }
 
     fn handle_buffered(&mut self, pdu: Bytes, out: &mut Vec<Bytes>) -> Result<(), RdpError> {
-        let rules = &mut *self.0;
+        let connection = &mut *self.0;
         match mcs::parse(&pdu, pdu.len())? {
             McsPdu::ConnectResponse => {
-                gcc::read_response(&pdu, &mut rules.channels)?;
-                rules.phase = Phase::Joining;
+                gcc::read_response(&pdu, &mut connection.channels)?;
+                connection.phase = Phase::Joining;
                 out.push(pdu);
                 Ok(())
             }
             McsPdu::SendDataIndication(data) => {
-                if let Role::Virtual(purpose) = rules.channels.role(data.channel) {
-                    return rules.reassemble(pdu, data, purpose, Direction::Down, out);
+                if let Role::Virtual(purpose) = connection.channels.role(data.channel) {
+                    return connection.reassemble(pdu, data, purpose, Direction::Down, out);
                 }
                 let user_data = pdu.get(data.offset..).unwrap_or_default();
-                if let Some(said) = share::check(user_data)? {
-                    rules.error_info = said;
+                if let Some(error_info) = share::check(user_data)? {
+                    connection.error_info = error_info;
                 }
-                let Some(whole) = share::complete_deactivate(user_data) else {
+                let Some(completed) = share::complete_deactivate(user_data) else {
                     out.push(pdu);
                     return Ok(());
                 };
                 let mut bytes = Vec::new();
-                mcs::write_send_data(&mut bytes, false, data.initiator, data.channel, whole.len())?;
-                bytes.extend_from_slice(&whole);
+                mcs::write_send_data(
+                    &mut bytes,
+                    false,
+                    data.initiator,
+                    data.channel,
+                    completed.len(),
+                )?;
+                bytes.extend_from_slice(&completed);
                 out.push(bytes.into());
                 Ok(())
             }

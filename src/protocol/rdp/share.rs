@@ -1,22 +1,22 @@
-//! Share control on the I/O channel (2.2.8.1.1.1): what a client may send that only looks, desktops
-//! of a size that cannot be, redirections, and what a server says of its end.
+//! Share control on the I/O channel (2.2.8.1.1.1): what a view-only client may send, invalid
+//! desktop sizes, redirections, and the server's announced reason for the end.
 //!
-//! One PDU of MCS may hold several of these, one behind the other; each names its length.
+//! One MCS PDU may hold several share control PDUs, each with its length.
 
 use super::RdpError;
 use super::error_info::ErrorInfo;
 use super::reader::{Reader, u16_at, u32_at};
 
-/// Widest and highest desktop RDP has (2.2.1.3.2), in pixels.
+/// Largest desktop width and height of RDP (2.2.1.3.2), in pixels.
 pub const MAX_DESKTOP: u32 = 8192;
 /// Most monitors (2.2.1.3.6).
 const MAX_MONITORS: u32 = 16;
-/// Bytes of the control header, and with the data header behind it.
+/// Length of the share control header, and with the share data header.
 const CONTROL: usize = 6;
 const DATA: usize = 18;
 
-/// Share control types (2.2.8.1.1.1.1): the lowest four bits. A version is above them, which
-/// servers do not look at.
+/// Share control types (2.2.8.1.1.1.1): the lowest four bits. Above them is a version, which
+/// servers ignore.
 mod kind {
     pub(super) const DEMAND_ACTIVE: u16 = 1;
     pub(super) const CONFIRM_ACTIVE: u16 = 3;
@@ -24,7 +24,7 @@ mod kind {
     pub(super) const DATA: u16 = 7;
     pub(super) const REDIRECTION: u16 = 10;
 }
-/// The one version there is, in the bits above the type.
+/// The only version, in the bits above the type.
 const VERSION: u16 = 0x10;
 const MONITOR_LAYOUT: u8 = 0x37;
 /// Set Error Info (2.2.5.1).
@@ -33,40 +33,40 @@ const ERROR_INFO: u8 = 0x2f;
 const COMPRESSED: u8 = 0x20;
 /// Font Map (2.2.1.22): the last PDU of the connection's setup.
 const FONT_MAP: u8 = 0x28;
-/// What a client that only looks may send (2.2.8.1.1.1.2): synchronize, control, font list, refresh
-/// rect, suppress output, shutdown request, the cached bitmaps' list and errors, frame acknowledge.
+/// PDU types that a view-only client may send (2.2.8.1.1.1.2): synchronize, control, font list,
+/// refresh rect, suppress output, shutdown request, the cached bitmaps' list and errors, frame
+/// acknowledge.
 const VIEW_ONLY_TYPES: &[u8] =
     &[0x1f, 0x14, 0x27, 0x21, 0x23, 0x24, 0x2b, 0x2c, 0x2e, 0x30, 0x31, 0x38];
 
-/// What the first PDU's header tells.
+/// Whether a PDU must be inspected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Inspect {
-    /// It may be what is looked for.
+    /// It may hold what is checked.
     Required,
-    /// It is not.
     Skip,
 }
 
-/// Whether a server's PDU of `total` bytes of user data may hold a desktop's size, a redirection or
-/// the reason of an end, by its first bytes.
+/// Whether a server's PDU of `total` bytes of user data may hold a desktop size, a redirection or
+/// an error info, by its first bytes.
 ///
-/// The Font Map is looked for, too, although nothing in it is: what is looked at whole goes on by
-/// itself. The browser's client throws away what it reads together with that PDU: servers say there
-/// which dynamic channels they have (xrdp does so at once), and the desktop's size could not be
-/// changed.
-pub(super) fn inspect(seen: &[u8], total: usize) -> Inspect {
+/// The Font Map is inspected, too, although it holds none of these: an inspected PDU is forwarded
+/// as a piece of its own. The browser's client discards what it reads together with that PDU;
+/// servers announce their dynamic channels there (xrdp does so at once), and without these the
+/// desktop could not be resized.
+pub(super) fn inspect(header: &[u8], total: usize) -> Inspect {
     let (length, kind) =
-        (u16_at(seen, 0).map_or(0, usize::from), u16_at(seen, 2).unwrap_or_default());
-    if is_truncated_deactivate(seen, total) {
+        (u16_at(header, 0).map_or(0, usize::from), u16_at(header, 2).unwrap_or_default());
+    if is_truncated_deactivate(header, total) {
         return Inspect::Required;
     }
-    // Licences have another header there (2.2.1.12), without a version.
+    // Licensing PDUs have another header (2.2.1.12), without a version.
     if kind & 0xf0 != VERSION {
         return Inspect::Skip;
     }
     match kind & 0x0f {
         kind::DEMAND_ACTIVE | kind::REDIRECTION => Inspect::Required,
-        kind::DATA if matches!(seen.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP | ERROR_INFO))) => {
+        kind::DATA if matches!(header.get(14), Some(&(MONITOR_LAYOUT | FONT_MAP | ERROR_INFO))) => {
             Inspect::Required
         }
         _ if length < total => Inspect::Required,
@@ -74,23 +74,23 @@ pub(super) fn inspect(seen: &[u8], total: usize) -> Inspect {
     }
 }
 
-/// Whether it is a Deactivate All PDU (2.2.3.1) of which there is no more than the header. xrdp and
-/// old Windows send it so.
+/// Whether it is a Deactivate All PDU (2.2.3.1) that consists of its header only. xrdp and old
+/// Windows versions send it so.
 fn is_truncated_deactivate(user_data: &[u8], total: usize) -> bool {
     total == CONTROL
         && u16_at(user_data, 0) == Some(CONTROL as u16)
         && u16_at(user_data, 2).is_some_and(|kind| kind & 0x0f == kind::DEACTIVATE_ALL)
 }
 
-/// The whole Deactivate All PDU in place of one that is cut short, which the browser's client takes
-/// for an error; `None` when it is something else.
+/// The complete Deactivate All PDU in place of a truncated one, which the browser's client treats
+/// as an error; `None` for any other PDU.
 pub(super) fn complete_deactivate(user_data: &[u8]) -> Option<[u8; 13]> {
     let source = user_data
         .get(4..CONTROL)
         .filter(|_| is_truncated_deactivate(user_data, user_data.len()))?;
-    let mut whole = [0; 13];
-    // Length, type and version, source; no client looks at the share's number (0) here; a source
-    // descriptor of one byte, zero.
+    let mut completed = [0; 13];
+    // Length, type and version, source; clients ignore the share id (0); a source descriptor of one
+    // byte, zero.
     for (at, byte) in [
         (0, 13),
         (2, (VERSION | kind::DEACTIVATE_ALL) as u8),
@@ -98,12 +98,12 @@ pub(super) fn complete_deactivate(user_data: &[u8]) -> Option<[u8; 13]> {
         (5, source[1]),
         (10, 1),
     ] {
-        whole[at] = byte;
+        completed[at] = byte;
     }
-    Some(whole)
+    Some(completed)
 }
 
-/// The next PDU of a row: its type and all of it.
+/// The next PDU: its type and all of it.
 fn next_pdu<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), RdpError> {
     let length = u16_at(reader.rest(), 0).ok_or(reader.malformed())?;
     let pdu = reader.take(usize::from(length))?;
@@ -111,14 +111,14 @@ fn next_pdu<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8]), RdpError> {
     Ok((kind, pdu))
 }
 
-/// Checks a server's PDUs: the sizes in them, and that none redirects. Tells what they say of the
-/// connection's end, if they do: the last word counts.
+/// Checks a server's PDUs: the sizes in them, and that none redirects. Returns the last error info
+/// in them, if any.
 ///
 /// # Errors
 /// [`RdpError::Redirected`], [`RdpError::DesktopSize`], [`RdpError::MonitorLayout`],
 /// [`RdpError::Malformed`].
 pub(super) fn check(user_data: &[u8]) -> Result<Option<Option<ErrorInfo>>, RdpError> {
-    let mut told = None;
+    let mut error_info = None;
     let mut reader = Reader::new(user_data, "share control PDU");
     while !reader.rest().is_empty() {
         let (kind, pdu) = next_pdu(&mut reader)?;
@@ -127,17 +127,17 @@ pub(super) fn check(user_data: &[u8]) -> Result<Option<Option<ErrorInfo>>, RdpEr
             kind::REDIRECTION => return Err(RdpError::Redirected),
             kind::DEMAND_ACTIVE => demand_active(pdu)?,
             kind::DATA if pdu.get(14) == Some(&MONITOR_LAYOUT) => monitors(pdu)?,
-            // Compressed it cannot be read; servers have no reason to.
+            // A compressed one cannot be read; servers have no reason to compress it.
             kind::DATA
                 if pdu.get(14) == Some(&ERROR_INFO)
                     && pdu.get(15).is_some_and(|flags| flags & COMPRESSED == 0) =>
             {
-                told = u32_at(pdu, DATA).map(ErrorInfo::from_code).or(told);
+                error_info = u32_at(pdu, DATA).map(ErrorInfo::from_code).or(error_info);
             }
             _ => {}
         }
     }
-    Ok(told)
+    Ok(error_info)
 }
 
 /// Reads the bitmap capability set (2.2.1.13.1, 2.2.7.1.2).
@@ -187,43 +187,42 @@ fn monitors(pdu: &[u8]) -> Result<(), RdpError> {
     Ok(())
 }
 
-/// What a client's PDUs come to, for one that only looks.
+/// Classification of a view-only client's PDUs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ClientPduClass {
-    /// Nothing that changes the desktop.
     ViewOnly,
-    /// The same, and that it is ready: what looks like a licence is none from here on.
+    /// The same, and the client confirms that it is active: licensing is over from here on.
     ConfirmActive,
-    /// Input, or what nobody knows.
+    /// Input, or an unknown PDU.
     Input,
 }
 
-/// Reads a client's PDUs on the I/O channel; `licensing` while they may be about licences
-/// (2.2.1.12), before the client is ready.
+/// Classifies a client's PDUs on the I/O channel; `licensing` while they may be licensing PDUs
+/// (2.2.1.12), before the client is active.
 pub(super) fn classify_client_pdus(user_data: &[u8], licensing: bool) -> ClientPduClass {
-    // `SEC_LICENSE_PKT`. Input could look like this, but no server takes input before the client is
-    // ready.
-    let ready = |kind: u16| kind & 0x0f == kind::CONFIRM_ACTIVE;
+    // `SEC_LICENSE_PKT`. Input could look like this, but no server accepts input before the client
+    // is active.
+    let confirms_active = |kind: u16| kind & 0x0f == kind::CONFIRM_ACTIVE;
     if licensing
         && u16_at(user_data, 0).is_some_and(|flags| flags & 0x80 != 0)
-        && !u16_at(user_data, 2).is_none_or(ready)
+        && !u16_at(user_data, 2).is_none_or(confirms_active)
     {
         return ClientPduClass::ViewOnly;
     }
     let mut reader = Reader::new(user_data, "share control PDU");
-    let mut says = ClientPduClass::ViewOnly;
+    let mut class = ClientPduClass::ViewOnly;
     while !reader.rest().is_empty() {
         let Ok((kind, pdu)) = next_pdu(&mut reader) else { return ClientPduClass::Input };
         match kind & 0x0f {
-            kind::CONFIRM_ACTIVE => says = ClientPduClass::ConfirmActive,
-            // Type, and no compression, under which anything could be.
+            kind::CONFIRM_ACTIVE => class = ClientPduClass::ConfirmActive,
+            // The type, and no compression, which could hide anything.
             kind::DATA
                 if pdu.get(14).is_some_and(|t| VIEW_ONLY_TYPES.contains(t))
                     && pdu.get(15) == Some(&0) => {}
             _ => return ClientPduClass::Input,
         }
     }
-    says
+    class
 }
 
 #[cfg(test)]
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn desktops_that_cannot_be_are_refused() {
+    fn invalid_desktop_sizes_are_refused() {
         for (width, height) in [(1, 1), (1024, 768), (8192, 8192)] {
             assert_eq!(check(&demand(width, height)), Ok(None));
         }
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deactivation_cut_short_is_made_whole() {
+    fn a_truncated_deactivate_is_completed() {
         let short = [6, 0, 6, 0, 0xee, 3];
         assert_eq!(inspect(&short, 6), Inspect::Required);
         assert_eq!(
@@ -300,24 +299,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_of_its_end_is_told() {
-        let said = |code: u32| data(ERROR_INFO, &code.to_le_bytes());
-        assert_eq!(inspect(&said(5), 22), Inspect::Required);
-        assert_eq!(check(&said(5)), Ok(Some(Some(ErrorInfo::TakenOver))));
-        assert_eq!(check(&said(0)), Ok(Some(None)), "nothing is wrong");
+    fn the_last_error_info_is_returned() {
+        let error_info_pdu = |code: u32| data(ERROR_INFO, &code.to_le_bytes());
+        assert_eq!(inspect(&error_info_pdu(5), 22), Inspect::Required);
+        assert_eq!(check(&error_info_pdu(5)), Ok(Some(Some(ErrorInfo::TakenOver))));
+        assert_eq!(check(&error_info_pdu(0)), Ok(Some(None)), "nothing is wrong");
         assert_eq!(
-            check(&[said(5), said(0), data(0x1f, b"")].concat()),
+            check(&[error_info_pdu(5), error_info_pdu(0), data(0x1f, b"")].concat()),
             Ok(Some(None)),
             "the last word counts"
         );
-        let mut compressed = said(5);
+        let mut compressed = error_info_pdu(5);
         compressed[15] = COMPRESSED;
         assert_eq!(check(&compressed), Ok(None));
         assert_eq!(check(&data(ERROR_INFO, &[5, 0])), Ok(None), "cut short");
     }
 
     #[test]
-    fn monitors_that_cannot_be_are_refused() {
+    fn invalid_monitor_layouts_are_refused() {
         assert_eq!(check(&layout(&[[0, 0, 1919, 1079], [-1920, 0, -1, 1079]])), Ok(None));
         for bad in
             [[0, 0, -1, 10], [0, 0, 8192, 10], [i32::MIN, 0, i32::MAX, 10], [40_000, 0, 40_010, 10]]
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_is_not_touching() {
+    fn view_only_pdus_are_distinguished_from_input() {
         let confirm = [8, 0, 0x13, 0, 1, 0, 0, 0];
         assert_eq!(classify_client_pdus(&confirm, true), ClientPduClass::ConfirmActive);
         for kind in VIEW_ONLY_TYPES {

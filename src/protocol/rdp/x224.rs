@@ -1,14 +1,14 @@
-//! The negotiation before TLS (2.2.1.1, 2.2.1.2): which security protocol is spoken.
+//! The negotiation before TLS (2.2.1.1, 2.2.1.2): selects the security protocol.
 //!
-//! The client's request is read, and never sent on: it may carry a user's name in a cookie
-//! (`mstshash`), a routing token, a correlation id. The gateway sends its own ([`request`]), and
-//! tells the client what it asked for itself ([`confirm`]).
+//! The client's request is read and never forwarded: it may carry a user name in a cookie
+//! (`mstshash`), a routing token, a correlation id. The gateway sends its own request
+//! ([`encode_request`]) and answers the client itself ([`encode_confirm`]).
 
 use super::RdpError;
 use super::reader::Reader;
 use std::fmt;
 
-/// Longest request or confirm that is taken: 19 bytes and what a client says of itself.
+/// Longest request or confirm that is accepted: 19 bytes and the client's cookie.
 pub const MAX_LENGTH: usize = 1024;
 
 /// TLS, and nothing else (2.2.1.1.1): the user is authenticated by the Client Info PDU.
@@ -16,20 +16,19 @@ pub const SSL: u32 = 1;
 /// TLS and CredSSP: network level authentication.
 pub const HYBRID: u32 = 2;
 
-/// X.224's connection request, with its class and the size of the negotiation behind it (X.224
-/// section 13.3).
+/// X.224 Connection Request (X.224 section 13.3).
 const REQUEST: u8 = 0xe0;
-/// X.224's connection confirm.
+/// X.224 Connection Confirm.
 const CONFIRM: u8 = 0xd0;
 const TYPE_REQUEST: u8 = 1;
 const TYPE_RESPONSE: u8 = 2;
 const TYPE_FAILURE: u8 = 3;
-/// Flags of the server's response that the client may see: extended client data. The others speak
-/// of the graphics pipeline, whose sizes could not be checked, and of restricted administration,
-/// which needs a credential in the browser.
+/// Flags of the server's response that are forwarded to the client: extended client data. The
+/// others announce the graphics pipeline, whose sizes could not be checked, and restricted
+/// administration, which needs a credential in the browser.
 const RESPONSE_FLAGS: u8 = 0x01;
 
-/// Why a server refuses (2.2.1.2.2).
+/// Negotiation failure code (2.2.1.2.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NegotiationFailure {
     /// `SSL_REQUIRED_BY_SERVER`.
@@ -44,7 +43,7 @@ pub enum NegotiationFailure {
     HybridRequired,
     /// `SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER`.
     UserAuthRequired,
-    /// A code the protocol does not know.
+    /// An unknown code.
     Unknown(u32),
 }
 
@@ -61,7 +60,7 @@ impl NegotiationFailure {
         }
     }
 
-    /// Its word in the audit log.
+    /// Reason code of the audit log.
     #[must_use]
     pub fn reason_code(self) -> &'static str {
         match self {
@@ -90,22 +89,22 @@ impl fmt::Display for NegotiationFailure {
     }
 }
 
-/// Reads a client's request, and tells which protocols it asks for (a sum of [`SSL`], [`HYBRID`]
-/// and bits that do not concern the gateway). Cookie, token and correlation id are skipped.
+/// Parses a client's request and returns the protocols it requests (a sum of [`SSL`], [`HYBRID`]
+/// and bits that the gateway ignores). Cookie, token and correlation id are skipped.
 ///
 /// # Errors
-/// [`RdpError::TooLong`], [`RdpError::Malformed`]; [`RdpError::Protocol`] when it does not ask for
+/// [`RdpError::TooLong`], [`RdpError::Malformed`]; [`RdpError::Protocol`] when it does not request
 /// TLS.
 pub fn parse_request(pdu: &[u8]) -> Result<u32, RdpError> {
     let rest = variable_part(pdu, REQUEST, "connection request")?;
     let mut reader = Reader::new(rest, "connection request");
-    // A cookie or token is a line, ending in CR LF (2.2.1.1); the negotiation's first byte cannot
-    // begin one.
+    // A cookie or token is a line that ends in CR LF (2.2.1.1); the first byte of a negotiation
+    // cannot begin one.
     if rest.first().is_some_and(|&first| first != TYPE_REQUEST) {
         let end = rest.windows(2).position(|two| two == b"\r\n").ok_or(reader.malformed())?;
         reader.take(end + 2)?;
     }
-    // Without a negotiation a client means RDP's own encryption.
+    // A client without a negotiation expects RDP's own encryption.
     if reader.rest().is_empty() {
         return Err(RdpError::Protocol(0));
     }
@@ -122,24 +121,23 @@ pub fn encode_request(protocols: u32) -> [u8; 19] {
     negotiation(REQUEST, [0, 0], TYPE_REQUEST, 0, protocols)
 }
 
-/// What the server chose: [`SSL`] or [`HYBRID`].
+/// The server's selection: [`SSL`] or [`HYBRID`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConnectionConfirm {
-    /// The security protocol.
     pub selected: u32,
     flags: u8,
 }
 
-/// Reads the server's answer to [`request`]`(asked)`.
+/// Parses the server's response to [`encode_request`]`(requested)`.
 ///
 /// # Errors
-/// [`RdpError::Refused`] with the server's reason; [`RdpError::NoTls`] when it does not negotiate;
-/// [`RdpError::Protocol`] when it chose what was not asked for; [`RdpError::TooLong`],
-/// [`RdpError::Malformed`].
-pub fn parse_confirm(pdu: &[u8], asked: u32) -> Result<ConnectionConfirm, RdpError> {
+/// [`RdpError::Refused`] with the server's failure code; [`RdpError::NoTls`] when it does not
+/// negotiate; [`RdpError::Protocol`] when it selected what was not requested;
+/// [`RdpError::TooLong`], [`RdpError::Malformed`].
+pub fn parse_confirm(pdu: &[u8], requested: u32) -> Result<ConnectionConfirm, RdpError> {
     let mut reader =
         Reader::new(variable_part(pdu, CONFIRM, "connection confirm")?, "connection confirm");
-    // A server from before TLS answers without a negotiation (2.2.1.2).
+    // A server without TLS support answers without a negotiation (2.2.1.2).
     if reader.rest().is_empty() {
         return Err(RdpError::NoTls);
     }
@@ -148,7 +146,7 @@ pub fn parse_confirm(pdu: &[u8], asked: u32) -> Result<ConnectionConfirm, RdpErr
     let value = reader.u32()?;
     match kind {
         TYPE_RESPONSE if value == 0 => Err(RdpError::NoTls),
-        TYPE_RESPONSE if value.is_power_of_two() && value & asked != 0 => {
+        TYPE_RESPONSE if value.is_power_of_two() && value & requested != 0 => {
             Ok(ConnectionConfirm { selected: value, flags })
         }
         TYPE_RESPONSE => Err(RdpError::Protocol(value)),
@@ -157,8 +155,7 @@ pub fn parse_confirm(pdu: &[u8], asked: u32) -> Result<ConnectionConfirm, RdpErr
     }
 }
 
-/// What the client is told: that TLS was chosen, whatever the gateway has agreed on with the
-/// server.
+/// The confirm for the client: TLS, whatever the gateway negotiated with the server.
 #[must_use]
 pub fn encode_confirm(server: ConnectionConfirm) -> [u8; 19] {
     negotiation(CONFIRM, [0x12, 0x34], TYPE_RESPONSE, server.flags & RESPONSE_FLAGS, SSL)
@@ -169,19 +166,19 @@ fn negotiation(code: u8, source: [u8; 2], kind: u8, flags: u8, value: u32) -> [u
     [3, 0, 0, 19, 14, code, 0, 0, source[0], source[1], 0, kind, flags, 8, 0, a, b, c, d]
 }
 
-/// What follows X.224's own seven bytes.
-fn variable_part<'a>(pdu: &'a [u8], code: u8, what: &'static str) -> Result<&'a [u8], RdpError> {
+/// The part after X.224's fixed seven bytes.
+fn variable_part<'a>(pdu: &'a [u8], code: u8, name: &'static str) -> Result<&'a [u8], RdpError> {
     if pdu.len() > MAX_LENGTH {
-        return Err(RdpError::TooLong { what, length: pdu.len(), limit: MAX_LENGTH });
+        return Err(RdpError::TooLong { what: name, length: pdu.len(), limit: MAX_LENGTH });
     }
-    let mut reader = Reader::new(pdu, what);
+    let mut reader = Reader::new(pdu, name);
     reader.expect(&[3])?;
     let _reserved = reader.u8()?;
     if usize::from(reader.u16_be()?) != pdu.len() {
         return Err(reader.malformed());
     }
     // The length indicator does not count itself. Some servers leave it at 6 with a negotiation
-    // behind; TPKT's length is what counts then.
+    // behind; TPKT's length decides then.
     let indicator = usize::from(reader.u8()?);
     if indicator < 6 || indicator > reader.rest().len() {
         return Err(reader.malformed());
@@ -211,11 +208,11 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_answer_is_understood() {
+    fn the_servers_response_is_parsed() {
         let confirm_of = |kind, value| negotiation(CONFIRM, [0, 0], kind, 0, value);
-        let real = parse_confirm(&hex::decode(XRDP).unwrap(), SSL).unwrap();
-        assert_eq!(real.selected, SSL);
-        assert_eq!(encode_confirm(real).to_vec(), hex::decode(XRDP).unwrap());
+        let from_xrdp = parse_confirm(&hex::decode(XRDP).unwrap(), SSL).unwrap();
+        assert_eq!(from_xrdp.selected, SSL);
+        assert_eq!(encode_confirm(from_xrdp).to_vec(), hex::decode(XRDP).unwrap());
         assert_eq!(parse_confirm(&confirm_of(2, HYBRID), SSL | HYBRID).unwrap().selected, HYBRID);
         assert_eq!(parse_confirm(&confirm_of(2, HYBRID), SSL), Err(RdpError::Protocol(HYBRID)));
         assert_eq!(parse_confirm(&confirm_of(2, 3), 3), Err(RdpError::Protocol(3)));
@@ -236,15 +233,15 @@ mod tests {
 
     #[test]
     fn the_client_sees_tls_and_harmless_flags_only() {
-        let chosen = parse_confirm(&negotiation(CONFIRM, [0, 0], 2, 0xff, HYBRID), 3).unwrap();
+        let confirm = parse_confirm(&negotiation(CONFIRM, [0, 0], 2, 0xff, HYBRID), 3).unwrap();
         assert_eq!(
-            parse_confirm(&encode_confirm(chosen), SSL),
+            parse_confirm(&encode_confirm(confirm), SSL),
             Ok(ConnectionConfirm { selected: SSL, flags: RESPONSE_FLAGS })
         );
     }
 
     #[test]
-    fn truncated_it_is_malformed() {
+    fn truncated_pdus_are_malformed() {
         let (request, confirm) = (hex::decode(XFREERDP).unwrap(), hex::decode(XRDP).unwrap());
         for n in 0..request.len() {
             assert!(parse_request(&request[..n]).is_err());

@@ -1,40 +1,40 @@
 //! VNC authentication (section 7.2.2): the challenge is encrypted with DES, keyed by the password.
 //!
-//! The cipher is long broken; it is here because every VNC server has it. It protects nothing on
-//! the wire: the session's tunnel does.
+//! DES is broken; it is used because every VNC server has it. It protects nothing on the wire: the
+//! session's tunnel does.
 
 use des::Des;
 use des::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
-/// Length of a challenge and of its answer.
+/// Length of a challenge and of its response.
 pub(super) const CHALLENGE_LEN: usize = 16;
-/// Bytes of a password that count; a longer one is cut, a shorter one padded with zeros.
+/// Bytes of a password that are used; a longer one is truncated, a shorter one padded with zeros.
 const KEY_LEN: usize = 8;
 
-/// A password as a key: each byte with its bits in reverse, as every server has it (the RFC does
+/// A password as a DES key: each byte with its bits reversed, as every server does it (the RFC does
 /// not say so). Wiped on drop.
 pub(super) struct VncAuthKey(Zeroizing<[u8; KEY_LEN]>);
 
 impl VncAuthKey {
     pub(super) fn new(password: &[u8]) -> Self {
         let mut key = Zeroizing::new([0; KEY_LEN]);
-        for (slot, byte) in key.iter_mut().zip(password) {
-            *slot = byte.reverse_bits();
+        for (key_byte, byte) in key.iter_mut().zip(password) {
+            *key_byte = byte.reverse_bits();
         }
         Self(key)
     }
 
-    /// The answer to a challenge: its two blocks, each encrypted by itself.
+    /// The response to a challenge: its two blocks, each encrypted by itself.
     pub(super) fn response(&self, challenge: [u8; CHALLENGE_LEN]) -> [u8; CHALLENGE_LEN] {
         let cipher = Des::new((&*self.0).into());
-        let mut answer = challenge;
-        for block in answer.chunks_exact_mut(8) {
+        let mut response = challenge;
+        for block in response.chunks_exact_mut(8) {
             if let Ok(block) = block.try_into() {
                 cipher.encrypt_block(block);
             }
         }
-        answer
+        response
     }
 }
 
@@ -42,8 +42,8 @@ impl VncAuthKey {
 mod tests {
     use super::*;
 
-    /// Made by another program: `tigervncpasswd -f` encrypts the password with a fixed key that is
-    /// written below as the password that gives it.
+    /// Expected value from another program: `tigervncpasswd -f` encrypts the password with a fixed
+    /// key, written below as the password that gives it.
     #[test]
     fn agrees_with_tigervncpasswd() {
         let key = VncAuthKey::new(&[23, 82, 107, 6, 35, 78, 88, 7]);

@@ -1,5 +1,5 @@
-//! The gateway as the client of a desktop (section 7.1, appendix A for the older versions; VeNCrypt
-//! 0.2 as the community's rfbproto has it).
+//! The gateway as an RFB client of a desktop (section 7.1, appendix A for the older versions;
+//! VeNCrypt 0.2 as in the community's rfbproto).
 //!
 //! ```text
 //!            3.3:  u32 type ──────────┐
@@ -11,11 +11,10 @@
 //!                                                                              └─ Plain ───┘
 //! ```
 //!
-//! Which security type is acceptable is decided by the lease, not by the desktop: with a password,
-//! only those that ask for it, so that a server that is not ours cannot wave us through; without
-//! one, only those that ask for none; and where a certificate is expected, only those that show
-//! one. Of the acceptable ones the best is taken: TLS with a certificate, then TLS without, then
-//! none.
+//! The lease decides which security types are acceptable, not the desktop: with a password only
+//! types that prove it, so that another server cannot let the gateway in without; without a
+//! password only types that need none; and where a certificate is expected only types that show
+//! one. The best acceptable one is chosen: TLS with a certificate, then TLS without, then no TLS.
 
 use super::auth::{CHALLENGE_LEN, VncAuthKey};
 use super::{
@@ -24,21 +23,21 @@ use super::{
 };
 use zeroize::Zeroizing;
 
-/// Longest user name or password that is told by Plain.
+/// Longest user name or password that is sent by Plain.
 const MAX_PLAIN_LENGTH: usize = 1024;
 
-/// What the gateway can prove, and what it expects.
+/// The gateway's credential, and what it requires.
 #[derive(Clone, Copy, Default)]
 pub struct Credentials<'a> {
     /// Account name; empty: none.
     pub username: &'a [u8],
-    /// Password; empty: the desktop asks for none.
+    /// Password; empty: the desktop requires none.
     pub password: &'a [u8],
     /// A certificate is expected.
     pub require_certificate: bool,
 }
 
-/// How the desktop talks, after the lower of both versions was agreed on.
+/// The protocol version: the lower of both sides'.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Version {
     V3_3,
@@ -47,8 +46,8 @@ enum Version {
 }
 
 impl Version {
-    /// What to speak with a server of version `major.minor`. 3.5 was never a version and is spoken
-    /// as 3.3 (section 7.1.1); so are other odd ones below 3.7.
+    /// The version to use with a server of version `major.minor`. 3.5 was never published and is
+    /// treated as 3.3 (section 7.1.1); so are other odd ones below 3.7.
     fn agree(major: u16, minor: u16) -> Result<Self, RfbError> {
         match (major, minor) {
             (3, 3..=6) => Ok(Self::V3_3),
@@ -67,7 +66,7 @@ impl Version {
     }
 }
 
-/// What a reason is given for.
+/// What the server refused.
 #[derive(Clone, Copy, Debug)]
 enum FailureKind {
     Connection,
@@ -83,7 +82,7 @@ impl FailureKind {
     }
 }
 
-/// What is proved, and how.
+/// Authentication inside TLS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum InnerAuth {
     None,
@@ -91,10 +90,10 @@ enum InnerAuth {
     Plain,
 }
 
-/// A security type of VeNCrypt: its number, and what it is.
+/// A VeNCrypt subtype: its number, TLS and authentication.
 type SubType = (u32, Tls, InnerAuth);
 
-/// What is due next from the desktop.
+/// State of the handshake: what is due next from the desktop.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Version,
@@ -104,18 +103,18 @@ enum State {
     SecurityTypes(Version),
     /// VeNCrypt: its version.
     VeNCrypt(Version),
-    /// VeNCrypt: whether it takes ours.
+    /// VeNCrypt: acknowledgement of the version.
     VeNCryptAck(Version),
-    /// VeNCrypt: its security types.
+    /// VeNCrypt: its subtypes.
     SubTypes(Version),
-    /// VeNCrypt: whether TLS begins; then it is to be proved so.
+    /// VeNCrypt: acknowledgement of the subtype; TLS follows.
     TlsAck(Version, SubType),
-    /// TLS stands; nothing is due, something must be said.
+    /// TLS is established; nothing is due from the desktop.
     TlsEstablished(Version, SubType),
     Challenge(Version),
     Result(Version),
     Reason(FailureKind),
-    /// Over, well or not.
+    /// Finished or failed.
     Finished,
 }
 
@@ -123,40 +122,41 @@ enum State {
 pub struct ClientHandshake {
     state: State,
     key: Option<VncAuthKey>,
-    /// What Plain tells: name and password.
+    /// Name and password for Plain.
     plain: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
     require_certificate: bool,
-    /// Types of VeNCrypt that are not to be chosen.
+    /// VeNCrypt subtypes that are not chosen.
     excluded: Vec<u32>,
 }
 
 impl ClientHandshake {
-    /// Proves `proof`. A name or password that is longer than Plain may tell is not told.
+    /// A handshake with these credentials. Plain is not used when a name or password is too long
+    /// for it.
     #[must_use]
-    pub fn new(proof: &Credentials<'_>) -> Self {
-        let Credentials { username, password, require_certificate } = *proof;
-        let tells = !username.is_empty()
+    pub fn new(credentials: &Credentials<'_>) -> Self {
+        let Credentials { username, password, require_certificate } = *credentials;
+        let fits_plain = !username.is_empty()
             && !password.is_empty()
             && username.len() <= MAX_PLAIN_LENGTH
             && password.len() <= MAX_PLAIN_LENGTH;
         Self {
             state: State::Version,
             key: (!password.is_empty()).then(|| VncAuthKey::new(password)),
-            plain: tells.then(|| (username.to_vec(), Zeroizing::new(password.to_vec()))),
+            plain: fits_plain.then(|| (username.to_vec(), Zeroizing::new(password.to_vec()))),
             require_certificate,
             excluded: Vec::new(),
         }
     }
 
-    /// Without these types of VeNCrypt, which did not come about before.
+    /// Excludes these VeNCrypt subtypes, which failed before.
     #[must_use]
-    pub fn excluding(mut self, types: &[u32]) -> Self {
-        self.excluded.extend_from_slice(types);
+    pub fn excluding(mut self, subtypes: &[u32]) -> Self {
+        self.excluded.extend_from_slice(subtypes);
         self
     }
 
-    /// The type of VeNCrypt that was chosen and that nothing was proved by yet: if the connection
-    /// fails now, another may do better.
+    /// The chosen VeNCrypt subtype while nothing was authenticated by it: if the connection fails
+    /// now, another subtype may work.
     #[must_use]
     pub fn unauthenticated_subtype(&self) -> Option<u32> {
         match self.state {
@@ -176,10 +176,11 @@ impl ClientHandshake {
         }
     }
 
-    /// Takes what has arrived and was not consumed yet; appends to `reply` what must be sent now.
+    /// Processes input that was not consumed yet; appends to `reply` what must be sent now.
     ///
     /// # Errors
-    /// [`RfbError`] when the desktop refuses, or speaks something else. The machine is spent then.
+    /// [`RfbError`] when the desktop refuses or violates the protocol. The handshake is finished
+    /// then.
     pub fn advance(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<Progress, RfbError> {
         let progress = drive(input, |input| self.step(input, reply));
         if !matches!(progress, Ok(Progress { done: false, .. })) {
@@ -188,10 +189,10 @@ impl ClientHandshake {
         progress
     }
 
-    /// TLS stands, as [`Progress::secure`] asked for: what follows is inside it.
+    /// TLS is established, as [`Progress::start_tls`] requested; further messages are inside it.
     ///
     /// # Errors
-    /// [`RfbError::Spent`] when it was not asked for.
+    /// [`RfbError::AlreadyFinished`] when it was not requested.
     pub fn tls_established(&mut self, reply: &mut Vec<u8>) -> Result<(), RfbError> {
         let State::TlsEstablished(version, (_, _, inner)) = self.state else {
             return Err(RfbError::AlreadyFinished);
@@ -213,7 +214,7 @@ impl ClientHandshake {
         Ok(())
     }
 
-    /// What it means that the desktop closed now.
+    /// The error for a desktop that closes the connection in this state.
     #[must_use]
     pub fn unexpected_close(&self) -> RfbError {
         match self.state {
@@ -227,7 +228,7 @@ impl ClientHandshake {
             State::TlsAck(..) | State::TlsEstablished(..) => RfbError::Closed("TLS"),
             State::Challenge(_) => RfbError::Closed("its challenge"),
             State::Result(_) => RfbError::Closed("its verdict"),
-            // It has already said no; only its words are missing.
+            // It has already refused; only the reason is missing.
             State::Reason(refusal) => refusal.with_reason(Reason::default()),
             State::Finished => RfbError::AlreadyFinished,
         }
@@ -250,7 +251,7 @@ impl ClientHandshake {
                 match u8::try_from(kind) {
                     Ok(security::INVALID) => self.refused(FailureKind::Connection),
                     Ok(kind) => {
-                        // What it chose cannot be chosen again: VeNCrypt came with lists.
+                        // VeNCrypt needs a list of types (3.7), so 3.3 cannot select it.
                         let kind = self.choose(if kind == security::VENCRYPT {
                             &[]
                         } else {
@@ -273,14 +274,14 @@ impl ClientHandshake {
             State::VeNCrypt(version) => {
                 match input.array() {
                     None => return Ok(Step::Wait),
-                    // 0.1 had other types, and nothing speaks it any more.
-                    Some(theirs) if theirs >= vencrypt::VERSION => {
+                    // 0.1 has other subtypes and is not in use any more.
+                    Some(server_version) if server_version >= vencrypt::VERSION => {
                         reply.extend_from_slice(&vencrypt::VERSION)
                     }
-                    Some(theirs) => {
+                    Some(server_version) => {
                         return Err(RfbError::InvalidValue {
                             what: "version of VeNCrypt",
-                            value: u16::from_be_bytes(theirs).into(),
+                            value: u16::from_be_bytes(server_version).into(),
                         });
                     }
                 }
@@ -331,7 +332,7 @@ impl ClientHandshake {
                     0 => Ok(Step::Done),
                     1 | 2 if version == Version::V3_8 => self.refused(FailureKind::Password),
                     1 => Err(RfbError::AuthenticationFailed(Reason::default())),
-                    // "Too many attempts", from before the RFC; some servers still send it.
+                    // "Too many attempts", older than the RFC; some servers still send it.
                     2 => Err(RfbError::AuthenticationFailed(Reason::too_many())),
                     value => Err(RfbError::InvalidValue { what: "security result", value }),
                 }
@@ -345,7 +346,7 @@ impl ClientHandshake {
                         }
                         None => Ok(Step::Wait),
                     },
-                    // A refusal is a refusal, whatever it claims to have to say.
+                    // A refusal whose reason is too long is still a refusal.
                     Ok(_) | Err(_) => Err(refusal.with_reason(Reason::default())),
                 }
             }
@@ -353,8 +354,7 @@ impl ClientHandshake {
         }
     }
 
-    /// The acceptable type among those offered; of those that hold others inside, what they hold is
-    /// not known yet.
+    /// The acceptable type among those offered. The subtypes of VeNCrypt are not known yet.
     fn choose(&self, offered: &[u8]) -> Result<u8, RfbError> {
         if offered.contains(&security::VENCRYPT) {
             return Ok(security::VENCRYPT);
@@ -362,9 +362,9 @@ impl ClientHandshake {
         if self.require_certificate {
             return Err(RfbError::NoCertificate);
         }
-        let wanted = if self.key.is_some() { security::VNC_AUTH } else { security::NONE };
-        if offered.contains(&wanted) {
-            Ok(wanted)
+        let required = if self.key.is_some() { security::VNC_AUTH } else { security::NONE };
+        if offered.contains(&required) {
+            Ok(required)
         } else {
             Err(RfbError::NoAcceptableSecurityType {
                 password: self.key.is_some(),
@@ -373,7 +373,7 @@ impl ClientHandshake {
         }
     }
 
-    /// The best acceptable type of VeNCrypt.
+    /// The best acceptable VeNCrypt subtype.
     fn choose_vencrypt(&self, offered: &[u8]) -> Result<SubType, RfbError> {
         let (certified, anonymous) = (Tls::X509, Tls::Anonymous);
         let best_first = [
@@ -386,9 +386,9 @@ impl ClientHandshake {
         ];
         let offers = |kind: u32| {
             !self.excluded.contains(&kind)
-                && offered.chunks_exact(4).any(|four| four == kind.to_be_bytes())
+                && offered.chunks_exact(4).any(|subtype| subtype == kind.to_be_bytes())
         };
-        let proves = |inner| match inner {
+        let can_perform = |inner| match inner {
             InnerAuth::None => self.key.is_none(),
             InnerAuth::VncAuth => self.key.is_some(),
             InnerAuth::Plain => self.plain.is_some(),
@@ -399,7 +399,7 @@ impl ClientHandshake {
                 continue;
             }
             offers_certified |= tls == Tls::X509;
-            if proves(inner) && (tls == Tls::X509 || !self.require_certificate) {
+            if can_perform(inner) && (tls == Tls::X509 || !self.require_certificate) {
                 return Ok((kind, tls, inner));
             }
         }
@@ -407,11 +407,11 @@ impl ClientHandshake {
             return Err(RfbError::NoCertificate);
         }
         let offered =
-            offered.chunks_exact(4).map(|four| Input::new(four).u32().unwrap_or(0)).collect();
+            offered.chunks_exact(4).map(|subtype| Input::new(subtype).u32().unwrap_or(0)).collect();
         Err(RfbError::NoAcceptableSecurityType { password: self.key.is_some(), offered })
     }
 
-    /// What follows the choice. After None, only 3.8 sends a result (appendix A.2).
+    /// State after the choice. After None, only 3.8 sends a result (appendix A.2).
     fn start_auth(&mut self, kind: u8, version: Version) -> Result<Step, RfbError> {
         self.state = match (kind, version) {
             (security::VENCRYPT, _) => State::VeNCrypt(version),

@@ -1,5 +1,5 @@
-//! `ServerInit` (section 7.3.2): the size of a desktop, its pixels, its name. Read by the gateway,
-//! so that no browser is told a size it cannot hold.
+//! `ServerInit` (section 7.3.2): size, pixel format and name of a desktop. Read by the gateway, so
+//! that no browser receives a size it cannot hold.
 
 use super::{Input, RfbError};
 
@@ -11,8 +11,8 @@ pub(super) const PIXEL_FORMAT: usize = 16;
 pub const MAX_NAME: usize = 2048;
 /// Most pixels of a desktop on one side: X11's own limit.
 pub const MAX_SIDE: u16 = 32_767;
-/// Most pixels of a desktop: a browser keeps four bytes for each, and four screens of 4K have half
-/// of it.
+/// Most pixels of a desktop: a browser keeps four bytes for each; four 4K screens have half as
+/// many.
 pub const MAX_AREA: u32 = 1 << 26;
 
 /// Whether a browser can hold a picture of this size.
@@ -21,16 +21,16 @@ pub(super) fn is_supported_size(width: u16, height: u16) -> bool {
     width <= MAX_SIDE && height <= MAX_SIDE && u32::from(width) * u32::from(height) <= MAX_AREA
 }
 
-/// How pixels are sent (section 7.4), as far as it tells their length.
+/// Pixel format (section 7.4), as far as it determines lengths.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PixelFormat {
     bits: u8,
-    /// Three bytes hold all of it: 24 bits deep, true colour, eight bits for each colour.
+    /// Tight encoding uses three bytes: depth 24, true colour, eight bits for each colour.
     packed_24: bool,
 }
 
 impl PixelFormat {
-    /// Reads a pixel format of 16 bytes; `None` when there can be no such pixels.
+    /// Parses a pixel format of 16 bytes; `None` when it is invalid.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let [bits, depth, _, colour, maxima @ ..] = bytes.first_chunk::<10>()?;
         if !matches!(bits, 8 | 16 | 32) {
@@ -54,24 +54,23 @@ impl PixelFormat {
     }
 }
 
-/// What a desktop says of itself.
+/// A parsed `ServerInit`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServerInit {
-    /// Bytes of the message.
+    /// Length of the message, in bytes.
     pub length: usize,
-    /// Its pixels.
     pub format: PixelFormat,
 }
 
 impl ServerInit {
-    /// Reads the message off the front of what has arrived; `None` while it is not all there.
+    /// Parses the message at the front of the input; `None` while it is incomplete.
     ///
     /// # Errors
-    /// [`RfbError`] for a size, pixels or a name that nobody can have.
+    /// [`RfbError`] for an unsupported size, pixel format or name.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, RfbError> {
         let mut input = Input::new(bytes);
         let Some(head) = input.array::<HEAD>() else { return Ok(None) };
-        let at = |place: usize| u16::from_be_bytes([head[place], head[place + 1]]);
+        let at = |offset: usize| u16::from_be_bytes([head[offset], head[offset + 1]]);
         let (width, height) = (at(0), at(2));
         if !is_supported_size(width, height) {
             return Err(RfbError::TooLarge { width, height });

@@ -1,25 +1,24 @@
-//! RFB (RFC 6143), as far as the gateway takes part in it: the two handshakes, up to the byte where
-//! both sides can be joined.
+//! RFB (RFC 6143), as far as the gateway takes part in it: the handshakes with both sides, and the
+//! filter of the stream after that.
 //!
-//! - [`client::ClientHandshake`]: the gateway is the client of a desktop and proves the workspace's
-//!   password to it.
-//! - [`server::ServerHandshake`]: the gateway is the server of a browser that has proved itself by
-//!   other means; it is offered security type None.
+//! - [`client::ClientHandshake`]: the gateway is the client of a desktop and authenticates with the
+//!   workspace's password.
+//! - [`server::ServerHandshake`]: the gateway is the server of a browser that was authenticated by
+//!   other means; it offers security type None.
 //!
-//! - [`init`]: what a desktop says of itself when both are over.
+//! - [`init`]: `ServerInit`, after both handshakes.
 //! - [`filter`]: what may pass from then on.
 //!
-//! The browser's ends behind its `ClientInit` (section 7.3.1), the desktop's before it: whether
-//! other clients are put out is the lease's to say, and the gateway sends a `ClientInit` of its
-//! own.
+//! The handshake with the browser ends after its `ClientInit` (section 7.3.1), the one with the
+//! desktop before it: the lease decides whether other clients are disconnected, and the gateway
+//! sends its own `ClientInit`.
 //!
-//! Both are resumable: `advance` is given all bytes that are not yet consumed, says how many it has
-//! used up, and appends what must be sent to `reply`. Too few bytes is not an error: nothing of an
-//! incomplete message is consumed, and nothing is lost. After an error, or after `done`, a machine
-//! is spent.
+//! Both are resumable: `advance` is given all bytes that are not consumed yet, returns how many it
+//! consumed, and appends what must be sent to `reply`. Too few bytes are no error: nothing of an
+//! incomplete message is consumed. After an error, or after `done`, a handshake is finished.
 //!
-//! Nothing here panics, whatever the bytes are; and no length that the other side names is believed
-//! before it is compared with a limit.
+//! Nothing here panics, whatever the bytes are, and every length in the input is compared with a
+//! limit before it is used.
 
 mod auth;
 pub mod client;
@@ -31,27 +30,25 @@ use std::fmt;
 
 /// `"RFB xxx.yyy\n"` (section 7.1.1).
 pub const VERSION_LEN: usize = 12;
-/// What the gateway says first to a browser, and answers to a desktop that can do it.
+/// The gateway's version: sent first to a browser, and in response to a desktop that supports it.
 pub const VERSION_3_8: &[u8; VERSION_LEN] = b"RFB 003.008\n";
-/// Longest reason a desktop may give for a refusal. A longer one is not waited for.
+/// Longest reason of a refusal. A longer one is not read.
 pub const MAX_REASON: usize = 4096;
-/// Most bytes a machine ever needs at once; a driver that holds this many makes progress or gets an
-/// error.
+/// Most bytes a handshake needs at once; with so many it makes progress or fails.
 pub const MAX_PENDING: usize = 4 + MAX_REASON;
 
-/// Security types (section 7.1.2) the gateway knows.
+/// Supported security types (section 7.1.2).
 mod security {
-    /// A list of types follows none: a reason does.
+    /// Not a type: a reason follows.
     pub(super) const INVALID: u8 = 0;
-    /// No proof is asked for.
+    /// No authentication.
     pub(super) const NONE: u8 = 1;
-    /// A challenge is encrypted with the password.
     pub(super) const VNC_AUTH: u8 = 2;
     /// TLS, and one of [`super::vencrypt`] inside.
     pub(super) const VENCRYPT: u8 = 19;
 }
 
-/// Security types of VeNCrypt 0.2 the gateway knows.
+/// Supported subtypes of VeNCrypt 0.2.
 mod vencrypt {
     pub(super) const VERSION: [u8; 2] = [0, 2];
     pub(super) const TLS_NONE: u32 = 257;
@@ -62,61 +59,54 @@ mod vencrypt {
     pub(super) const X509_PLAIN: u32 = 262;
 }
 
-/// Which TLS a desktop speaks.
+/// TLS variant of a desktop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tls {
-    /// With its certificate.
+    /// With a certificate.
     X509,
-    /// With a key that nobody vouches for (anonymous Diffie-Hellman): whoever listens hears
-    /// nothing, whoever stands between hears everything.
+    /// Anonymous Diffie-Hellman: protects against passive listeners, not against a man in the
+    /// middle.
     Anonymous,
 }
 
-/// What an `advance` did.
+/// Result of `advance`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Progress {
-    /// Bytes of the input that are used up. Give the rest again, with more behind it.
+    /// Consumed bytes of the input. Pass the rest again, with more appended.
     pub consumed: usize,
-    /// The handshake is over; what was not consumed is not ours to read.
+    /// The handshake is finished; the rest of the input belongs to the stream.
     pub done: bool,
-    /// TLS begins here, and the rest of the handshake is inside it. Nothing may be left of the
-    /// input.
+    /// TLS begins here, with the rest of the handshake inside. No input may be left.
     pub start_tls: Option<Tls>,
 }
 
-/// Why a handshake failed. Texts are for logs and for the audit log; [`RfbError::word`] for what
-/// counts them.
+/// Why a handshake failed. The texts are for logs; [`RfbError::reason_code`] is for the audit log.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RfbError {
-    /// The first bytes are not those of RFB.
+    /// The first bytes are not RFB.
     #[error("it does not speak RFB")]
     NotRfb,
-    /// It speaks a version of RFB that the gateway does not.
+    /// Its version is not supported.
     #[error("it speaks RFB {major}.{minor}, which is not supported")]
-    Version {
-        /// Before the point.
-        major: u16,
-        /// Behind it.
-        minor: u16,
-    },
-    /// It refuses to talk (too many clients, a blocked address).
+    Version { major: u16, minor: u16 },
+    /// It refused the connection (too many clients, a blocked address).
     #[error("it refused the connection{0}")]
     Refused(Reason),
-    /// It offers no security type that fits the lease: a password must be proved when there is one,
-    /// and cannot be when there is none.
+    /// It offers no acceptable security type: a password must be proved when there is one, and
+    /// cannot be when there is none.
     #[error(
         "it offers no security type that fits (password expected: {password}, offered: {offered:?})"
     )]
     NoAcceptableSecurityType {
         /// Whether the lease has a password.
         password: bool,
-        /// What it offers.
+        /// Offered types.
         offered: Vec<u32>,
     },
-    /// It shows no certificate, but one is expected.
+    /// No offered type has a certificate, but one is expected.
     #[error("it offers no security type with a certificate, but one is expected")]
     NoCertificate,
-    /// No browser can hold its picture.
+    /// Its picture is too large for a browser.
     #[error("its picture of {width} x {height} is too large")]
     TooLarge {
         /// In pixels.
@@ -127,27 +117,22 @@ pub enum RfbError {
     /// It did not accept the password.
     #[error("it did not accept the password{0}")]
     AuthenticationFailed(Reason),
-    /// It does not do the type of VeNCrypt that was chosen of those it offers.
+    /// It rejected the VeNCrypt subtype that it had offered.
     #[error("it declined the security type {0} of VeNCrypt, which it had offered")]
     Declined(u32),
-    /// A field has a value that the protocol does not know.
+    /// A field has an invalid value.
     #[error("its {what} has the impossible value {value}")]
-    InvalidValue {
-        /// Which field.
-        what: &'static str,
-        /// Its value.
-        value: u32,
-    },
-    /// It closed before the handshake was over.
+    InvalidValue { what: &'static str, value: u32 },
+    /// It closed the connection during the handshake.
     #[error("it closed while {0} was due")]
     Closed(&'static str),
-    /// The machine was used after its end.
+    /// The handshake was used after its end.
     #[error("the handshake is already over")]
     AlreadyFinished,
 }
 
 impl RfbError {
-    /// Its word in the audit log.
+    /// Reason code of the audit log.
     #[must_use]
     pub fn reason_code(&self) -> &'static str {
         match self {
@@ -167,19 +152,19 @@ impl RfbError {
     }
 }
 
-/// What the other side gave as its reason, made safe to print: cut to 200 characters, without
-/// control characters; empty when it gave none. Displays with a leading `": "` when there is one.
+/// The other side's reason, safe to print: at most 200 characters, without control characters;
+/// empty when there is none. Displays with a leading `": "` when there is one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Reason(String);
 
 impl Reason {
     fn from_bytes(bytes: &[u8]) -> Self {
-        let clean = |c: char| if c.is_control() { ' ' } else { c };
+        let printable = |c: char| if c.is_control() { ' ' } else { c };
         Self(
             String::from_utf8_lossy(bytes)
                 .chars()
                 .take(200)
-                .map(clean)
+                .map(printable)
                 .collect::<String>()
                 .trim()
                 .to_owned(),
@@ -190,15 +175,14 @@ impl Reason {
         Self("too many attempts".to_owned())
     }
 
-    /// Whether it says that nobody may try for a while. Servers say so in words only ("Too many
-    /// security failures" is TigerVNC's).
+    /// Whether it announces a temporary lockout. Servers say so in text only ("Too many security
+    /// failures" is TigerVNC's).
     #[must_use]
     pub fn is_lockout(&self) -> bool {
         let words = self.0.to_ascii_lowercase();
         words.contains("too many") && !words.contains("connections")
     }
 
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -211,8 +195,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Reads whole fields off the front of what has arrived. `None` means "not all there yet", and
-/// takes nothing.
+/// Reads complete fields from the front of the input. `None`: the field is incomplete, and nothing
+/// is consumed.
 struct Input<'a> {
     rest: &'a [u8],
     consumed: usize,
@@ -256,20 +240,19 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What a step of a machine came to.
+/// Result of one step of a handshake.
 enum Step {
-    /// A message was read; look for the next.
+    /// A message was processed; try the next.
     Next,
-    /// The next message is not all there.
+    /// The next message is incomplete.
     Wait,
     /// TLS begins.
     StartTls(Tls),
-    /// That was the last.
+    /// The handshake is finished.
     Done,
 }
 
-/// Steps through what has arrived until a message is not all there, the last was read, or one is
-/// refused.
+/// Runs steps until a message is incomplete, the handshake is finished, or it fails.
 fn drive(
     bytes: &[u8],
     mut step: impl FnMut(&mut Input<'_>) -> Result<Step, RfbError>,
@@ -295,14 +278,15 @@ fn drive(
     }
 }
 
-/// Reads `"RFB xxx.yyy\n"`. Refuses at the first byte that cannot be part of it, so that nobody
-/// waits for the rest of nonsense.
+/// Reads `"RFB xxx.yyy\n"`. Fails at the first byte that cannot be part of it, so that nobody waits
+/// for the rest of another protocol's bytes.
 fn version(input: &mut Input<'_>) -> Result<Option<(u16, u16)>, RfbError> {
     // `0` stands for any digit.
     const SHAPE: &[u8; VERSION_LEN] = b"RFB 000.000\n";
-    let fits =
-        |(&got, &want): (&u8, &u8)| if want == b'0' { got.is_ascii_digit() } else { got == want };
-    if !input.rest.iter().zip(SHAPE).all(fits) {
+    let matches_shape = |(&actual, &expected): (&u8, &u8)| {
+        if expected == b'0' { actual.is_ascii_digit() } else { actual == expected }
+    };
+    if !input.rest.iter().zip(SHAPE).all(matches_shape) {
         return Err(RfbError::NotRfb);
     }
     let number = |digits: &[u8]| digits.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'));

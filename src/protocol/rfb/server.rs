@@ -1,17 +1,17 @@
-//! The gateway as the server of a browser: RFB 3.8, security type None, for whoever holds a stream
-//! has proved itself before.
+//! The gateway as an RFB server of a browser: RFB 3.8, security type None, because the holder of a
+//! stream was authenticated before.
 //!
-//! Only 3.8 is spoken: the page that connects is ours, and its client (noVNC) answers 3.8.
+//! Only 3.8 is supported: the gateway's own page connects, and its client (noVNC) uses 3.8.
 
 use super::{Input, Progress, RfbError, Step, VERSION_3_8, drive, security, version};
 
-/// What is due next from the browser.
+/// State of the handshake: what is due next from the browser.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Version,
     Choice,
     Init,
-    /// Over, well or not.
+    /// Finished or failed.
     Finished,
 }
 
@@ -22,17 +22,17 @@ pub struct ServerHandshake {
 }
 
 impl ServerHandshake {
-    /// Begins: the server speaks first.
+    /// Begins the handshake: the server sends first.
     #[must_use]
     pub fn start(reply: &mut Vec<u8>) -> Self {
         reply.extend_from_slice(VERSION_3_8);
         Self { state: State::Version }
     }
 
-    /// Takes what has arrived and was not consumed yet; appends to `reply` what must be sent now.
+    /// Processes input that was not consumed yet; appends to `reply` what must be sent now.
     ///
     /// # Errors
-    /// [`RfbError`] when the browser speaks something else. The machine is spent then.
+    /// [`RfbError`] when the browser violates the protocol. The handshake is finished then.
     pub fn advance(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<Progress, RfbError> {
         let progress = drive(input, |input| self.step(input, reply));
         if !matches!(progress, Ok(Progress { done: false, .. })) {
@@ -65,7 +65,7 @@ impl ServerHandshake {
                     value: other.into(),
                 }),
             },
-            // Whether to share the desktop is not the browser's to say.
+            // The browser does not decide whether the desktop is shared.
             State::Init => Ok(input.array::<1>().map_or(Step::Wait, |_| Step::Done)),
             State::Finished => Err(RfbError::AlreadyFinished),
         }

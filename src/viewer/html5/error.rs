@@ -306,7 +306,7 @@ pub fn ended_page(end: &StreamEnd) -> Page {
         | StreamEnd::DesktopStalled
         | StreamEnd::BrowserClosed
         | StreamEnd::BrowserDisconnected
-        | StreamEnd::PingTimeout
+        | StreamEnd::BrowserUnresponsive
         | StreamEnd::BrowserHandshakeTimeout
         | StreamEnd::BrowserHandshake(_)
         | StreamEnd::BrowserCleanPath(_)

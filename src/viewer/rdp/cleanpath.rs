@@ -1,9 +1,9 @@
-//! The gateway's side of RDCleanPath: the browser, which has no TCP, sends the first PDU of RDP and
-//! asks for a connection; it gets the server's answer and certificate, and the stream goes on as if
-//! it had connected and made TLS itself.
+//! The gateway's side of RDCleanPath: the browser, which has no TCP, sends the X.224 Connection
+//! Request and asks for a connection; the gateway returns the server's Connection Confirm and
+//! certificates, and the stream continues as if the browser had connected and performed TLS itself.
 //!
-//! What it may *not* do here: name a target. The lease knows it; a request for another one is
-//! refused. How a request is read is [`crate::protocol::rdp::cleanpath`]'s.
+//! The request cannot choose a target: the lease names it, and a request for another one is
+//! refused. Requests are parsed by [`crate::protocol::rdp::cleanpath`].
 
 use crate::domain::SessionId;
 use crate::protocol::rdp::cleanpath::read;
@@ -21,10 +21,10 @@ pub fn destination(session: SessionId) -> String {
     format!("session:{session}")
 }
 
-/// Hears the browser's request out. What it sent beyond it stays in `pending`.
+/// Reads the browser's request. Bytes after it stay in `pending`.
 ///
 /// # Errors
-/// The [`End`] it means for the stream.
+/// Why the stream ends.
 pub(super) async fn read_request(
     sink: &mut impl BrowserSink,
     source: &mut impl BrowserSource,
@@ -39,10 +39,10 @@ pub(super) async fn read_request(
     }
 }
 
-/// The answer that the connection is there: the server's X.224 Connection Confirm and its
-/// certificates, the server's own first.
+/// The response for an open connection: the server's X.224 Connection Confirm and its certificates,
+/// the server's own first.
 ///
-/// `None`: a certificate too long for the encoding, which cannot have come through TLS.
+/// `None` when a certificate is too long for the encoding, which cannot have come through TLS.
 pub(super) fn response(
     session: SessionId,
     confirm: Vec<u8>,
@@ -53,8 +53,8 @@ pub(super) fn response(
         .and_then(|pdu| encoded(&pdu))
 }
 
-/// The answer that there will be none, as the HTTP status that says it best: what an RDCleanPath
-/// client shows when it cannot see why its WebSocket was closed.
+/// The response for a failed connection, as the closest HTTP status: shown by RDCleanPath clients
+/// that cannot see the WebSocket's close reason.
 pub(super) fn refusal(status: u16) -> Option<Bytes> {
     encoded(&RDCleanPathPdu::new_http_error(status))
 }

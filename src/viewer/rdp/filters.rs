@@ -1,5 +1,5 @@
-//! The two gates of a stream of RDP: one filter behind both, since what one direction says decides
-//! what the other may.
+//! The two stream filters of an RDP stream. They share one protocol filter, since PDUs of one
+//! direction decide what the other may carry.
 
 use super::nla::{self, LogonFailure};
 use crate::domain::sync::lock;
@@ -8,7 +8,7 @@ use crate::protocol::rdp::channels::Purpose;
 use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::filter::{Edits, Filter};
 use crate::protocol::rdp::gcc::CoreEdits;
-use crate::protocol::rdp::refusal::{Refusal as Held, RefusalKind as What};
+use crate::protocol::rdp::refusal::{Refusal, RefusalKind};
 use crate::protocol::rdp::x224::HYBRID;
 use crate::protocol::rdp::{self, RdpError, info};
 use crate::viewer::stream_filter::{
@@ -18,58 +18,60 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use zeroize::Zeroizing;
 
-/// A refusal of the login that came where RDP was due: CredSSP's last word, after ours. Written by
-/// a gate, read when the stream is over.
+/// A logon failure that arrived where RDP was due: CredSSP's last message, after the gateway's. Set
+/// by a filter, read after the stream.
 pub(super) type LateLogonFailure = Arc<OnceLock<LogonFailure>>;
 
-/// One direction's gate.
+/// Filter of one direction.
 pub(super) struct RdpStreamFilter {
-    /// Both gates are fed by one task; the lock is never waited for.
+    /// Both filters are fed by one task; the lock is never contended.
     shared: Arc<Mutex<Filter>>,
     direction: rdp::Direction,
-    /// Used again for each chunk.
+    /// Reused for each chunk.
     out: Vec<Bytes>,
-    /// Until the first chunk, where CredSSP came before.
+    /// Set until the first chunk, after CredSSP.
     late_failure: Option<LateLogonFailure>,
 }
 
-/// What was said in the stream that tells why it ended.
+/// What the protocol filter knows about the end of the stream.
 pub(super) struct EndInfo(Arc<Mutex<Filter>>);
 
 impl EndInfo {
-    /// Why the server said that it ends it, and what was wrong with the bytes.
+    /// The server's announced reason, and what was wrong with the bytes.
     pub(super) fn end_info(&self) -> (Option<ErrorInfo>, Option<RdpError>) {
         let filter = lock(&self.0);
         (filter.error_info(), filter.error())
     }
 }
 
-/// The gates of a stream to this server, which chose the protocol `selected`.
+/// The filters of a stream to this server, which selected the protocol `selected`.
 pub(super) fn stream_filters(
-    server: &Upstream,
+    upstream: &Upstream,
     credential: Option<&Credential>,
     selected: u32,
-    late: &LateLogonFailure,
+    late_failure: &LateLogonFailure,
 ) -> (StreamFilters<RdpStreamFilter, RdpStreamFilter>, EndInfo) {
     let credential = credential.map(|credential| info::Credential {
         domain: credential.domain.clone(),
         user: credential.username.clone(),
         password: Zeroizing::new(credential.password.expose().clone()),
     });
-    let edits =
-        Edits { core: CoreEdits { selected, keyboard_layout: server.keyboard_layout }, credential };
-    let shared = Arc::new(Mutex::new(Filter::new(policy(server.policy), edits)));
-    let gate = |way, late| RdpStreamFilter {
-        shared: Arc::clone(&shared),
-        direction: way,
-        out: Vec::new(),
-        late_failure: late,
+    let edits = Edits {
+        core: CoreEdits { selected, keyboard_layout: upstream.keyboard_layout },
+        credential,
     };
-    let late = (selected == HYBRID).then(|| Arc::clone(late));
+    let shared = Arc::new(Mutex::new(Filter::new(policy(upstream.policy), edits)));
+    let filter_for = |direction, late_failure| RdpStreamFilter {
+        shared: Arc::clone(&shared),
+        direction,
+        out: Vec::new(),
+        late_failure,
+    };
+    let late_failure = (selected == HYBRID).then(|| Arc::clone(late_failure));
     (
         StreamFilters {
-            up: gate(rdp::Direction::Up, None),
-            down: gate(rdp::Direction::Down, late),
+            up: filter_for(rdp::Direction::Up, None),
+            down: filter_for(rdp::Direction::Down, late_failure),
         },
         EndInfo(Arc::clone(&shared)),
     )
@@ -77,7 +79,7 @@ pub(super) fn stream_filters(
 
 fn policy(policy: StreamPolicy) -> rdp::Policy {
     let clipboard = match policy.clipboard {
-        // Into a desktop that may only be looked at nothing is put.
+        // Nothing is written to the clipboard of a view-only desktop.
         Clipboard::In if policy.read_only => rdp::Clipboard::None,
         Clipboard::Both if policy.read_only => rdp::Clipboard::Out,
         Clipboard::None => rdp::Clipboard::None,
@@ -90,33 +92,33 @@ fn policy(policy: StreamPolicy) -> rdp::Policy {
 
 impl RdpStreamFilter {
     fn filter(&self) -> MutexGuard<'_, Filter> {
-        // A filter that panicked is still consistent: its direction filters keep what they held.
+        // The filter does not panic; if it did, its state would still be consistent.
         lock(&self.shared)
     }
 }
 
 impl StreamFilter for RdpStreamFilter {
-    fn feed(&mut self, chunk: Bytes, passed: &mut Filtered) -> Result<(), StreamFilterError> {
-        if let Some(late) = self.late_failure.take()
+    fn feed(&mut self, chunk: Bytes, output: &mut Filtered) -> Result<(), StreamFilterError> {
+        if let Some(late_failure) = self.late_failure.take()
             && let Some(refusal) = nla::late_failure(&chunk)
         {
-            let _ = late.set(refusal);
-            return Err(StreamFilterError::Malformed(refusal.word()));
+            let _ = late_failure.set(refusal);
+            return Err(StreamFilterError::Malformed(refusal.reason_code()));
         }
         let mut filter = lock(&self.shared);
         let fed = filter.feed(self.direction, &chunk, &mut self.out);
-        passed.forward.extend(self.out.drain(..));
-        let back = self.direction.opposite();
-        let spoken = if filter.has_pending(back) {
-            filter.flush_pending(back, &mut self.out)
+        output.forward.extend(self.out.drain(..));
+        let opposite = self.direction.opposite();
+        let flushed = if filter.has_pending(opposite) {
+            filter.flush_pending(opposite, &mut self.out)
         } else {
             Ok(())
         };
-        passed.replies.extend(self.out.drain(..));
+        output.replies.extend(self.out.drain(..));
         if filter.has_refusals() {
-            passed.refused.extend(filter.refusals().iter().map(refused_transfer));
+            output.refused.extend(filter.refusals().iter().map(refused_transfer));
         }
-        fed.and(spoken).map_err(filter_error)
+        fed.and(flushed).map_err(filter_error)
     }
 
     fn at_message_boundary(&self) -> bool {
@@ -124,24 +126,25 @@ impl StreamFilter for RdpStreamFilter {
     }
 }
 
-fn refused_transfer(refusal: &Held) -> RefusedTransfer {
+fn refused_transfer(refusal: &Refusal) -> RefusedTransfer {
     let channel = match &refusal.kind {
-        What::Clipboard => Channel::Clipboard,
-        What::ClipboardFiles => Channel::Files,
-        What::StaticChannel(name)
+        RefusalKind::Clipboard => Channel::Clipboard,
+        RefusalKind::ClipboardFiles => Channel::Files,
+        RefusalKind::StaticChannel(name)
             if name.as_str().eq_ignore_ascii_case(Purpose::Clipboard.name()) =>
         {
             Channel::Clipboard
         }
-        What::StaticChannel(name)
+        RefusalKind::StaticChannel(name)
             if name.as_str().eq_ignore_ascii_case(Purpose::Devices.name()) =>
         {
             Channel::Files
         }
-        What::Input => Channel::Input,
-        What::StaticChannel(_) | What::DynamicChannel(_) | What::DynamicData | What::Other => {
-            Channel::Other
-        }
+        RefusalKind::Input => Channel::Input,
+        RefusalKind::StaticChannel(_)
+        | RefusalKind::DynamicChannel(_)
+        | RefusalKind::DynamicData
+        | RefusalKind::Other => Channel::Other,
     };
     let direction = match refusal.direction {
         rdp::Direction::Up => Direction::Up,
@@ -150,8 +153,8 @@ fn refused_transfer(refusal: &Held) -> RefusedTransfer {
     RefusedTransfer { channel, direction, bytes: refusal.bytes, count: refusal.count }
 }
 
-/// What cannot be checked, or leads elsewhere, is forbidden; all else is a side that does not speak
-/// as it should.
+/// What cannot be checked, or redirects to another server, is forbidden; everything else is a
+/// protocol error.
 fn filter_error(error: RdpError) -> StreamFilterError {
     match error {
         RdpError::Encrypted | RdpError::Compressed(_) | RdpError::Redirected => {

@@ -1,21 +1,20 @@
-//! A stream of RDP: hear what the browser asks for, dial, negotiate, make TLS and check the
-//! certificate, prove the credential, only then answer the browser, then relay through the gates.
+//! An RDP stream: read the browser's request, dial, negotiate, TLS and certificate check,
+//! authenticate, only then answer the browser, then relay through the filters.
 //!
-//! | file | what it answers |
+//! | file | contents |
 //! | --- | --- |
-//! | [`cleanpath`] | how a browser asks for a connection (RDCleanPath), and what it is told |
-//! | [`nla`] | how the credential is proved before RDP begins (CredSSP) |
-//! | `gates` | what of the stream is edited, and what policy lets through |
+//! | [`cleanpath`] | RDCleanPath: the browser's request and the response |
+//! | [`nla`] | authentication before RDP begins (CredSSP) |
+//! | `filters` | edits of the stream, and policy |
 //!
-//! - *selected*: the security protocol that the server chose. The browser is told that it is TLS,
-//!   whatever the gateway did with the server.
-//! - *placeholder*: what the browser says of user and password. The gateway writes the credential
-//!   over it in the Client Info PDU, which is how a server without NLA learns it; so a wrong
-//!   password there is not an end of the stream, but something that the desktop's own login screen
-//!   says.
+//! - *selected*: the security protocol that the server selected. The browser is told TLS, whatever
+//!   the gateway performed with the server.
+//! - *placeholder*: user and password in the browser's Client Info PDU. The gateway overwrites them
+//!   with the credential, which is how a server without NLA receives it; a wrong password there
+//!   does not end the stream, but is shown by the desktop's own login screen.
 //!
-//! A server that ends the connection says why, at most, in a PDU before it (Set Error Info); that
-//! is what the stream ends with then, in words.
+//! A server that ends the connection gives its reason, if any, in a PDU before that (Set Error
+//! Info); the stream then ends with this reason.
 
 pub mod cleanpath;
 mod filters;
@@ -43,16 +42,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-/// How long a browser has to take the answer that there will be no connection; the close frame says
-/// more.
+/// Longest wait to send the failure response; the close frame says more.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A server that took the credential, or needs none before RDP begins.
+/// A server that accepted the credential, or needs none before RDP begins.
 struct ConnectedDesktop {
     desktop: TlsStream<Box<dyn Duplex>>,
-    /// The protocol it chose.
+    /// The security protocol it selected.
     selected: u32,
-    /// What the browser is told.
+    /// The RDCleanPath response.
     response: Bytes,
 }
 
@@ -62,20 +60,20 @@ pub(super) async fn run<B: StreamAudit>(
     mut sink: impl BrowserSink,
     source: &mut impl BrowserSource,
 ) -> Result<StreamEnd, StreamEnd> {
-    let limits = stream.timeouts;
+    let timeouts = stream.timeouts;
     let credential = stream.credential()?;
-    let mut early = BytesMut::new();
-    let asked = cleanpath::read_request(&mut sink, source, &mut early);
-    let request = timeout(limits.handshake, asked)
+    let mut early_input = BytesMut::new();
+    let requested = cleanpath::read_request(&mut sink, source, &mut early_input);
+    let request = timeout(timeouts.handshake, requested)
         .await
         .map_err(|_| StreamEnd::BrowserHandshakeTimeout)??;
-    let opened = tokio::select! {
+    let connected = tokio::select! {
         biased;
-        opened = Box::pin(connect(stream, credential, &request)) => opened,
-        end = read_until_end(&mut sink, source, &mut early, cleanpath::MAX_REQUEST) => return Err(end),
+        connected = Box::pin(connect(stream, credential, &request)) => connected,
+        end = read_until_end(&mut sink, source, &mut early_input, cleanpath::MAX_REQUEST) => return Err(end),
     };
-    let ConnectedDesktop { desktop, selected, response: answer } = match opened {
-        Ok(opened) => opened,
+    let ConnectedDesktop { desktop, selected, response } = match connected {
+        Ok(connected) => connected,
         Err(end) => {
             if let Some(refusal) = cleanpath::refusal(status(&end)) {
                 let _ = timeout(REFUSAL_TIMEOUT, sink.send(refusal)).await;
@@ -83,25 +81,27 @@ pub(super) async fn run<B: StreamAudit>(
             return Err(end);
         }
     };
-    sink.send(answer).await.map_err(|_| StreamEnd::BrowserDisconnected)?;
-    let left = EarlyData { from_browser: early.freeze(), from_desktop: Bytes::new() };
-    let server = stream.lease.upstream();
-    let late = filters::LateLogonFailure::default();
-    let (gates, said) = filters::stream_filters(server, credential, selected, &late);
-    let end = relay(desktop, sink, source, left, gates, stream.counters, limits).await;
-    let (info, error) = said.end_info();
+    sink.send(response).await.map_err(|_| StreamEnd::BrowserDisconnected)?;
+    let early_data = EarlyData { from_browser: early_input.freeze(), from_desktop: Bytes::new() };
+    let upstream = stream.lease.upstream();
+    let late_failure = filters::LateLogonFailure::default();
+    let (stream_filters, end_info) =
+        filters::stream_filters(upstream, credential, selected, &late_failure);
+    let end =
+        relay(desktop, sink, source, early_data, stream_filters, stream.counters, timeouts).await;
+    let (info, error) = end_info.end_info();
     let (info, error) = (
         info.filter(|_| is_disconnect(&end)),
         error.filter(|_| matches!(end, StreamEnd::Filter(Direction::Down, _))),
     );
-    let refusal = late.get().copied().or(match info {
+    let refusal = late_failure.get().copied().or(match info {
         Some(ErrorInfo::NotGranted) => Some(LogonFailure::NotGranted),
         Some(ErrorInfo::FreshCredentialsRequired) => Some(LogonFailure::FreshCredentialsRequired),
         Some(_) | None => None,
     });
     Ok(match (refusal, info, error) {
         (Some(refusal), _, _) => {
-            stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await
+            stream.login_refused(refusal.reason_code(), NlaError::Refused(refusal)).await
         }
         (None, Some(info), _) => StreamEnd::DesktopDisconnected(info),
         (None, None, Some(RdpError::Redirected)) => StreamEnd::Redirected,
@@ -112,8 +112,8 @@ pub(super) async fn run<B: StreamAudit>(
     })
 }
 
-/// Whether one of the sides hung up: what the server said before is why, whichever of them was the
-/// first to act on it.
+/// Whether one of the sides disconnected: the server's announced reason is then the reason,
+/// whichever side acted on it first.
 fn is_disconnect(end: &StreamEnd) -> bool {
     matches!(
         end,
@@ -138,7 +138,7 @@ async fn connect<B: StreamAudit>(
     }
     x224::parse_request(&request.connect).map_err(StreamEnd::BrowserRdp)?;
     let mut desktop = stream.dial().await?;
-    // Without a credential there is nothing to prove before RDP begins.
+    // Without a credential NLA is not offered.
     let protocols = if credential.is_some() { SSL | HYBRID } else { SSL };
     let negotiated = timeout(stream.timeouts.handshake, negotiate(&mut desktop, protocols)).await;
     let confirm = match negotiated
@@ -165,54 +165,56 @@ async fn connect<B: StreamAudit>(
     if confirm.selected == HYBRID
         && let Some(credential) = credential
     {
-        let proved =
+        let authenticated =
             timeout(stream.timeouts.handshake, nla::authenticate(&mut desktop, own, credential))
                 .await;
-        match proved.map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))? {
+        match authenticated.map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))? {
             Ok(()) => {}
             Err(NlaError::Refused(refusal)) => {
-                return Err(stream.login_refused(refusal.word(), NlaError::Refused(refusal)).await);
+                return Err(stream
+                    .login_refused(refusal.reason_code(), NlaError::Refused(refusal))
+                    .await);
             }
             Err(error) => return Err(StreamEnd::Nla(error)),
         }
     }
     let chain = chain.into_iter().map(|certificate| certificate.to_vec()).collect();
-    let answer = cleanpath::response(session, x224::encode_confirm(confirm).to_vec(), chain)
+    let response = cleanpath::response(session, x224::encode_confirm(confirm).to_vec(), chain)
         .ok_or(StreamEnd::Rdp(RdpError::Malformed("certificate")))?;
-    Ok(ConnectedDesktop { desktop, selected: confirm.selected, response: answer })
+    Ok(ConnectedDesktop { desktop, selected: confirm.selected, response })
 }
 
-/// X.224, before TLS: nothing of the browser's request goes to the server.
+/// X.224 negotiation, before TLS. Nothing of the browser's request is sent to the server.
 async fn negotiate(
     desktop: &mut (impl AsyncRead + AsyncWrite + Unpin),
     protocols: u32,
 ) -> Result<ConnectionConfirm, StreamEnd> {
-    let said = async {
+    let written = async {
         desktop.write_all(&x224::encode_request(protocols)).await?;
         desktop.flush().await
     };
-    said.await.map_err(StreamEnd::HandshakeIo)?;
+    written.await.map_err(StreamEnd::HandshakeIo)?;
     let framer = Framer { credssp: false, limit: x224::MAX_LENGTH };
-    let mut answer = Vec::with_capacity(32);
+    let mut response = Vec::with_capacity(32);
     let mut need = 1;
-    while answer.len() < need {
-        let seen = answer.len();
-        answer.resize(need, 0);
-        let Some(room) = answer.get_mut(seen..) else { break };
+    while response.len() < need {
+        let seen = response.len();
+        response.resize(need, 0);
+        let Some(room) = response.get_mut(seen..) else { break };
         desktop.read_exact(room).await.map_err(StreamEnd::HandshakeIo)?;
-        // Whatever else RDP may begin a PDU with: not here.
-        if let Some(&first) = answer.first().filter(|first| **first != 3) {
+        // Only TPKT is valid here.
+        if let Some(&first) = response.first().filter(|first| **first != 3) {
             return Err(StreamEnd::Rdp(RdpError::NotRdp { first }));
         }
-        need = match framer.measure(&answer).map_err(StreamEnd::Rdp)? {
+        need = match framer.measure(&response).map_err(StreamEnd::Rdp)? {
             Measure::Need(more) => more,
             Measure::Known(frame) => frame.length,
         };
     }
-    x224::parse_confirm(&answer, protocols).map_err(StreamEnd::Rdp)
+    x224::parse_confirm(&response, protocols).map_err(StreamEnd::Rdp)
 }
 
-/// An end before the relay as an RDCleanPath client may be told it: an HTTP status.
+/// HTTP status of the RDCleanPath response for an end before the relay.
 fn status(end: &StreamEnd) -> u16 {
     match end.close_frame().0 {
         4005 | 4006 => 401,

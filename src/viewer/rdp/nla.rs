@@ -1,11 +1,11 @@
-//! Network Level Authentication (CredSSP, \[MS-CSSP\]) by the gateway: the credential is proved to
-//! the server over its TLS, and the browser holds none.
+//! Network Level Authentication (CredSSP, \[MS-CSSP\]) by the gateway: it proves the credential to
+//! the server over TLS, and the browser has none.
 //!
 //! | term | meaning |
 //! | --- | --- |
-//! | *TSRequest* | CredSSP's only message, DER \[MS-CSSP\] 2.2.1 |
-//! | *binding* | both sides hash the server's public key under the secret of the login: who stands between them is found out |
-//! | [`Refusal`] | what the server said of the credential, as far as it tells |
+//! | *TSRequest* | the only message of CredSSP, DER \[MS-CSSP\] 2.2.1 |
+//! | *binding* | both sides hash the server's public key under the session key of the login, which detects a man in the middle |
+//! | [`LogonFailure`] | why the server refused the credential, as far as it tells |
 
 use crate::domain::upstream::Credential;
 use sspi::credssp::{ClientMode, ClientState, CredSspClient, CredSspMode, TsRequest};
@@ -18,53 +18,49 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
-/// Longest TSRequest taken. NTLM's are a few hundred bytes; a challenge lists the names of one
-/// server.
+/// Longest TSRequest that is accepted. NTLM's have a few hundred bytes; a challenge lists the names
+/// of one server.
 const MAX_REQUEST: usize = 16 * 1024;
-/// Most rounds: NTLM takes three.
+/// Most round trips: NTLM takes three.
 const MAX_ROUNDS: usize = 8;
-/// SEQUENCE: what a TSRequest begins with.
+/// DER SEQUENCE, the first byte of a TSRequest.
 const TAG: u8 = 0x30;
-/// Our name in the server's log.
+/// Workstation name in the server's log.
 const WORKSTATION: &str = "portcullis";
 
-/// What the server said of a credential.
+/// Why a server refused a credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogonFailure {
-    /// Unknown user or wrong password; which of them a server does not say.
+    /// Unknown user or wrong password; servers do not tell which.
     WrongPassword,
     /// Too many wrong passwords.
     Locked,
-    /// Switched off.
     Disabled,
-    /// The account has expired.
     Expired,
-    /// The password has expired.
     PasswordExpired,
     /// The password must be changed before the first login.
     PasswordMustChange,
-    /// Not at this hour, not from here, or not with an empty password.
+    /// Logon hours, workstation, or an empty password.
     Restricted,
     /// The account may not log in remotely.
     NotGranted,
     /// The account signs in by smart card only.
     SmartCard,
-    /// The server takes no NTLM, which is all that is spoken here.
+    /// The server does not accept NTLM, the only mechanism used here.
     NtlmBlocked,
-    /// The server cannot ask who knows (its domain controller).
+    /// The server does not reach its domain controller.
     NoLogonServers,
-    /// The server takes no stored credential from this account; said inside RDP (\[MS-RDPBCGR\]
+    /// The server accepts no saved credential for this account; sent inside RDP (\[MS-RDPBCGR\]
     /// 2.2.5.1.1).
     FreshCredentialsRequired,
-    /// Another status.
     Other(u32),
-    /// It hung up on the proof, without a word.
+    /// It closed the connection after the authentication message.
     ConnectionClosed,
 }
 
 impl LogonFailure {
     /// From an NTSTATUS, \[MS-ERREF\] 2.3.1, also wrapped in an HRESULT (2.1, the N bit), or from
-    /// the like of it that is a Win32 error (2.2) or one of SSPI's.
+    /// the corresponding Win32 error (2.2) or SSPI error.
     #[must_use]
     pub fn from_status(status: u32) -> Self {
         let status = if status >> 16 == 0xd000 { status & !0x1000_0000 } else { status };
@@ -101,9 +97,9 @@ impl LogonFailure {
         }
     }
 
-    /// Its word in the audit log.
+    /// Reason code of the audit log.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn reason_code(self) -> &'static str {
         match self {
             Self::WrongPassword => "wrong_password",
             Self::Locked => "account_locked",
@@ -122,38 +118,38 @@ impl LogonFailure {
     }
 }
 
-/// Why a server was not satisfied, or we were not.
+/// Why NLA failed.
 #[derive(Debug, Error)]
 pub enum NlaError {
-    /// It does not take the credential.
-    #[error("the server did not accept the credential: {}", .0.word())]
+    /// The server did not accept the credential.
+    #[error("the server did not accept the credential: {}", .0.reason_code())]
     Refused(LogonFailure),
-    /// The name of the user is none.
+    /// The user name is invalid.
     #[error("the user name and domain cannot be used together")]
     Username,
-    /// The certificate holds no key that could be bound.
+    /// The certificate has no key to bind.
     #[error("the server's certificate cannot be read")]
     Certificate,
-    /// It does not speak CredSSP.
+    /// An invalid CredSSP message.
     #[error("the server does not speak CredSSP: {0}")]
     InvalidMessage(&'static str),
-    /// It could not show that it is the one whose certificate we saw: somebody may stand between.
+    /// The server did not prove that it holds the certificate's key: possibly a man in the middle.
     #[error("the server did not prove that it holds its certificate's key")]
     Binding,
-    /// We could not make our part.
+    /// The client could not make its message.
     #[error("CredSSP failed: {0}")]
     Failed(String),
-    /// The connection broke.
+    /// The connection failed.
     #[error("the connection broke")]
     Io(#[source] io::Error),
 }
 
 impl NlaError {
-    /// Its word in the audit log.
+    /// Reason code of the audit log.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn reason_code(&self) -> &'static str {
         match self {
-            Self::Refused(refusal) => refusal.word(),
+            Self::Refused(refusal) => refusal.reason_code(),
             Self::Username => "nla_username",
             Self::Binding => "nla_binding",
             Self::Certificate | Self::InvalidMessage(_) | Self::Failed(_) | Self::Io(_) => {
@@ -163,8 +159,8 @@ impl NlaError {
     }
 }
 
-/// Proves `credential` to the server at the other end of `stream`, whose certificate (DER) was seen
-/// in the TLS handshake.
+/// Authenticates with `credential` to the server at the other end of `stream`, whose certificate
+/// (DER) was received in the TLS handshake.
 ///
 /// # Errors
 /// [`NlaError`]; nothing more may be sent on the stream then.
@@ -174,21 +170,21 @@ pub(super) async fn authenticate(
     credential: &Credential,
 ) -> Result<(), NlaError> {
     let mut client = client(certificate, credential)?;
-    let mut said = TsRequest::default();
+    let mut request = TsRequest::default();
     for round in 0..MAX_ROUNDS {
-        // The server's proof comes in answer to our login's last message; before it, an error is a
-        // token that cannot be read.
-        let proof_due = said.pub_key_auth.is_some();
+        // The server's binding proof answers the last message of our login; before that, an error
+        // is a token that cannot be read.
+        let proof_due = request.pub_key_auth.is_some();
         let state = client
-            .process(said)
+            .process(request)
             .resolve_to_result()
             .map_err(|e| process_error(&e, round, proof_due))?;
         let (reply, last) = match state {
             ClientState::ReplyNeeded(reply) => (reply, false),
             ClientState::FinalMessage(reply) => (reply, true),
         };
-        // The last one holds the password, encrypted; what it was encrypted from is the library's
-        // to forget.
+        // The last one contains the encrypted password; sspi is responsible for wiping its
+        // plaintext.
         let mut message = Zeroizing::new(Vec::with_capacity(1024));
         reply.encode_ts_request(&mut *message).map_err(|e| NlaError::Failed(e.to_string()))?;
         let written = async {
@@ -199,19 +195,19 @@ pub(super) async fn authenticate(
         if last {
             return Ok(());
         }
-        said = read_ts_request(stream).await.map_err(|e| match e {
+        request = read_ts_request(stream).await.map_err(|e| match e {
             NlaError::Io(error) => io_error(error, round),
             other => other,
         })?;
-        if let Some(status) = said.error_code.filter(|status| status.0 != 0) {
+        if let Some(status) = request.error_code.filter(|status| status.0 != 0) {
             return Err(NlaError::Refused(LogonFailure::from_status(status.0)));
         }
     }
     Err(NlaError::InvalidMessage("it asks for more and more"))
 }
 
-/// The refusal that the first bytes after CredSSP are, when they are one: no PDU of a server begins
-/// with this tag before its first answer.
+/// The logon failure in the first bytes after CredSSP, if they are one: no PDU of a server begins
+/// with this tag before its first response.
 pub(super) fn late_failure(first: &[u8]) -> Option<LogonFailure> {
     if first.first() != Some(&TAG) {
         return None;
@@ -236,8 +232,7 @@ fn client(certificate: &[u8], credential: &Credential) -> Result<CredSspClient, 
     let identity =
         AuthIdentity { username, password: credential.password.expose().to_owned().into() };
     let mode = ClientMode::Ntlm(NtlmConfig::new(WORKSTATION.to_owned()));
-    // NTLM does not look at the name of the service; what binds us to this server is its public
-    // key.
+    // NTLM ignores the service name; the public key binds the login to this server.
     CredSspClient::new(
         key,
         identity.into(),
@@ -256,8 +251,8 @@ fn process_error(error: &sspi::Error, round: usize, proof_due: bool) -> NlaError
     }
 }
 
-/// Who hangs up on the first message does not speak CredSSP; who does so later did not like the
-/// proof, and does not say so.
+/// A server that closes after the first message does not speak CredSSP; one that closes later
+/// refused the credential without a message.
 fn io_error(error: io::Error, round: usize) -> NlaError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
@@ -271,7 +266,7 @@ fn io_error(error: io::Error, round: usize) -> NlaError {
     }
 }
 
-/// One TSRequest: a DER sequence, whose length is known and limited before anything is kept.
+/// One TSRequest: a DER sequence whose length is checked before it is read.
 async fn read_ts_request(stream: &mut (impl AsyncRead + Unpin)) -> Result<TsRequest, NlaError> {
     let mut message = vec![0; 2];
     stream.read_exact(&mut message).await.map_err(NlaError::Io)?;
@@ -279,15 +274,15 @@ async fn read_ts_request(stream: &mut (impl AsyncRead + Unpin)) -> Result<TsRequ
     if tag != TAG {
         return Err(NlaError::InvalidMessage("no TSRequest"));
     }
-    let more = match first {
+    let length_bytes = match first {
         0x00..=0x7f => 0,
         0x81 | 0x82 => usize::from(first & 0x7f),
         _ => return Err(NlaError::InvalidMessage("a TSRequest of an impossible length")),
     };
     let mut length = usize::from(first);
-    if more > 0 {
+    if length_bytes > 0 {
         length = 0;
-        for _ in 0..more {
+        for _ in 0..length_bytes {
             let byte = stream.read_u8().await.map_err(NlaError::Io)?;
             message.push(byte);
             length = length << 8 | usize::from(byte);
@@ -296,9 +291,9 @@ async fn read_ts_request(stream: &mut (impl AsyncRead + Unpin)) -> Result<TsRequ
     if length > MAX_REQUEST {
         return Err(NlaError::InvalidMessage("a TSRequest that is too long"));
     }
-    let head = message.len();
-    message.resize(head + length, 0);
-    let Some(body) = message.get_mut(head..) else {
+    let header = message.len();
+    message.resize(header + length, 0);
+    let Some(body) = message.get_mut(header..) else {
         return Err(NlaError::InvalidMessage("no TSRequest"));
     };
     stream.read_exact(body).await.map_err(NlaError::Io)?;

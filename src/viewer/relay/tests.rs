@@ -1,4 +1,4 @@
-//! Gates that answer in the other side's place.
+//! Filters that reply in the other side's place.
 
 use super::*;
 use crate::viewer::browser::Disconnected;
@@ -7,33 +7,33 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-/// Messages of two bytes. `?x` is answered with `!x` and not passed on, `#` is refused, everything
-/// else passes.
+/// Messages of two bytes. The reply to `?x` is `!x`, and it is not forwarded; `#` is refused;
+/// everything else passes.
 #[derive(Default)]
 struct ReplyingFilter {
-    half: Option<u8>,
+    first_byte: Option<u8>,
 }
 
 impl StreamFilter for ReplyingFilter {
-    fn feed(&mut self, chunk: Bytes, passed: &mut Filtered) -> Result<(), StreamFilterError> {
+    fn feed(&mut self, chunk: Bytes, output: &mut Filtered) -> Result<(), StreamFilterError> {
         for byte in chunk {
             match (self.half.take(), byte) {
                 (None, b'#') => return Err(StreamFilterError::Forbidden("#")),
                 (None, b'?') => self.half = Some(b'?'),
                 (None, first) => {
                     self.half = Some(first);
-                    passed.forward.push_back(Bytes::copy_from_slice(&[first]));
+                    output.forward.push_back(Bytes::copy_from_slice(&[first]));
                 }
                 (Some(b'?'), what) => {
-                    passed.replies.push_back(Bytes::copy_from_slice(&[b'!', what]));
-                    passed.refused.push(RefusedTransfer {
+                    output.replies.push_back(Bytes::copy_from_slice(&[b'!', what]));
+                    output.refused.push(RefusedTransfer {
                         channel: Channel::Other,
                         direction: Direction::Up,
                         bytes: 2,
                         count: 1,
                     });
                 }
-                (Some(_), second) => passed.forward.push_back(Bytes::copy_from_slice(&[second])),
+                (Some(_), second) => output.forward.push_back(Bytes::copy_from_slice(&[second])),
             }
         }
         Ok(())
@@ -67,7 +67,7 @@ impl BrowserSource for Source {
     }
 }
 
-/// A relay between two hands: what the browser says and is told, what the desktop says and is told.
+/// A relay under test: the browser's input and output, and the desktop's stream.
 struct RelayHarness {
     input: mpsc::Sender<Bytes>,
     output: mpsc::Receiver<Bytes>,
@@ -76,32 +76,32 @@ struct RelayHarness {
 }
 
 fn start_relay<U: StreamFilter + 'static, D: StreamFilter + 'static>(
-    gates: StreamFilters<U, D>,
-    room: usize,
+    filters: StreamFilters<U, D>,
+    capacity: usize,
 ) -> RelayHarness {
-    let (near, desktop) = tokio::io::duplex(room);
-    let (say, heard) = mpsc::channel(64);
-    let (tell, told) = mpsc::channel(64);
+    let (near, desktop) = tokio::io::duplex(capacity);
+    let (input, browser_input) = mpsc::channel(64);
+    let (browser_output, output) = mpsc::channel(64);
     let end = tokio::spawn(async move {
-        let (meters, tally, limits) = (
+        let (meters, refusals, timeouts) = (
             StreamMeters::default(),
             RefusalCounter::default(),
             Timeouts { pong: Duration::from_secs(600), ..Timeouts::default() },
         );
-        let observers = StreamCounters { meters: &meters, refusals: &tally };
+        let counters = StreamCounters { meters: &meters, refusals: &refusals };
         let end = relay(
             near,
-            Sink(tell),
-            &mut Source(heard),
+            Sink(browser_output),
+            &mut Source(browser_input),
             EarlyData::default(),
-            gates,
-            observers,
-            &limits,
+            filters,
+            counters,
+            &timeouts,
         )
         .await;
         (end, meters.up.load(Ordering::Relaxed))
     });
-    RelayHarness { input: say, output: told, desktop, end }
+    RelayHarness { input, output, desktop, end }
 }
 
 async fn read(desktop: &mut DuplexStream, n: usize) -> Vec<u8> {
@@ -114,48 +114,48 @@ async fn read(desktop: &mut DuplexStream, n: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn answers_go_back_between_two_messages() {
-    let mut bench = start_relay(
+async fn replies_are_inserted_between_two_messages() {
+    let mut relay = start_relay(
         StreamFilters { up: ReplyingFilter::default(), down: ReplyingFilter::default() },
         1024,
     );
-    bench.input.send(Bytes::from_static(b"?a")).await.expect("open");
-    assert_eq!(bench.output.recv().await.expect("an answer"), "!a");
-    // The browser is in the middle of a message: the desktop's answer waits for its end.
-    bench.input.send(Bytes::from_static(b"x")).await.expect("open");
-    assert_eq!(read(&mut bench.desktop, 1).await, b"x");
-    bench.desktop.write_all(b"?byz").await.expect("open");
-    assert_eq!(bench.output.recv().await.expect("what passes"), "y");
-    assert_eq!(bench.output.recv().await.expect("what passes"), "z");
-    bench.input.send(Bytes::from_static(b"1")).await.expect("open");
-    assert_eq!(read(&mut bench.desktop, 3).await, b"1!b");
-    drop(bench.input);
-    assert!(matches!(bench.end.await.expect("no panic"), (StreamEnd::BrowserClosed, 4)));
+    relay.input.send(Bytes::from_static(b"?a")).await.expect("open");
+    assert_eq!(relay.output.recv().await.expect("an answer"), "!a");
+    // The browser is inside a message: the reply to the desktop waits for its end.
+    relay.input.send(Bytes::from_static(b"x")).await.expect("open");
+    assert_eq!(read(&mut relay.desktop, 1).await, b"x");
+    relay.desktop.write_all(b"?byz").await.expect("open");
+    assert_eq!(relay.output.recv().await.expect("what passes"), "y");
+    assert_eq!(relay.output.recv().await.expect("what passes"), "z");
+    relay.input.send(Bytes::from_static(b"1")).await.expect("open");
+    assert_eq!(read(&mut relay.desktop, 3).await, b"1!b");
+    drop(relay.input);
+    assert!(matches!(relay.end.await.expect("no panic"), (StreamEnd::BrowserClosed, 4)));
 }
 
 #[tokio::test]
-async fn what_passed_before_an_error_is_sent_and_nothing_after() {
-    let mut bench =
+async fn output_before_an_error_is_sent_and_nothing_after() {
+    let mut relay =
         start_relay(StreamFilters { up: ReplyingFilter::default(), down: PassThrough }, 1024);
-    bench.input.send(Bytes::from_static(b"ab#cd")).await.expect("open");
-    assert_eq!(read(&mut bench.desktop, 2).await, b"ab");
+    relay.input.send(Bytes::from_static(b"ab#cd")).await.expect("open");
+    assert_eq!(read(&mut relay.desktop, 2).await, b"ab");
     assert!(matches!(
-        bench.end.await.expect("no panic").0,
+        relay.end.await.expect("no panic").0,
         StreamEnd::Filter(Direction::Up, StreamFilterError::Forbidden(_))
     ));
     let mut rest = Vec::new();
-    bench.desktop.read_to_end(&mut rest).await.expect("closed");
+    relay.desktop.read_to_end(&mut rest).await.expect("closed");
     assert_eq!(rest, b"");
 }
 
 #[tokio::test]
-async fn who_asks_and_never_reads_is_cut() {
-    let mut bench = start_relay(
+async fn a_side_that_does_not_read_its_replies_is_disconnected() {
+    let mut relay = start_relay(
         StreamFilters { up: ReplyingFilter::default(), down: ReplyingFilter::default() },
         64,
     );
-    // The desktop asks for answers and takes none.
-    let asking = async { while bench.desktop.write_all(&b"?b".repeat(512)).await.is_ok() {} };
-    timeout(Duration::from_secs(30), asking).await.expect("it is cut");
-    assert!(matches!(bench.end.await.expect("no panic").0, StreamEnd::DesktopStalled));
+    // The desktop requests replies and does not read them.
+    let writing = async { while relay.desktop.write_all(&b"?b".repeat(512)).await.is_ok() {} };
+    timeout(Duration::from_secs(30), writing).await.expect("it is cut");
+    assert!(matches!(relay.end.await.expect("no panic").0, StreamEnd::DesktopStalled));
 }

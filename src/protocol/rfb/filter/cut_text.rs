@@ -1,13 +1,13 @@
-//! Clipboard messages: type, padding (3), length. A length below 0 says that the extended clipboard
-//! is spoken (the community's rfbproto, "Extended Clipboard Pseudo-encoding"): flags follow, of
-//! which one bit is the action, or one says that the message tells capabilities.
+//! Clipboard messages: type, padding (3), length. A negative length marks the extended clipboard
+//! (the community's rfbproto, "Extended Clipboard Pseudo-encoding"): flags follow, with one bit for
+//! the action, or one for capabilities.
 //!
-//! | action | sent by a side that | counts as |
+//! | action | meaning | counts as |
 //! | --- | --- | --- |
-//! | caps | says what it takes | no transfer |
-//! | request, peek | wants the other side's text, or to know whether it has some | the other direction |
-//! | notify | has text | an announcement |
-//! | provide | sends text, compressed | a transfer |
+//! | caps | supported formats and sizes | no transfer |
+//! | request, peek | requests the other side's text, or whether it has some | the other direction |
+//! | notify | text is available | an announcement |
+//! | provide | text, compressed | a transfer |
 
 use super::framer::HeadDecision;
 use super::{FilterError, FilterSink, MAX_CUT_TEXT, RefusedContent, u32_at};
@@ -22,7 +22,7 @@ const ACTIONS: u32 = 0xff00_0000;
 const PLAIN_HEAD: usize = 8;
 const EXTENDED_HEAD: usize = 12;
 
-/// Which ways text may go, as the sender of a message sees it.
+/// Allowed directions of text, relative to the sender of a message.
 #[derive(Clone, Copy)]
 pub(super) struct AllowedDirections {
     /// From the sender.
@@ -31,10 +31,10 @@ pub(super) struct AllowedDirections {
     pub(super) to_sender: bool,
 }
 
-/// Judges a clipboard message of either direction.
+/// Decides on a clipboard message of either direction.
 pub(super) fn decide(
     head: &[u8],
-    ways: AllowedDirections,
+    allowed: AllowedDirections,
     out: &mut impl FilterSink,
 ) -> Result<HeadDecision, FilterError> {
     if head.len() < PLAIN_HEAD {
@@ -46,7 +46,7 @@ pub(super) fn decide(
         return Err(FilterError::Malformed("clipboard text is too long"));
     }
     if length >= 0 {
-        return Ok(if ways.from_sender {
+        return Ok(if allowed.from_sender {
             HeadDecision::Pass(size.into())
         } else {
             out.refuse(RefusedContent::Clipboard, size.into());
@@ -61,8 +61,8 @@ pub(super) fn decide(
         };
     }
     let (flags, body) = (u32_at(head, PLAIN_HEAD), u64::from(size) - 4);
-    let held = if flags & CAPS != 0 {
-        // A size for each of at most sixteen formats; anything longer would be a way to carry text.
+    let refused = if flags & CAPS != 0 {
+        // A size for each of at most sixteen formats; a longer body could carry text.
         if body > 4 * 16 {
             return Err(FilterError::Malformed("clipboard capabilities are too long"));
         }
@@ -72,18 +72,18 @@ pub(super) fn decide(
             REQUEST | PEEK if body > 0 => {
                 return Err(FilterError::Malformed("a clipboard request with a body"));
             }
-            REQUEST | PEEK if ways.to_sender => None,
-            // What it asks for would be held back; nobody needs to hear that it was asked.
+            REQUEST | PEEK if allowed.to_sender => None,
+            // The requested text would be refused; the request is dropped without a count.
             REQUEST | PEEK => return Ok(HeadDecision::Drop(body)),
             NOTIFY if body > 0 => {
                 return Err(FilterError::Malformed("a clipboard announcement with a body"));
             }
-            NOTIFY => (!ways.from_sender).then_some(0),
-            PROVIDE => (!ways.from_sender).then_some(body),
+            NOTIFY => (!allowed.from_sender).then_some(0),
+            PROVIDE => (!allowed.from_sender).then_some(body),
             _ => return Err(FilterError::Malformed("a clipboard message of no known action")),
         }
     };
-    Ok(match held {
+    Ok(match refused {
         None => HeadDecision::Pass(body),
         Some(bytes) => {
             out.refuse(RefusedContent::Clipboard, bytes);

@@ -1,4 +1,4 @@
-//! What a desktop sends.
+//! Messages of a desktop.
 
 use super::cut_text::{self, AllowedDirections};
 use super::framer::{Framer, HeadDecision, HeadParser};
@@ -17,7 +17,7 @@ mod kind {
     pub(super) const XVP: u8 = 250;
 }
 
-/// The filter of this direction.
+/// Filter of this direction.
 #[derive(Debug)]
 pub struct DownFilter {
     framer: Framer,
@@ -26,18 +26,18 @@ pub struct DownFilter {
 
 #[derive(Debug)]
 struct Messages {
-    rules: Permissions,
+    permissions: Permissions,
     format: SharedPixelFormat,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// A message begins.
+    /// At the start of a message.
     Message,
     /// So many rectangles of an update are left, at least one.
     Rects(u16),
-    /// Inside a rectangle; so many are left behind it.
+    /// Inside a rectangle; so many are left after it.
     Inside(RectState, u16),
 }
 
@@ -48,16 +48,16 @@ impl State {
 }
 
 impl DownFilter {
-    /// Under these rules; `format` is shared with the other direction.
+    /// With these permissions; `format` is shared with the other direction.
     #[must_use]
-    pub fn new(rules: Permissions, format: SharedPixelFormat) -> Self {
+    pub fn new(permissions: Permissions, format: SharedPixelFormat) -> Self {
         Self {
             framer: Framer::default(),
-            messages: Messages { rules, format, state: State::Message },
+            messages: Messages { permissions, format, state: State::Message },
         }
     }
 
-    /// Takes what arrived next.
+    /// Filters the next chunk.
     ///
     /// # Errors
     /// [`FilterError`] ends the stream.
@@ -65,7 +65,7 @@ impl DownFilter {
         self.framer.feed(&mut self.messages, chunk, out)
     }
 
-    /// Whether what was passed so far ends where a message ends.
+    /// Whether the output so far ends at a message boundary.
     #[must_use]
     pub fn at_message_boundary(&self) -> bool {
         self.framer.at_message_boundary() && self.messages.at_message_boundary()
@@ -84,11 +84,11 @@ impl Messages {
             kind::COLOUR_MAP => 6,
             kind::BELL | kind::END_OF_CONTINUOUS_UPDATES => 1,
             kind::CUT_TEXT => {
-                let ways = AllowedDirections {
-                    from_sender: self.rules.clipboard_out,
-                    to_sender: self.rules.clipboard_in,
+                let allowed = AllowedDirections {
+                    from_sender: self.permissions.clipboard_out,
+                    to_sender: self.permissions.clipboard_in,
                 };
-                return cut_text::decide(head, ways, out);
+                return cut_text::decide(head, allowed, out);
             }
             kind::FENCE => 9,
             _ => return Err(FilterError::Forbidden("a message that the gateway does not know")),
@@ -109,9 +109,9 @@ impl Messages {
 }
 
 impl Messages {
-    /// Goes on behind a head inside an update: how long what follows it is.
-    fn finish_head(&mut self, part: RectStep, left: u16) -> u64 {
-        let (state, body) = match part {
+    /// Moves on after a head inside an update; returns the length of the body after it.
+    fn finish_head(&mut self, step: RectStep, left: u16) -> u64 {
+        let (state, body) = match step {
             RectStep::Last(body) => (State::rects(left), body),
             RectStep::Continue(body, rect) => (State::Inside(rect, left), body),
             RectStep::EndOfUpdate => (State::Message, 0),
@@ -121,11 +121,11 @@ impl Messages {
         body
     }
 
-    /// One head inside an update, if it is all there: its length and that of what follows it.
+    /// One head inside an update, if it is complete: its length and that of its body.
     fn whole_head(&mut self, rest: &[u8]) -> Result<Option<u64>, FilterError> {
-        let (part, length, left) = match &self.state {
+        let (step, length, left) = match &self.state {
             State::Message => match rest {
-                // Most messages are updates; the others are judged one by one.
+                // Most messages are updates; the others are decided on one by one.
                 [kind::UPDATE, _, high, low, ..] => {
                     self.state = State::rects(u16::from_be_bytes([*high, *low]));
                     return Ok(Some(4));
@@ -142,16 +142,16 @@ impl Messages {
                     let Some(head) = rest.get(..length) else { return Ok(None) };
                     match rect.advance(head)? {
                         RectStep::NeedMore(more) => length = more.max(length + 1),
-                        part @ (RectStep::Last(_)
+                        step @ (RectStep::Last(_)
                         | RectStep::Continue(..)
                         | RectStep::EndOfUpdate) => {
-                            break (part, length, *left);
+                            break (step, length, *left);
                         }
                     }
                 }
             }
         };
-        Ok(Some(length as u64 + self.finish_head(part, left)))
+        Ok(Some(length as u64 + self.finish_head(step, left)))
     }
 }
 
@@ -170,26 +170,26 @@ impl HeadParser for Messages {
 
     fn skip_passing_heads(&mut self, rest: &[u8]) -> u64 {
         let format = self.format.get();
-        let behind = |done: u64| {
+        let rest_at = |done: u64| {
             usize::try_from(done).ok().and_then(|at| rest.get(at..)).filter(|rest| !rest.is_empty())
         };
         let mut done = 0;
-        while let Some(head) = behind(done) {
+        while let Some(head) = rest_at(done) {
             if let State::Rects(mut left) = self.state {
-                let before = done;
+                let start = done;
                 while left > 0
                     && let Some(bytes) =
-                        behind(done).and_then(|head| RectState::single_head_length(head, format))
+                        rest_at(done).and_then(|head| RectState::single_head_length(head, format))
                 {
                     done += bytes;
                     left -= 1;
                 }
                 self.state = State::rects(left);
-                if done > before {
+                if done > start {
                     continue;
                 }
             }
-            // A head that is refused is judged again, by itself, and refused then.
+            // A refused head is decided on again by itself, and refused then.
             match self.whole_head(head) {
                 Ok(Some(bytes)) => done += bytes,
                 Ok(None) | Err(_) => break,
@@ -203,15 +203,15 @@ impl HeadParser for Messages {
         head: &[u8],
         out: &mut impl FilterSink,
     ) -> Result<HeadDecision, FilterError> {
-        let (part, left) = match &self.state {
+        let (step, left) = match &self.state {
             State::Message => return self.message(head, out),
             State::Rects(left) => (RectState::begin(head, self.format.get())?, left - 1),
             State::Inside(rect, left) => (rect.advance(head)?, *left),
         };
-        Ok(match part {
+        Ok(match step {
             RectStep::NeedMore(length) => HeadDecision::NeedMore(length),
             RectStep::Last(_) | RectStep::Continue(..) | RectStep::EndOfUpdate => {
-                HeadDecision::Pass(self.finish_head(part, left))
+                HeadDecision::Pass(self.finish_head(step, left))
             }
         })
     }

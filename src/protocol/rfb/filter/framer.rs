@@ -1,134 +1,133 @@
-//! Cuts a stream into heads and bodies, wherever its chunks begin and end. Heads are judged when
-//! they are all there; what is kept goes on as long slices.
+//! Splits a stream into heads and bodies, independent of chunk boundaries. A head is decided on
+//! when it is complete; what passes is output in slices as long as possible.
 
 use super::{FilterError, FilterSink};
 use bytes::Bytes;
 
-/// Longest head: a `SetEncodings` of so many encodings as nobody has.
+/// Longest head: a `SetEncodings` with more encodings than any browser has.
 const MAX_HEAD: usize = 4 * 1024;
 
-/// What becomes of a head.
+/// Decision on a head.
 pub(super) enum HeadDecision {
-    /// It is longer: so many bytes in all.
+    /// It is incomplete: its length in bytes is at least this.
     NeedMore(usize),
-    /// It goes on, and so many bytes behind it.
+    /// Forward it and so many bytes after it.
     Pass(u64),
-    /// It is held back, and so many bytes behind it.
+    /// Drop it and so many bytes after it.
     Drop(u64),
-    /// Another goes on in its place.
+    /// Forward this in its place.
     Replace(Bytes),
 }
 
-/// Reads heads of one direction.
+/// Parses the heads of one direction.
 pub(super) trait HeadParser {
-    /// Bytes of the next head, at least; never 0.
+    /// Least length of the next head in bytes; never 0.
     fn min_head(&self) -> usize;
-    /// Judges a head. May be asked again with more of the same.
+    /// Decides on a head. Called again with more bytes after [`HeadDecision::NeedMore`].
     fn decide(
         &mut self,
         head: &[u8],
         out: &mut impl FilterSink,
     ) -> Result<HeadDecision, FilterError>;
-    /// Whether the next head begins a message.
     fn at_message_boundary(&self) -> bool;
-    /// Judges as many heads as are here whole and of which all goes on: so many bytes are done
-    /// with, more perhaps than are here. 0: none; then the next is judged by itself.
+    /// Skips the complete heads at the front of `rest` that are forwarded with their bodies:
+    /// returns the number of bytes, which may exceed those available. 0: the next head needs its
+    /// own decision.
     fn skip_passing_heads(&mut self, _rest: &[u8]) -> u64 {
         0
     }
 }
 
-/// Where the stream is.
+/// Position in the stream.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
-    /// The beginning of a head whose rest has not arrived.
+    /// The beginning of an incomplete head.
     head: Vec<u8>,
-    /// Bytes of it that are needed; 0: not judged yet.
+    /// Bytes of it that are needed; 0: not decided on yet.
     needed: usize,
-    /// Bytes left of a body.
     body: u64,
     pass_body: bool,
 }
 
 impl Framer {
-    /// Nothing is under way.
+    /// No head or body is incomplete.
     pub(super) fn at_message_boundary(&self) -> bool {
         self.body == 0 && self.needed == 0 && self.head.is_empty()
     }
 
     pub(super) fn feed(
         &mut self,
-        frames: &mut impl HeadParser,
+        parser: &mut impl HeadParser,
         chunk: &Bytes,
         out: &mut impl FilterSink,
     ) -> Result<(), FilterError> {
-        // `kept..at` is kept and not passed on yet.
-        let (mut kept, mut at) = (0, 0);
+        // `pass_from..pos` passes and was not output yet.
+        let (mut pass_from, mut pos) = (0, 0);
         let done = loop {
             if self.body > 0 {
-                let part = usize::try_from(self.body).unwrap_or(usize::MAX).min(chunk.len() - at);
+                let taken = usize::try_from(self.body).unwrap_or(usize::MAX).min(chunk.len() - pos);
                 if !self.pass_body {
-                    pass(chunk, kept, at, out);
-                    kept = at + part;
+                    pass(chunk, pass_from, pos, out);
+                    pass_from = pos + taken;
                 }
-                at += part;
-                self.body -= part as u64;
+                pos += taken;
+                self.body -= taken as u64;
                 if self.body > 0 {
                     break Ok(());
                 }
             }
             if self.needed == 0 && self.head.is_empty() {
                 (self.body, self.pass_body) =
-                    (frames.skip_passing_heads(chunk.get(at..).unwrap_or_default()), true);
+                    (parser.skip_passing_heads(chunk.get(pos..).unwrap_or_default()), true);
                 if self.body > 0 {
                     continue;
                 }
             }
-            let want = self.needed.max(frames.min_head());
-            if want > MAX_HEAD {
+            let needed = self.needed.max(parser.min_head());
+            if needed > MAX_HEAD {
                 break Err(FilterError::Malformed("a message is too long"));
             }
-            let whole = self.head.is_empty() && chunk.len() - at >= want;
-            if !whole {
-                pass(chunk, kept, at, out);
-                let part = (want - self.head.len()).min(chunk.len() - at);
-                self.head.extend_from_slice(&chunk[at..at + part]);
-                at += part;
-                kept = at;
-                if self.head.len() < want {
+            let in_chunk = self.head.is_empty() && chunk.len() - pos >= needed;
+            if !in_chunk {
+                pass(chunk, pass_from, pos, out);
+                let taken = (needed - self.head.len()).min(chunk.len() - pos);
+                self.head.extend_from_slice(&chunk[pos..pos + taken]);
+                pos += taken;
+                pass_from = pos;
+                if self.head.len() < needed {
                     break Ok(());
                 }
             }
-            let head = if whole { &chunk[at..at + want] } else { &self.head[..] };
-            let verdict = match frames.decide(head, out) {
-                Ok(verdict) => verdict,
+            let head = if in_chunk { &chunk[pos..pos + needed] } else { &self.head[..] };
+            let decision = match parser.decide(head, out) {
+                Ok(decision) => decision,
                 Err(error) => break Err(error),
             };
-            let (keep, body, other) = match verdict {
+            let (passes, body, replacement) = match decision {
                 HeadDecision::NeedMore(more) => {
-                    self.needed = more.max(want + 1);
+                    self.needed = more.max(needed + 1);
                     continue;
                 }
                 HeadDecision::Pass(body) => (true, body, None),
                 HeadDecision::Drop(body) => (false, body, None),
-                HeadDecision::Replace(other) => (false, 0, Some(other)),
+                HeadDecision::Replace(replacement) => (false, 0, Some(replacement)),
             };
-            if whole {
-                if !keep {
-                    pass(chunk, kept, at, out);
-                    kept = at + want;
+            if in_chunk {
+                if !passes {
+                    pass(chunk, pass_from, pos, out);
+                    pass_from = pos + needed;
                 }
-                at += want;
-            } else if keep {
+                pos += needed;
+            } else if passes {
                 out.pass(Bytes::copy_from_slice(&self.head));
             }
-            if let Some(other) = other {
-                out.pass(other);
+            if let Some(replacement) = replacement {
+                out.pass(replacement);
             }
             self.head.clear();
-            (self.needed, self.body, self.pass_body) = (0, body, keep);
+            (self.needed, self.body, self.pass_body) = (0, body, passes);
         };
-        pass(chunk, kept, at, out);
+        pass(chunk, pass_from, pos, out);
         done
     }
 }

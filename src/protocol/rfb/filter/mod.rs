@@ -1,19 +1,18 @@
-//! What of an RFB stream may pass, by policy: a parser of frames in each direction, from the byte
-//! behind `ServerInit` on.
+//! Filters an RFB stream by policy: a parser of messages in each direction, from the byte after
+//! `ServerInit` on.
 //!
-//! | file | what it knows |
+//! | file | contents |
 //! | --- | --- |
-//! | `framer` | heads, which are judged, and bodies, which are skipped: bytes are slices of what arrived, never decoded |
-//! | [`up`] | what a browser sends (RFC 6143 section 7.5, and the extensions that browsers use) |
-//! | [`down`] | what a desktop sends (section 7.6) |
-//! | `rects` | how long a rectangle is, for each encoding whose length can be told without decoding it (section 7.7) |
+//! | `framer` | splits a stream into heads, which are decided on, and bodies, which are skipped: slices of the input, never decoded |
+//! | [`up`] | messages of a browser (RFC 6143 section 7.5, and the extensions that browsers use) |
+//! | [`down`] | messages of a desktop (section 7.6) |
+//! | `rects` | the length of a rectangle, for each encoding for which it can be computed without decoding (section 7.7) |
 //! | `cut_text` | clipboard messages, plain and extended |
 //!
-//! Clipboard text out of the desktop stands between rectangles, so [`down`] must know where each
-//! ends; therefore [`up`] takes encodings whose length cannot be told out of the browser's list
-//! (`SetEncodings`), and holds the browser to the pixel format it began with. What policy forbids
-//! and cannot be taken out, and every message that is not known, ends the stream: nothing passes
-//! because it was not understood.
+//! Clipboard text from the desktop stands between rectangles, so [`down`] must find the end of
+//! each; therefore [`up`] removes encodings of unknown length from the browser's list
+//! (`SetEncodings`), and fixes the initial pixel format. Forbidden content that cannot be removed,
+//! and every unknown message, ends the stream.
 //!
 //! Pure. Memory: a head of at most 4 KiB for each direction, whatever the lengths say.
 
@@ -28,7 +27,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Longest clipboard message. A longer one is a lie, or nothing a browser could take.
+/// Longest clipboard message that is accepted.
 pub const MAX_CUT_TEXT: u32 = 16 * 1024 * 1024;
 
 /// What policy allows. *In* is into the desktop.
@@ -43,49 +42,48 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// Nothing is forbidden.
     pub const ALL: Self = Self { clipboard_in: true, clipboard_out: true, input: true };
 }
 
-/// What was held back.
+/// What was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RefusedContent {
-    /// Clipboard text, or the announcement of some.
+    /// Clipboard text, or its announcement.
     Clipboard,
-    /// A key, the pointer, another size.
+    /// A key, the pointer, or a desktop size.
     Input,
 }
 
-/// Takes what a filter makes of a chunk.
+/// Receives the output of a filter.
 pub trait FilterSink {
-    /// This goes on.
+    /// Forwards a piece.
     fn pass(&mut self, piece: Bytes);
-    /// This was held back; so many bytes of content, 0 for an announcement.
-    fn refuse(&mut self, held: RefusedContent, bytes: u64);
+    /// Counts refused content; `bytes` is 0 for an announcement.
+    fn refuse(&mut self, content: RefusedContent, bytes: u64);
 }
 
-/// Why a filter lets nothing through any more.
+/// Why a filter stops the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FilterError {
-    /// Under this policy it may not be sent, and it cannot be taken out.
+    /// Policy forbids it, and it cannot be removed.
     #[error("{0}")]
     Forbidden(&'static str),
-    /// The protocol does not allow it, or it is beyond a limit.
+    /// The protocol does not allow it, or it exceeds a limit.
     #[error("{0}")]
     Malformed(&'static str),
 }
 
-/// The pixel format in force, known to both directions.
+/// The current pixel format, shared by both directions.
 #[derive(Clone, Debug)]
 pub struct SharedPixelFormat(Arc<AtomicU32>);
 
 impl SharedPixelFormat {
-    /// That of `ServerInit`.
+    /// Starts with the format of `ServerInit`.
     #[must_use]
     pub fn new(format: PixelFormat) -> Self {
-        let this = Self(Arc::default());
-        this.set(format);
-        this
+        let shared = Self(Arc::default());
+        shared.set(format);
+        shared
     }
 
     fn set(&self, format: PixelFormat) {
@@ -95,7 +93,7 @@ impl SharedPixelFormat {
         );
     }
 
-    /// Bytes of a pixel, and of one of Tight encoding.
+    /// Bytes of a pixel, and of a pixel of Tight encoding.
     fn get(&self) -> (u64, u64) {
         let both = self.0.load(Ordering::Relaxed);
         ((both >> 8).into(), (both & 0xff).into())

@@ -1,5 +1,4 @@
-//! How long rectangles are. Only lengths are read; whether the pixels inside make sense is the
-//! browser's to find.
+//! Lengths of rectangles. Only lengths are read; the browser validates the pixels.
 
 use super::{FilterError, u16_at, u32_at};
 use crate::protocol::rfb::init::is_supported_size;
@@ -30,19 +29,18 @@ mod encoding {
     pub(super) const VMWARE_LEDS: i32 = 0x574d_5668;
 }
 
-/// Longest name a desktop may give itself.
+/// Longest name of a desktop.
 const MAX_NAME: u64 = 64 * 1024;
-/// Beyond what its pixels take, a rectangle's data may have so many bytes of the encoding's own.
+/// Bytes that a rectangle's data may have beyond its pixels.
 const MAX_OVERHEAD: u64 = 64 * 1024;
 
-/// A Tight rectangle that is a JPEG, in the upper bits of its control.
+/// Tight compression control of a JPEG, in the upper bits.
 const JPEG: u8 = 9;
-/// Pixels of a Tight rectangle that are fewer bytes than this are not compressed, and have no
-/// length.
+/// Pixel data of a Tight rectangle below this many bytes is not compressed and has no length field.
 const MIN_COMPRESSED: u64 = 12;
 
-/// Whether the length of such rectangles can be told, or it is no rectangle but a wish: levels of
-/// quality and compression, and the like.
+/// Whether the length of such rectangles can be computed, or it is a pseudo-encoding without
+/// rectangles: quality and compression levels, and the like.
 pub(super) fn has_known_length(encoding: i32) -> bool {
     use encoding::{
         CONTINUOUS_UPDATES, COPY_RECT, CURSOR, DESKTOP_NAME, DESKTOP_SIZE, EXTENDED_DESKTOP_SIZE,
@@ -80,19 +78,19 @@ pub(super) fn has_known_length(encoding: i32) -> bool {
     )
 }
 
-/// What comes of a head inside an update.
+/// Result of reading a head inside an update.
 pub(super) enum RectStep {
-    /// The head is longer: so many bytes in all.
+    /// The head is incomplete: its length in bytes is at least this.
     NeedMore(usize),
-    /// So many bytes, and the rectangle is over.
+    /// So many bytes follow, and the rectangle ends.
     Last(u64),
-    /// So many bytes, and another head of this rectangle.
+    /// So many bytes follow, then another head of this rectangle.
     Continue(u64, RectState),
-    /// There are no more rectangles, whatever was counted.
+    /// There are no more rectangles, whatever the count was.
     EndOfUpdate,
 }
 
-/// A rectangle of which more heads are due.
+/// A rectangle with more heads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RectState {
     width: u64,
@@ -102,7 +100,7 @@ pub(super) struct RectState {
     next: NextHead,
 }
 
-/// Which head is due.
+/// The next head of a rectangle.
 #[derive(Clone, Copy, Debug)]
 enum NextHead {
     /// A count of subrectangles.
@@ -126,10 +124,10 @@ enum NextHead {
 }
 
 impl RectState {
-    /// Bytes of a rectangle's first head.
+    /// Length of a rectangle's first head.
     pub(super) const HEAD: usize = 12;
 
-    /// Reads a rectangle's first head; pixels are of so many bytes, those of Tight of so many.
+    /// Reads a rectangle's first head; `pixel` and `tight_pixel` are bytes of a pixel.
     pub(super) fn begin(
         head: &[u8],
         (pixel, tight_pixel): (u64, u64),
@@ -165,9 +163,9 @@ impl RectState {
         })
     }
 
-    /// How long a whole rectangle is, told by one look at its beginning; `None` when that takes
-    /// more than one, or is not for this look to tell. What bulk is made of: an update in small
-    /// rectangles costs a head for each.
+    /// The length of a whole rectangle that can be computed from its first bytes; `None` when more
+    /// heads are needed, or the head needs its own decision. These are the bulk of updates: many
+    /// small rectangles cost one head each.
     #[inline]
     pub(super) fn single_head_length(rest: &[u8], (pixel, tight_pixel): (u64, u64)) -> Option<u64> {
         let head = rest.first_chunk::<12>()?;
@@ -177,7 +175,7 @@ impl RectState {
             return None;
         }
         let (width, height) = (u64::from(width), u64::from(height));
-        let this = Self { width, height, pixel, tight_pixel, next: NextHead::Length };
+        let state = Self { width, height, pixel, tight_pixel, next: NextHead::Length };
         let head = Self::HEAD as u64;
         match i32::from_be_bytes([e3, e2, e1, e0]) {
             encoding::RAW => Some(head + width * height * pixel),
@@ -185,12 +183,12 @@ impl RectState {
             encoding::ZLIB | encoding::ZRLE => {
                 let length =
                     rest.get(Self::HEAD..)?.first_chunk().copied().map(u32::from_be_bytes)?;
-                Some(head + 4 + this.checked_length(length.into(), 0).ok()?)
+                Some(head + 4 + state.checked_length(length.into(), 0).ok()?)
             }
             encoding::TIGHT => {
                 let (control, rest) = rest.get(Self::HEAD..)?.split_first()?;
-                // Pixels without a filter, long enough to have a length; or a picture, which always
-                // has one.
+                // Pixels without a filter, long enough to have a length field; or a JPEG, which
+                // always has one.
                 let has_length = match control >> 4 {
                     0..=3 => width * height * tight_pixel >= MIN_COMPRESSED,
                     JPEG => true,
@@ -205,7 +203,7 @@ impl RectState {
                     [..] => return None,
                 };
                 has_length.then_some(())?;
-                Some(head + 1 + bytes + this.checked_length(length, 0).ok()?)
+                Some(head + 1 + bytes + state.checked_length(length, 0).ok()?)
             }
             _ => None,
         }
@@ -214,15 +212,15 @@ impl RectState {
     /// Reads a further head.
     pub(super) fn advance(&self, head: &[u8]) -> Result<RectStep, FilterError> {
         let first = u64::from(head.first().copied().unwrap_or(0));
-        let least = match self.next {
+        let min_length = match self.next {
             NextHead::Rre | NextHead::Length | NextHead::Name => 4,
             NextHead::H264 => 8,
             NextHead::VmwareCursor => 2,
             NextHead::Screens => 4,
             NextHead::Tile(_) | NextHead::Tight | NextHead::TightLength => 1,
         };
-        if head.len() < least {
-            return Ok(RectStep::NeedMore(least));
+        if head.len() < min_length {
+            return Ok(RectStep::NeedMore(min_length));
         }
         let number = u64::from(u32_at(head, 0));
         Ok(match self.next {
@@ -243,14 +241,14 @@ impl RectState {
             NextHead::Tile(tile) => self.tile(tile, head),
             NextHead::Tight => self.tight(head)?,
             NextHead::TightLength => {
-                let digit = |at: usize| u64::from(head.get(at).copied().unwrap_or(0));
+                let byte = |at: usize| u64::from(head.get(at).copied().unwrap_or(0));
                 match head.len() {
-                    1 if digit(0) & 0x80 != 0 => RectStep::NeedMore(2),
-                    2 if digit(1) & 0x80 != 0 => RectStep::NeedMore(3),
-                    1 => RectStep::Last(digit(0)),
-                    2 => RectStep::Last(digit(0) & 0x7f | digit(1) << 7),
+                    1 if byte(0) & 0x80 != 0 => RectStep::NeedMore(2),
+                    2 if byte(1) & 0x80 != 0 => RectStep::NeedMore(3),
+                    1 => RectStep::Last(byte(0)),
+                    2 => RectStep::Last(byte(0) & 0x7f | byte(1) << 7),
                     _ => RectStep::Last(self.checked_length(
-                        digit(0) & 0x7f | (digit(1) & 0x7f) << 7 | digit(2) << 14,
+                        byte(0) & 0x7f | (byte(1) & 0x7f) << 7 | byte(2) << 14,
                         0,
                     )?),
                 }
@@ -262,10 +260,10 @@ impl RectState {
         self.width * self.height
     }
 
-    /// A length that is plausible for these pixels.
-    fn checked_length(&self, length: u64, more: u64) -> Result<u64, FilterError> {
-        let most = 2 * self.area() * self.pixel.max(4) + more + MAX_OVERHEAD;
-        if length > most {
+    /// Checks that a length is plausible for these pixels.
+    fn checked_length(&self, length: u64, extra: u64) -> Result<u64, FilterError> {
+        let max = 2 * self.area() * self.pixel.max(4) + extra + MAX_OVERHEAD;
+        if length > max {
             Err(FilterError::Malformed("a rectangle claims more bytes than it can need"))
         } else {
             Ok(length)
@@ -283,8 +281,8 @@ impl RectState {
         const FOREGROUND: u8 = 4;
         const SUBRECTS: u8 = 8;
         const COLOURED: u8 = 16;
-        let across = self.width.div_ceil(16);
-        let (column, row) = (tile % across, tile / across);
+        let tiles_per_row = self.width.div_ceil(16);
+        let (column, row) = (tile % tiles_per_row, tile / tiles_per_row);
         let size = (self.width - 16 * column).min(16) * (self.height - 16 * row).min(16);
         let mask = head.first().copied().unwrap_or(0);
         let has = |bit: u8| mask & bit != 0;
@@ -301,7 +299,7 @@ impl RectState {
         } else {
             colours
         };
-        if tile + 1 == across * self.height.div_ceil(16) {
+        if tile + 1 == tiles_per_row * self.height.div_ceil(16) {
             RectStep::Last(body)
         } else {
             self.continue_with(body, NextHead::Tile(tile + 1))
@@ -315,7 +313,7 @@ impl RectState {
         const PNG: u8 = 10;
         const WITH_FILTER: u8 = 4;
         let control = head.first().copied().unwrap_or(0) >> 4;
-        let (before, data) = match control {
+        let (prefix, data) = match control {
             FILL => return Ok(RectStep::Last(self.tight_pixel)),
             JPEG | PNG => return Ok(self.continue_with(0, NextHead::TightLength)),
             11.. => return Err(FilterError::Malformed("a Tight rectangle of no known kind")),
@@ -335,9 +333,9 @@ impl RectState {
             },
         };
         Ok(if data < MIN_COMPRESSED {
-            RectStep::Last(before + data)
+            RectStep::Last(prefix + data)
         } else {
-            self.continue_with(before, NextHead::TightLength)
+            self.continue_with(prefix, NextHead::TightLength)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What a browser sends.
+//! Messages of a browser.
 
 use super::cut_text::{self, AllowedDirections};
 use super::framer::{Framer, HeadDecision, HeadParser};
@@ -19,14 +19,14 @@ mod kind {
     pub(super) const CUT_TEXT: u8 = 6;
     pub(super) const CONTINUOUS_UPDATES: u8 = 150;
     pub(super) const FENCE: u8 = 248;
-    /// Asks the machine behind the desktop to shut down or start again.
+    /// Shuts down or restarts the machine of the desktop.
     pub(super) const XVP: u8 = 250;
     pub(super) const SET_DESKTOP_SIZE: u8 = 251;
     pub(super) const QEMU: u8 = 255;
 }
 
-/// Pseudo-encodings that allow the browser messages of other lengths. None of them is worth a way
-/// around a policy.
+/// Pseudo-encodings that allow the browser messages of other lengths. They are removed, because
+/// such messages could bypass a policy.
 mod pseudo {
     /// Pointer messages may be a byte longer.
     pub(super) const EXTENDED_MOUSE_BUTTONS: i32 = -316;
@@ -36,7 +36,7 @@ mod pseudo {
     pub(super) const EXTENDED_CLIPBOARD: i32 = 0xc0a1_e5ce_u32.cast_signed();
 }
 
-/// The filter of this direction.
+/// Filter of this direction.
 #[derive(Debug)]
 pub struct UpFilter {
     framer: Framer,
@@ -45,24 +45,24 @@ pub struct UpFilter {
 
 #[derive(Debug)]
 struct Messages {
-    rules: Permissions,
+    permissions: Permissions,
     format: SharedPixelFormat,
-    /// An update was asked for: from now on the desktop may be sending rectangles of the format in
-    /// force.
+    /// An update was requested: from now on the desktop may send rectangles in the current pixel
+    /// format.
     update_requested: bool,
 }
 
 impl UpFilter {
-    /// Under these rules; `format` is shared with the other direction.
+    /// With these permissions; `format` is shared with the other direction.
     #[must_use]
-    pub fn new(rules: Permissions, format: SharedPixelFormat) -> Self {
+    pub fn new(permissions: Permissions, format: SharedPixelFormat) -> Self {
         Self {
             framer: Framer::default(),
-            messages: Messages { rules, format, update_requested: false },
+            messages: Messages { permissions, format, update_requested: false },
         }
     }
 
-    /// Takes what arrived next.
+    /// Filters the next chunk.
     ///
     /// # Errors
     /// [`FilterError`] ends the stream.
@@ -70,7 +70,7 @@ impl UpFilter {
         self.framer.feed(&mut self.messages, chunk, out)
     }
 
-    /// Whether what was passed so far ends where a message ends.
+    /// Whether the output so far ends at a message boundary.
     #[must_use]
     pub fn at_message_boundary(&self) -> bool {
         self.framer.at_message_boundary()
@@ -78,9 +78,9 @@ impl UpFilter {
 }
 
 impl Messages {
-    /// A message that acts on the desktop.
+    /// Decides on a message that acts on the desktop.
     fn input(&self, length: usize, body: u64, out: &mut impl FilterSink) -> HeadDecision {
-        if self.rules.input {
+        if self.permissions.input {
             return HeadDecision::Pass(body);
         }
         out.refuse(RefusedContent::Input, length as u64 + body);
@@ -90,15 +90,17 @@ impl Messages {
     fn allows_encoding(&self, encoding: i32) -> bool {
         match encoding {
             pseudo::EXTENDED_MOUSE_BUTTONS | pseudo::QEMU_AUDIO | pseudo::GII => false,
-            // Where text goes neither way its plain messages tell how much was held back.
-            pseudo::EXTENDED_CLIPBOARD => self.rules.clipboard_in || self.rules.clipboard_out,
-            encoding => self.rules.clipboard_out || has_known_length(encoding),
+            // Where text may not pass at all, plain messages tell how much was refused.
+            pseudo::EXTENDED_CLIPBOARD => {
+                self.permissions.clipboard_in || self.permissions.clipboard_out
+            }
+            encoding => self.permissions.clipboard_out || has_known_length(encoding),
         }
     }
 
-    /// `SetEncodings` with those that may be.
+    /// `SetEncodings` with the allowed encodings.
     fn encodings(&self, head: &[u8]) -> Bytes {
-        let admitted = head
+        let allowed_encodings = head
             .split_at(4)
             .1
             .chunks_exact(4)
@@ -106,7 +108,7 @@ impl Messages {
         let mut message = BytesMut::with_capacity(head.len());
         message.put_slice(&[kind::SET_ENCODINGS, 0, 0, 0]);
         let mut count = 0_u16;
-        for encoding in admitted {
+        for encoding in allowed_encodings {
             message.put_slice(encoding);
             count += 1;
         }
@@ -138,17 +140,17 @@ impl HeadParser for Messages {
             kind::KEY => 8,
             kind::POINTER => 6,
             kind::CUT_TEXT => {
-                let ways = AllowedDirections {
-                    from_sender: self.rules.clipboard_in,
-                    to_sender: self.rules.clipboard_out,
+                let allowed = AllowedDirections {
+                    from_sender: self.permissions.clipboard_in,
+                    to_sender: self.permissions.clipboard_out,
                 };
-                return cut_text::decide(head, ways, out);
+                return cut_text::decide(head, allowed, out);
             }
             kind::FENCE => 9,
             kind::XVP => 4,
             kind::SET_DESKTOP_SIZE => 8,
-            // Of QEMU's messages only its keys; sound would be another channel.
-            kind::QEMU if head.get(1).is_some_and(|sub| *sub != 0) => {
+            // Of QEMU's messages only keys pass; sound would be another channel.
+            kind::QEMU if head.get(1).is_some_and(|submessage| *submessage != 0) => {
                 return Err(FilterError::Forbidden("a message of QEMU other than keys"));
             }
             kind::QEMU => 12,
@@ -163,7 +165,7 @@ impl HeadParser for Messages {
         }
         Ok(match kind {
             kind::SET_PIXEL_FORMAT => {
-                if self.update_requested && !self.rules.clipboard_out {
+                if self.update_requested && !self.permissions.clipboard_out {
                     return Err(FilterError::Forbidden("another pixel format in mid-stream"));
                 }
                 let format = PixelFormat::parse(head.split_at(4).1)
