@@ -194,7 +194,7 @@ mod tests {
             frames.send(vec![7; length].into()).now_or_never().unwrap().unwrap();
             let written = drain(&frames);
             assert_eq!(
-                (&written[..head.len()], written.len()),
+                (&written[..header.len()], written.len()),
                 (&header[..], header.len() + length)
             );
         }

@@ -1,4 +1,4 @@
-//! The protocols, byte for byte.
+//! Protocol codecs and filters, byte for byte.
 
 mod rdp;
 mod rfb_client;
@@ -8,12 +8,12 @@ mod rfb_server;
 
 use portcullis::protocol::rfb::{Progress, RfbError};
 
-/// What a machine did with a conversation: everything it sent, and how it ended. `Ok` holds the
-/// bytes it left for the relay; `Err(None)` means that it wants more.
+/// Result of a handshake: everything it sent, and how it ended. `Ok` holds the bytes it left for
+/// the relay; `Err(None)` means that it needs more input.
 type Outcome = (Vec<u8>, Result<Vec<u8>, Option<RfbError>>);
 
-/// Gives a machine its input in the given pieces, as a driver does: what is not consumed comes
-/// again, with more behind it.
+/// Feeds a handshake its input in the given pieces, as a driver does: unconsumed input is passed
+/// again, with more appended.
 fn run_handshake<'a>(
     mut advance: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Progress, RfbError>,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -32,7 +32,7 @@ fn run_handshake<'a>(
                 pending.drain(..progress.consumed);
                 done = progress.done;
                 if progress.start_tls.is_some() {
-                    // What follows is inside TLS, and not this machine's to read before.
+                    // The rest is inside TLS, not part of this handshake's input.
                     return (sent, Err(None));
                 }
             }

@@ -1,4 +1,5 @@
-//! The gateway toward a desktop: golden conversations, whole and in pieces, and desktops that lie.
+//! The gateway as RFB client: golden conversations, whole and in pieces, and desktops that send
+//! false data.
 
 use super::{Outcome, bytewise, run_handshake};
 use portcullis::protocol::rfb::client::{ClientHandshake, Credentials};
@@ -47,14 +48,14 @@ fn vnc_auth_in_3_8() {
 }
 
 #[test]
-fn none_in_3_8_waits_for_the_verdict() {
+fn none_in_3_8_waits_for_the_result() {
     let desktop = [&b"RFB 003.008\n"[..], &[1, 1], &[0, 0, 0, 0]].concat();
     assert_eq!(handshake_with(b"", &desktop), ([&b"RFB 003.008\n"[..], &[1]].concat(), Ok(vec![])));
     assert_eq!(handshake_with(b"", &desktop[..14]).1, Err(None));
 }
 
 #[test]
-fn none_in_3_7_has_no_verdict() {
+fn none_in_3_7_has_no_result() {
     let desktop = [&b"RFB 003.007\n"[..], &[3, 16, 1, 2]].concat();
     assert_eq!(handshake_with(b"", &desktop), ([&b"RFB 003.007\n"[..], &[1]].concat(), Ok(vec![])));
 }
@@ -80,7 +81,7 @@ fn in_3_3_the_server_chooses() {
 }
 
 #[test]
-fn the_lower_version_is_spoken() {
+fn the_lower_version_is_used() {
     for (theirs, ours) in [
         ("003.003", "003.003"),
         ("003.005", "003.003"),
@@ -109,7 +110,7 @@ fn what_follows_is_left_for_the_relay() {
 }
 
 #[test]
-fn a_wrong_password_is_told_with_the_desktops_reason() {
+fn a_wrong_password_is_reported_with_the_desktops_reason() {
     let desktop = [
         &b"RFB 003.008\n"[..],
         &[1, 2],
@@ -133,7 +134,7 @@ fn a_wrong_password_is_told_with_the_desktops_reason() {
 }
 
 #[test]
-fn a_refusal_is_told_with_its_reason() {
+fn a_refusal_is_reported_with_its_reason() {
     let list = [&b"RFB 003.008\n"[..], &[0], &reason("Too many connections")].concat();
     let number = [&b"RFB 003.003\n"[..], &[0, 0, 0, 0], &reason("Too many connections")].concat();
     for desktop in [list, number] {
@@ -145,7 +146,7 @@ fn a_refusal_is_told_with_its_reason() {
 }
 
 #[test]
-fn the_lease_decides_what_is_proved() {
+fn the_lease_decides_the_security_type() {
     let none_only = [&b"RFB 003.008\n"[..], &[1, 1]].concat();
     assert_eq!(
         error_of(PASSWORD, &none_only),
@@ -166,7 +167,7 @@ fn the_lease_decides_what_is_proved() {
 }
 
 #[test]
-fn lengths_that_lie_are_not_believed() {
+fn false_lengths_are_refused() {
     for length in [u32::try_from(MAX_REASON).unwrap() + 1, u32::MAX, 1 << 31] {
         let desktop = [&b"RFB 003.008\n"[..], &[0], &length.to_be_bytes()].concat();
         assert_eq!(
@@ -195,7 +196,7 @@ fn impossible_values_are_named() {
 }
 
 #[test]
-fn other_protocols_are_found_at_once() {
+fn other_protocols_are_detected_at_once() {
     for hello in [
         "SSH-2.0-OpenSSH_9.2\r\n",
         "HTTP/1.1 400 Bad Request\r\n",
@@ -208,7 +209,7 @@ fn other_protocols_are_found_at_once() {
 }
 
 #[test]
-fn a_desktop_that_closes_is_told_by_where() {
+fn a_close_is_reported_with_its_state() {
     let desktop =
         [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, 1], &reason("no")].concat();
     let closed_after = |n: usize| {
@@ -243,7 +244,7 @@ fn debug_shows_no_password() {
 }
 
 #[test]
-fn a_lockout_is_told_apart() {
+fn a_lockout_is_distinguished() {
     let verdict = |kind: u8, words: &str| {
         [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, kind], &reason(words)].concat()
     };
@@ -262,8 +263,8 @@ fn a_lockout_is_told_apart() {
     assert!(!words.is_lockout(), "a full house is no lockout");
 }
 
-/// What a VeNCrypt server says until TLS begins: its version, that it takes ours, its types, that
-/// TLS begins.
+/// Output of a VeNCrypt server until TLS begins: version, acknowledgement, subtypes,
+/// acknowledgement.
 fn vencrypt(kinds: &[u32]) -> Vec<u8> {
     let list: Vec<u8> = kinds.iter().flat_map(|kind| kind.to_be_bytes()).collect();
     [
@@ -278,7 +279,7 @@ fn vencrypt(kinds: &[u32]) -> Vec<u8> {
     .concat()
 }
 
-/// What is chosen of these types: the type, and which TLS follows.
+/// The chosen subtype of those offered, and its TLS variant.
 fn chosen(proof: &Credentials<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError> {
     let server = vencrypt(kinds);
     let run = |size: usize| {
@@ -299,7 +300,7 @@ fn chosen(proof: &Credentials<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError
     assert_eq!(run(server.len()).unwrap().1, sent, "the same is sent, however it arrives");
     assert_eq!(sent[..15], *b"RFB 003.008\n\x13\0\x02");
     let kind = u32::from_be_bytes(sent[15..].try_into().unwrap());
-    // Inside: what is proved first.
+    // First message inside TLS.
     let mut inside = Vec::new();
     machine.tls_established(&mut inside).unwrap();
     if matches!(kind, 259 | 262) {
@@ -316,7 +317,7 @@ fn chosen(proof: &Credentials<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError
 }
 
 #[test]
-fn the_best_type_of_vencrypt_is_taken() {
+fn the_best_subtype_of_vencrypt_is_chosen() {
     let nobody = Credentials::default();
     let secret = Credentials { password: PASSWORD, ..nobody };
     let ada = Credentials { username: b"ada", ..secret };
@@ -349,7 +350,7 @@ fn the_best_type_of_vencrypt_is_taken() {
 }
 
 #[test]
-fn where_a_certificate_is_expected_nothing_less_is_taken() {
+fn where_a_certificate_is_expected_no_weaker_type_is_chosen() {
     let proof =
         Credentials { password: PASSWORD, require_certificate: true, ..Credentials::default() };
     assert_eq!(chosen(&proof, &[257, 258, 261]), Ok((261, Tls::X509)));
@@ -366,7 +367,7 @@ fn where_a_certificate_is_expected_nothing_less_is_taken() {
 }
 
 #[test]
-fn vencrypt_that_lies() {
+fn invalid_vencrypt_is_refused() {
     let begin = b"RFB 003.008\n\x01\x13";
     let nonsense = |what, value| RfbError::InvalidValue { what, value };
     for (said, error) in [
@@ -397,7 +398,7 @@ fn vencrypt_that_lies() {
     );
 }
 
-/// Bytes that begin like a handshake, so that random ones reach every state.
+/// Bytes that begin like a handshake, so that random input reaches every state.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
     let version = proptest::sample::select(vec![
         &b"RFB 003.003\n"[..],
@@ -419,7 +420,7 @@ fn plausible() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_end_the_same_however_they_are_cut(bytes in plausible(), cuts in proptest::collection::vec(0_usize..100, 0..6), password in 0_usize..2) {
+    fn any_input_has_the_same_result_however_it_is_split(bytes in plausible(), cuts in proptest::collection::vec(0_usize..100, 0..6), password in 0_usize..2) {
         let password: &[u8] = [&b""[..], PASSWORD][password];
         let mut at: Vec<usize> = cuts.into_iter().map(|c| c.min(bytes.len())).chain([0, bytes.len()]).collect();
         at.sort_unstable();
@@ -428,7 +429,7 @@ proptest! {
     }
 
     #[test]
-    fn no_machine_waits_with_a_full_buffer(bytes in plausible(), filler in any::<u8>()) {
+    fn no_handshake_waits_with_a_full_buffer(bytes in plausible(), filler in any::<u8>()) {
         let mut bytes = bytes;
         bytes.resize(12 + 256 + 16 + MAX_PENDING, filler);
         let (_, end) = in_pieces(PASSWORD, [&bytes[..]]);

@@ -1,5 +1,4 @@
-//! What policy takes out of an RFB stream: told whole, byte by byte, cut short, at random; and
-//! streams that lie.
+//! The RFB filter: whole input, byte by byte, truncated, random; and streams with false lengths.
 
 use super::rfb_init::{FORMAT, server_init};
 use bytes::Bytes;
@@ -18,7 +17,7 @@ const NO_IN: Permissions = Permissions { clipboard_in: false, ..Permissions::ALL
 const READ_ONLY: Permissions =
     Permissions { clipboard_in: false, clipboard_out: true, input: false };
 
-/// What came of a stream.
+/// Output of a filter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct CollectedOutput {
     passed: Vec<u8>,
@@ -91,7 +90,7 @@ fn encodings(list: &[i32]) -> Vec<u8> {
     message
 }
 
-/// What noVNC 1.7 asks for.
+/// Encodings that noVNC 1.7 requests.
 const NOVNC: [i32; 25] = [
     1,
     50,
@@ -124,7 +123,7 @@ fn update_request() -> Vec<u8> {
     vec![3, 1, 0, 0, 0, 0, 4, 0, 3, 0]
 }
 
-/// Everything noVNC 1.7 says without clipboard and input, as its source has it.
+/// Messages of noVNC 1.7 without clipboard and input, as in its source.
 fn novnc_begins() -> Vec<u8> {
     let pixel_format =
         [&[0; 4][..], &[32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 0, 8, 16, 0, 0, 0]].concat();
@@ -133,7 +132,7 @@ fn novnc_begins() -> Vec<u8> {
     [pixel_format, encodings(&NOVNC), update_request(), fence, continuous].concat()
 }
 
-/// Each kind of input, and how long it is.
+/// Each kind of input message.
 fn inputs() -> Vec<Vec<u8>> {
     let size = [&[251, 0, 4, 0, 3, 0, 1, 0][..], &[7; 16]].concat();
     vec![
@@ -157,9 +156,9 @@ fn what_is_allowed_passes_unchanged() {
 }
 
 #[test]
-fn where_text_may_not_go_out_only_measurable_encodings_are_asked_for() {
-    // Not JPEG, whose length only its decoder finds; not the extension for more buttons; not those
-    // nobody knows.
+fn where_outbound_text_is_forbidden_only_measurable_encodings_are_requested() {
+    // Not JPEG, whose length only its decoder finds; not the extension for more buttons; not
+    // unknown ones.
     let asked = [&NOVNC[..], &[-305, -259, 15, 8, 12_345, -2_000_000]].concat();
     let kept = |rules| {
         let (sifted, end) = up(rules, &encodings(&asked));
@@ -182,7 +181,7 @@ fn where_text_may_not_go_out_only_measurable_encodings_are_asked_for() {
 }
 
 #[test]
-fn text_into_the_desktop_is_held_back() {
+fn text_into_the_desktop_is_refused() {
     let texts = [
         cut_text(6, b"secret"),
         extended(6, NOTIFY, b""),
@@ -197,7 +196,7 @@ fn text_into_the_desktop_is_held_back() {
         (RefusedContent::Clipboard, 10),
     ];
     assert_eq!(up(NO_IN, &said), (CollectedOutput { passed, held }, Ok(true)));
-    // The other way: what asks for the desktop's text goes, what answers it does not come.
+    // The other direction: a request for the desktop's text passes, the response does not.
     let said =
         [extended(6, REQUEST, b""), cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
     let passed = [cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
@@ -205,7 +204,7 @@ fn text_into_the_desktop_is_held_back() {
 }
 
 #[test]
-fn text_out_of_the_desktop_is_held_back() {
+fn text_out_of_the_desktop_is_refused() {
     let texts = [
         cut_text(3, b"salary"),
         extended(3, NOTIFY, b""),
@@ -242,7 +241,7 @@ fn read_only_means_that_nothing_acts_on_the_desktop() {
 }
 
 #[test]
-fn what_is_not_known_ends_the_stream() {
+fn unknown_messages_end_the_stream() {
     for kind in [1_u8, 7, 8, 9, 100, 149, 151, 249, 252, 253, 254] {
         assert!(
             matches!(up(NO_IN, &[kind; 64]), (CollectedOutput { passed, .. }, Err(FilterError::Forbidden(_))) if passed.is_empty()),
@@ -275,7 +274,7 @@ fn another_pixel_format_in_mid_stream_ends_it_where_rectangles_are_measured() {
 }
 
 #[test]
-fn lengths_that_lie_are_not_believed() {
+fn false_lengths_are_refused() {
     let too_long =
         |kind: u8, length: u32| [&[kind, 0, 0, 0][..], &length.to_be_bytes(), &[0; 8]].concat();
     for length in [
@@ -300,7 +299,7 @@ fn lengths_that_lie_are_not_believed() {
         matches!(up(NO_IN, &[2, 0, 0xff, 0xff, 0, 0]).1, Err(FilterError::Malformed(_))),
         "so many encodings has nobody"
     );
-    // Text in a message that carries none, or under two names at once.
+    // Text in a message without text, or with two actions at once.
     for message in [
         extended(6, NOTIFY, b"text"),
         extended(6, REQUEST, b"text"),
@@ -349,10 +348,9 @@ fn lengths_that_lie_are_not_believed() {
     );
 }
 
-// ---- streams made by a writer of their own ----
+// ---- generated streams ----
 
-/// Noise of a length; never mistaken for something because it looks like text and types of
-/// everything.
+/// Random bytes that look like text and message types of every kind.
 fn random_bytes(length: usize) -> Vec<u8> {
     (0..length).map(|n| [3, 0, 6, 255, 0, 1][n % 6]).collect()
 }
@@ -370,8 +368,8 @@ fn counted(length: usize) -> Vec<u8> {
     [&u32::try_from(length).unwrap().to_be_bytes()[..], &random_bytes(length)].concat()
 }
 
-/// Tight: a control byte, what follows it up to the data, and the data of so many bytes before they
-/// are packed into others.
+/// Tight: a control byte, the bytes up to the data, and the data, of `unpacked` bytes before
+/// compression.
 fn tight(before: Vec<u8>, unpacked: usize, packed: usize) -> Vec<u8> {
     if unpacked < 12 {
         [before, random_bytes(unpacked)].concat()
@@ -402,7 +400,7 @@ fn hextile(width: usize, height: usize, masks: &[u8]) -> Vec<u8> {
     data
 }
 
-/// A rectangle of a size, in one of the encodings; `n` and `packed` vary what is inside.
+/// A rectangle in one of the encodings; `n` and `packed` vary its content.
 fn rectangle(kind: u8, (width, height): (u16, u16), n: u8, packed: usize) -> Vec<u8> {
     let (w, h) = (usize::from(width), usize::from(height));
     let (area, rows) = (w * h, w.div_ceil(8) * h);
@@ -460,7 +458,7 @@ impl MapFirst for (i32, Vec<u8>) {
     }
 }
 
-/// A message of the desktop, and whether it is text.
+/// A message of the desktop, and whether it is clipboard text.
 fn server_message() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let rect = (0_u8..25, (0_u16..50, 0_u16..40), any::<u8>(), 0_usize..20_000);
     let update =
@@ -499,7 +497,7 @@ fn cut(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
 
 proptest! {
     #[test]
-    fn exactly_the_texts_are_taken_out_of_any_stream(
+    fn exactly_the_texts_are_removed_from_any_stream(
         messages in proptest::collection::vec(server_message(), 1..8),
         cuts in proptest::collection::vec(any::<usize>(), 0..12),
     ) {
@@ -516,7 +514,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_cut_short_has_passed_a_part_of_what_it_would_have(
+    fn the_output_of_a_truncated_stream_is_a_prefix(
         messages in proptest::collection::vec(server_message(), 1..5),
         end in any::<usize>(),
     ) {
@@ -528,7 +526,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_end_the_same_however_they_are_cut(bytes in proptest::collection::vec(any::<u8>(), 0..300), first in 0_u8..8, cuts in proptest::collection::vec(any::<usize>(), 0..6)) {
+    fn any_input_has_the_same_result_however_it_is_split(bytes in proptest::collection::vec(any::<u8>(), 0..300), first in 0_u8..8, cuts in proptest::collection::vec(any::<usize>(), 0..6)) {
         let bytes = [&[first][..], &bytes].concat();
         let pieces = cut(&bytes, &cuts);
         for rules in [NO_CLIPBOARD, NO_OUT, READ_ONLY] {
@@ -538,25 +536,25 @@ proptest! {
     }
 }
 
-// ---- a session as it was: noVNC 1.7 with Xtigervnc 1.12, a terminal that scrolls, a copy on each
+// ---- a captured session: noVNC 1.7 with Xtigervnc 1.12, a scrolling terminal, a copy on each
 // side, keys, clicks, another size and quality ----
 
-/// What noVNC said behind `ClientInit`.
+/// Output of noVNC after `ClientInit`.
 const NOVNC_CAPTURE: &[u8] = include_bytes!("captured/novnc-1.7.bin");
-/// What Xtigervnc said from `ServerInit` on.
+/// Output of Xtigervnc from `ServerInit` on.
 const TIGERVNC_CAPTURE: &[u8] = include_bytes!("captured/tigervnc-1.12.bin");
 
 #[test]
-fn a_captured_browser_is_understood() {
+fn a_captured_browser_stream_is_parsed() {
     let (sifted, end) = up(NO_CLIPBOARD, NOVNC_CAPTURE);
-    // Its copy was announced, asked for, and sent.
+    // Its clipboard text was announced, requested, and sent.
     assert_eq!(
         (sifted.held, end),
         (vec![(RefusedContent::Clipboard, 0), (RefusedContent::Clipboard, 43)], Ok(true))
     );
     let (sifted, end) = up(READ_ONLY, NOVNC_CAPTURE);
     assert_eq!(end, Ok(true));
-    // Eight keys of QEMU's, five times the pointer, one size, and the copy.
+    // Eight QEMU key messages, five pointer messages, one size, and the clipboard text.
     let lengths = |length: u64| {
         sifted.held.iter().filter(|held| **held == (RefusedContent::Input, length)).count()
     };
@@ -564,7 +562,7 @@ fn a_captured_browser_is_understood() {
 }
 
 #[test]
-fn a_captured_desktop_is_understood() {
+fn a_captured_desktop_stream_is_parsed() {
     let init = ServerInit::parse(TIGERVNC_CAPTURE).unwrap().unwrap();
     let said = &TIGERVNC_CAPTURE[init.length..];
     let (whole, end) = down(Permissions::ALL, said);

@@ -1,4 +1,4 @@
-//! What a desktop says of itself, and what no browser is told.
+//! `ServerInit`, and the sizes that are refused.
 
 use portcullis::protocol::rfb::RfbError;
 use portcullis::protocol::rfb::init::{MAX_NAME, ServerInit};
@@ -10,11 +10,11 @@ pub fn server_init(width: u16, height: u16, name: &[u8]) -> Vec<u8> {
     [&width.to_be_bytes()[..], &height.to_be_bytes(), &FORMAT, &length.to_be_bytes(), name].concat()
 }
 
-/// What TigerVNC says of its pixels.
+/// TigerVNC's pixel format.
 pub const FORMAT: [u8; 16] = [32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
 
 #[test]
-fn is_read_when_it_is_all_there() {
+fn is_parsed_when_it_is_complete() {
     let bytes = [&server_init(1024, 768, b"desk")[..], b"more"].concat();
     for n in 0..28 {
         assert_eq!(ServerInit::parse(&bytes[..n]), Ok(None), "{n}");
@@ -42,7 +42,7 @@ fn pixels_are_measured() {
 }
 
 #[test]
-fn sizes_that_no_browser_holds_are_refused_before_all_is_read() {
+fn unsupported_sizes_are_refused_before_the_rest_arrives() {
     for (width, height) in [(60_000, 60_000), (32_768, 1), (1, 65_535), (16_384, 16_384)] {
         let bytes = server_init(width, height, b"");
         assert_eq!(ServerInit::parse(&bytes), Err(RfbError::TooLarge { width, height }));

@@ -1,4 +1,4 @@
-//! The gateway toward a browser.
+//! The gateway as RFB server.
 
 use super::{Outcome, bytewise, run_handshake};
 use portcullis::protocol::rfb::RfbError;
@@ -27,7 +27,7 @@ fn offers_3_8_and_none() {
 }
 
 #[test]
-fn is_silent_until_spoken_to() {
+fn sends_nothing_before_input() {
     assert_eq!(in_pieces([]), (b"RFB 003.008\n".to_vec(), Err(None)));
     for n in 0..12 {
         assert_eq!(in_pieces([&b"RFB 003.008\n"[..n]]), (b"RFB 003.008\n".to_vec(), Err(None)));
@@ -35,7 +35,7 @@ fn is_silent_until_spoken_to() {
 }
 
 #[test]
-fn speaks_nothing_else() {
+fn accepts_nothing_else() {
     assert_eq!(
         in_pieces([&b"RFB 003.003\n"[..]]).1,
         Err(Some(RfbError::Version { major: 3, minor: 3 }))
@@ -49,7 +49,7 @@ fn speaks_nothing_else() {
 
 proptest! {
     #[test]
-    fn any_bytes_end_the_same_however_they_are_cut(tail in proptest::collection::vec(any::<u8>(), 0..20), greet in any::<bool>()) {
+    fn any_input_has_the_same_result_however_it_is_split(tail in proptest::collection::vec(any::<u8>(), 0..20), greet in any::<bool>()) {
         let bytes = if greet { [&b"RFB 003.008\n"[..], &tail].concat() } else { tail };
         prop_assert_eq!(in_pieces([&bytes[..]]), in_pieces(bytewise(&bytes)));
     }

@@ -1,5 +1,5 @@
-//! Before the relay: dialling, both handshakes, and every way they fail. The browser hears nothing
-//! until the desktop has accepted the gateway.
+//! Before the relay: dialling, both handshakes, and every way they fail. The browser receives
+//! nothing until the desktop has accepted the gateway.
 
 use super::harness::{
     CHALLENGE, FnDialer, Harness, INIT, PIPE_CAPACITY, authenticate_desktop, is_closed, read,
@@ -16,38 +16,39 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-/// A limit for tests that wait it out.
+/// Time limit for tests that wait for it to expire.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Ends the stream, and asserts that the browser was told nothing: code, word, and reason.
-async fn end_of(rig: Harness) -> (u16, &'static str, String) {
-    let (end, mut browser) = rig.end().await;
+/// Waits for the end of the stream, and asserts that the browser received nothing: close code,
+/// reason code, and cause.
+async fn end_of(harness: Harness) -> (u16, &'static str, String) {
+    let (end, mut browser) = harness.end().await;
     assert_eq!(browser.receive().await, None, "the browser hears nothing");
     let (code, reason) = end.close_frame();
     (code, end.reason_code(), reason.into_owned())
 }
 
-fn expected(code: u16, why: &'static str, reason: &str) -> (u16, &'static str, String) {
-    (code, why, reason.to_owned())
+fn expected(code: u16, reason_code: &'static str, reason: &str) -> (u16, &'static str, String) {
+    (code, reason_code, reason.to_owned())
 }
 
 #[tokio::test]
 async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
-    let mut rig = Harness::new();
-    let mut desktop = rig.desktop().await;
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
     desktop.write_all(b"RFB 003.008\n").await.unwrap();
     read(&mut desktop, 12).await;
     desktop.write_all(&[1, 2]).await.unwrap();
     read(&mut desktop, 1).await;
     desktop.write_all(&CHALLENGE).await.unwrap();
     read(&mut desktop, 16).await;
-    assert!(rig.browser.sent.try_recv().is_err(), "not before the verdict");
+    assert!(harness.browser.sent.try_recv().is_err(), "not before the verdict");
     desktop.write_all(&[0; 4]).await.unwrap();
-    rig.browser.negotiate().await;
-    rig.browser.send(&[0]).await;
+    harness.browser.negotiate().await;
+    harness.browser.send(&[0]).await;
     server_init(&mut desktop, 1).await;
     assert_eq!(
-        rig.browser.read(INIT.len()).await,
+        harness.browser.read(INIT.len()).await,
         INIT,
         "whether to share the desktop is not the browser's to say"
     );
@@ -57,24 +58,24 @@ async fn the_browser_is_greeted_after_the_desktop_has_accepted() {
 async fn both_handshakes_work_byte_by_byte() {
     let (near, mut far) = tokio::io::duplex(PIPE_CAPACITY);
     let near = std::sync::Mutex::new(Some(near));
-    let mut rig = Harness::with_dial(FnDialer(move || {
+    let mut harness = Harness::with_dial(FnDialer(move || {
         let near = near.lock().unwrap().take().expect("one call");
         async { Ok(Box::new(Bytewise::new(near)) as Box<dyn Duplex>) }.boxed()
     }));
     authenticate_desktop(&mut far).await;
-    assert_eq!(rig.browser.read(12).await, b"RFB 003.008\n");
+    assert_eq!(harness.browser.read(12).await, b"RFB 003.008\n");
     for byte in b"RFB 003.008\n\x01\x01" {
-        rig.browser.send(&[*byte]).await;
+        harness.browser.send(&[*byte]).await;
     }
-    assert_eq!(rig.browser.read(6).await, [1, 1, 0, 0, 0, 0]);
+    assert_eq!(harness.browser.read(6).await, [1, 1, 0, 0, 0, 0]);
     server_init(&mut far, 1).await;
-    assert_eq!(rig.browser.read(INIT.len()).await, INIT);
+    assert_eq!(harness.browser.read(INIT.len()).await, INIT);
 }
 
 #[tokio::test]
 async fn bytes_beyond_a_handshake_are_not_lost() {
-    let mut rig = Harness::new();
-    let mut desktop = rig.desktop().await;
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
     desktop.write_all(b"RFB 003.008\n").await.unwrap();
     read(&mut desktop, 12).await;
     desktop.write_all(&[1, 2]).await.unwrap();
@@ -82,32 +83,32 @@ async fn bytes_beyond_a_handshake_are_not_lost() {
     desktop.write_all(&CHALLENGE).await.unwrap();
     read(&mut desktop, 16).await;
     desktop.write_all(&[&[0; 4], &INIT[..], b"early"].concat()).await.unwrap();
-    rig.browser.send(b"RFB 003.008\n\x01\x01keys").await;
-    assert_eq!(rig.browser.read(12 + 2 + 4).await, b"RFB 003.008\n\x01\x01\0\0\0\0");
-    assert_eq!(rig.browser.read(INIT.len()).await, INIT);
-    assert_eq!(rig.browser.read(5).await, b"early");
+    harness.browser.send(b"RFB 003.008\n\x01\x01keys").await;
+    assert_eq!(harness.browser.read(12 + 2 + 4).await, b"RFB 003.008\n\x01\x01\0\0\0\0");
+    assert_eq!(harness.browser.read(INIT.len()).await, INIT);
+    assert_eq!(harness.browser.read(5).await, b"early");
     assert_eq!(read(&mut desktop, 5).await, b"\x01keys");
 }
 
 #[tokio::test]
 async fn a_desktop_that_refuses_the_connection() {
-    let rig = Harness::with_dial(FnDialer(|| {
+    let harness = Harness::with_dial(FnDialer(|| {
         async { Err(io::Error::from(io::ErrorKind::ConnectionRefused)) }.boxed()
     }));
     assert_eq!(
-        end_of(rig).await,
+        end_of(harness).await,
         expected(4002, "desktop_unreachable", "desktop: The desktop does not take connections.")
     );
 }
 
 #[tokio::test]
 async fn a_desktop_that_is_never_reached() {
-    let limits = Timeouts { dial: HANDSHAKE_TIMEOUT, ..Timeouts::default() };
-    let calls = tokio::sync::mpsc::unbounded_channel().1;
+    let timeouts = Timeouts { dial: HANDSHAKE_TIMEOUT, ..Timeouts::default() };
+    let connections = tokio::sync::mpsc::unbounded_channel().1;
     let start = Instant::now();
-    let rig = Harness::with(FnDialer(|| std::future::pending().boxed()), calls, limits);
+    let harness = Harness::with(FnDialer(|| std::future::pending().boxed()), connections, timeouts);
     assert_eq!(
-        end_of(rig).await,
+        end_of(harness).await,
         expected(4002, "desktop_unreachable", "host: The desktop's host cannot be reached.")
     );
     assert!(start.elapsed() >= HANDSHAKE_TIMEOUT);
@@ -117,12 +118,12 @@ async fn a_desktop_that_is_never_reached() {
 async fn a_desktop_that_hangs_in_the_handshake() {
     for said in [&b""[..], b"RFB 003", b"RFB 003.008\n", b"RFB 003.008\n\x02\x01"] {
         let start = Instant::now();
-        let mut rig =
+        let mut harness =
             Harness::with_limits(Timeouts { handshake: HANDSHAKE_TIMEOUT, ..Timeouts::default() });
-        let mut desktop = rig.desktop().await;
+        let mut desktop = harness.desktop().await;
         desktop.write_all(said).await.unwrap();
         assert_eq!(
-            end_of(rig).await,
+            end_of(harness).await,
             expected(4002, "handshake_broken", "desktop: The desktop does not answer."),
             "{said:?}"
         );
@@ -135,12 +136,12 @@ async fn a_desktop_that_hangs_in_the_handshake() {
 async fn a_desktop_that_closes_anywhere_in_the_handshake() {
     let said = [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0]].concat();
     for n in 0..=said.len() {
-        let mut rig = Harness::new();
-        let mut desktop = rig.desktop().await;
+        let mut harness = Harness::new();
+        let mut desktop = harness.desktop().await;
         desktop.write_all(&said[..n]).await.unwrap();
         drop(desktop);
         assert_eq!(
-            end_of(rig).await,
+            end_of(harness).await,
             expected(
                 4002,
                 "rfb_closed",
@@ -152,37 +153,37 @@ async fn a_desktop_that_closes_anywhere_in_the_handshake() {
 }
 
 #[tokio::test]
-async fn a_desktop_that_speaks_nonsense() {
+async fn a_desktop_that_sends_invalid_values() {
     for said in
         [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0; 64], &[0xff; 4096], b"RFB 999.x"]
     {
-        let mut rig = Harness::new();
-        let mut desktop = rig.desktop().await;
+        let mut harness = Harness::new();
+        let mut desktop = harness.desktop().await;
         desktop.write_all(said).await.unwrap();
         assert_eq!(
-            end_of(rig).await,
+            end_of(harness).await,
             expected(4002, "not_rfb", "desktop: The desktop does not answer as a desktop should.")
         );
     }
 }
 
 #[tokio::test]
-async fn a_desktop_that_does_not_know_the_password() {
-    let mut rig = Harness::new();
-    let mut desktop = rig.desktop().await;
+async fn a_desktop_that_refuses_the_password() {
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
     desktop.write_all(b"RFB 003.008\n\x01\x02").await.unwrap();
     desktop.write_all(&CHALLENGE).await.unwrap();
     desktop.write_all(b"\0\0\0\x01\0\0\0\x15Authentication failed").await.unwrap();
-    assert_eq!(end_of(rig).await, expected(4006, "rfb_denied", "workspace rfb_denied"));
+    assert_eq!(end_of(harness).await, expected(4006, "rfb_denied", "workspace rfb_denied"));
 }
 
 #[tokio::test]
-async fn a_desktop_that_asks_for_no_password_is_not_ours() {
-    let mut rig = Harness::new();
-    let mut desktop = rig.desktop().await;
+async fn a_desktop_without_a_password_is_refused() {
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
     desktop.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
     assert_eq!(
-        end_of(rig).await,
+        end_of(harness).await,
         expected(
             4002,
             "rfb_no_security",
@@ -193,8 +194,8 @@ async fn a_desktop_that_asks_for_no_password_is_not_ours() {
 
 #[tokio::test]
 async fn a_desktop_that_floods_the_handshake() {
-    let mut rig = Harness::new();
-    let mut desktop = rig.desktop().await;
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
     let flood = tokio::spawn(async move {
         desktop.write_all(b"RFB 003.008\n\0\xff\xff\xff\xff").await?;
         loop {
@@ -204,44 +205,44 @@ async fn a_desktop_that_floods_the_handshake() {
         io::Result::Ok(())
     });
     assert_eq!(
-        end_of(rig).await,
+        end_of(harness).await,
         expected(4002, "rfb_refused", "desktop: The desktop refused the connection.")
     );
     assert!(flood.await.unwrap().is_err(), "its connection is closed");
 }
 
 #[tokio::test]
-async fn a_browser_that_leaves_while_the_desktop_is_dialled() {
-    let rig = Harness::with_dial(FnDialer(|| std::future::pending().boxed()));
-    rig.browser.input.send(Err(StreamEnd::BrowserClosed)).await.unwrap();
-    assert_eq!(rig.end().await.0.reason_code(), "browser_closed");
+async fn a_browser_that_disconnects_while_the_desktop_is_dialled() {
+    let harness = Harness::with_dial(FnDialer(|| std::future::pending().boxed()));
+    harness.browser.input.send(Err(StreamEnd::BrowserClosed)).await.unwrap();
+    assert_eq!(harness.end().await.0.reason_code(), "browser_closed");
 }
 
 #[tokio::test]
-async fn a_browser_that_leaves_while_the_desktop_shakes_hands() {
-    let mut rig = Harness::new();
-    let mut desktop = rig.desktop().await;
-    rig.browser.input.send(Err(StreamEnd::BrowserDisconnected)).await.unwrap();
-    assert_eq!(rig.end().await.0.reason_code(), "browser_gone");
+async fn a_browser_that_disconnects_during_the_desktops_handshake() {
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
+    harness.browser.input.send(Err(StreamEnd::BrowserDisconnected)).await.unwrap();
+    assert_eq!(harness.end().await.0.reason_code(), "browser_gone");
     assert!(is_closed(&mut desktop).await);
 }
 
 #[tokio::test]
 async fn a_browser_that_sends_too_much_too_early() {
-    let rig = Harness::with_dial(FnDialer(|| std::future::pending().boxed()));
-    rig.browser.send(&[0; 4000]).await;
-    rig.browser.send(&[0; 4000]).await;
-    let (end, _) = rig.end().await;
+    let harness = Harness::with_dial(FnDialer(|| std::future::pending().boxed()));
+    harness.browser.send(&[0; 4000]).await;
+    harness.browser.send(&[0; 4000]).await;
+    let (end, _) = harness.end().await;
     assert_eq!((end.close_frame().0, end.reason_code()), (1009, "frame_too_big"));
 }
 
 #[tokio::test]
-async fn a_browser_that_answers_nonsense() {
-    let mut rig = Harness::new();
-    let mut desktop = rig.desktop().await;
+async fn a_browser_with_an_invalid_handshake() {
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
     authenticate_desktop(&mut desktop).await;
-    rig.browser.send(b"RFB 003.003\n").await;
-    let (end, _) = rig.end().await;
+    harness.browser.send(b"RFB 003.003\n").await;
+    let (end, _) = harness.end().await;
     assert!(matches!(end, StreamEnd::BrowserHandshake(RfbError::Version { major: 3, minor: 3 })));
     assert_eq!(end.close_frame().0, 1002);
     assert!(is_closed(&mut desktop).await);
@@ -250,12 +251,12 @@ async fn a_browser_that_answers_nonsense() {
 #[tokio::test]
 async fn a_browser_that_never_answers() {
     let start = Instant::now();
-    let mut rig =
+    let mut harness =
         Harness::with_limits(Timeouts { handshake: Duration::from_secs(3), ..Timeouts::default() });
-    let mut desktop = rig.desktop().await;
+    let mut desktop = harness.desktop().await;
     authenticate_desktop(&mut desktop).await;
-    rig.browser.input.send(Ok(BrowserEvent::Ping("are you there".into()))).await.unwrap();
-    let (end, _) = rig.end().await;
+    harness.browser.input.send(Ok(BrowserEvent::Ping("are you there".into()))).await.unwrap();
+    let (end, _) = harness.end().await;
     assert_eq!((end.close_frame().0, end.reason_code()), (1002, "browser_idle"));
     assert!(start.elapsed() >= Duration::from_secs(3));
 }

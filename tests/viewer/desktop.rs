@@ -22,10 +22,10 @@ use tokio::time::timeout;
 
 /// "vncpass1" as `tigervncpasswd -f` writes it.
 const PASSWORD_FILE: [u8; 8] = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
-/// How long anything may take on a busy machine.
+/// Time limit of any step, on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A running X server; ends with the value.
+/// A running X server; terminated on drop.
 pub struct Desktop {
     pub directory: TempDir,
     pub display: String,
@@ -33,8 +33,8 @@ pub struct Desktop {
 }
 
 impl Drop for Desktop {
-    /// Asks it to end and waits, so that it takes its lock files along; `kill_on_drop` is for the
-    /// case that it does not listen.
+    /// Sends SIGTERM and waits, so that the server removes its lock files; `kill_on_drop` handles a
+    /// server that ignores it.
     fn drop(&mut self) {
         let pid = self.server.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { return };
@@ -52,13 +52,13 @@ impl Desktop {
         Self::with(&["-SecurityTypes", "VncAuth"]).await
     }
 
-    /// With these options beside the usual ones. `{}` stands for its folder, in which `passwd` is
-    /// the password's file.
+    /// With additional options. `{}` stands for its directory, in which `passwd` is the password
+    /// file.
     pub async fn with(options: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), &[], options).await
     }
 
-    /// In a folder that holds what the options name, with these variables in its environment.
+    /// In a directory with the files that the options name, with these environment variables.
     pub async fn start_in(
         directory: TempDir,
         variables: &[(&str, &str)],
@@ -103,7 +103,7 @@ impl Desktop {
         Self { directory, display: format!(":{}", number.trim()), server }
     }
 
-    /// A program on it.
+    /// Runs a program on it.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Child {
         let mut command = pdeathsig_command(program);
         command
@@ -119,13 +119,13 @@ impl Desktop {
         self.directory.path().join(name)
     }
 
-    /// A stream to it through the viewer, with the lease of all.
+    /// A stream to it through the viewer, with the default lease.
     pub fn attach(&self) -> Harness {
         self.attach_as(server(), RecordingAudit::default())
     }
 
-    /// The same under a lease of one's own.
-    pub fn attach_as(&self, server: Upstream, books: RecordingAudit) -> Harness {
+    /// The same with another lease.
+    pub fn attach_as(&self, server: Upstream, audit: RecordingAudit) -> Harness {
         let socket = self.path("rfb.sock");
         let dial = FnDialer(move || {
             let socket = socket.clone();
@@ -133,14 +133,14 @@ impl Desktop {
                 .boxed()
         });
         let lease = lease_to(OrganizationId::new(), WorkspaceKind::Vnc, server);
-        let limits = Timeouts {
+        let timeouts = Timeouts {
             dial: TIMEOUT,
             handshake: TIMEOUT,
             pong: 3 * TIMEOUT,
             desktop_write: 3 * TIMEOUT,
             ..Timeouts::default()
         };
-        Harness::with_lease(lease, dial, mpsc::unbounded_channel().1, limits, books)
+        Harness::with_lease(lease, dial, mpsc::unbounded_channel().1, timeouts, audit)
     }
 
     /// A stream to it through the viewer, and its client.
@@ -148,36 +148,36 @@ impl Desktop {
         self.open_as(server(), RecordingAudit::default()).await
     }
 
-    /// The same under a lease of one's own.
+    /// The same with another lease.
     pub async fn open_as(
         &self,
         server: Upstream,
-        books: RecordingAudit,
+        audit: RecordingAudit,
     ) -> (Harness, VncClient<DuplexStream>) {
-        let mut rig = self.attach_as(server, books);
-        let stream = browser_stream(&mut rig);
+        let mut harness = self.attach_as(server, audit);
+        let stream = browser_stream(&mut harness);
         match timeout(TIMEOUT, VncClient::connect(stream)).await.expect("it answers") {
-            Ok(client) => (rig, client),
-            Err(error) => panic!("{error}: {:?}", rig.end.await),
+            Ok(client) => (harness, client),
+            Err(error) => panic!("{error}: {:?}", harness.end.await),
         }
     }
 }
 
-/// The browser's end of a rig as a stream of bytes.
-pub fn browser_stream(rig: &mut Harness) -> DuplexStream {
+/// The browser's end of a harness as a byte stream.
+pub fn browser_stream(harness: &mut Harness) -> DuplexStream {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let (mut reader, mut writer) = tokio::io::split(far);
-    let mut told = std::mem::replace(&mut rig.browser.sent, tokio::sync::mpsc::channel(1).1);
-    let (say, pong) = (rig.browser.input.clone(), rig.browser.input.clone());
+    let mut output = std::mem::replace(&mut harness.browser.sent, tokio::sync::mpsc::channel(1).1);
+    let (browser_input, pong) = (harness.browser.input.clone(), harness.browser.input.clone());
     tokio::spawn(async move {
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(n @ 1..) = reader.read(&mut buffer).await {
-            let _ = say.send(Ok(BrowserEvent::Bytes(buffer[..n].to_vec().into()))).await;
+            let _ = browser_input.send(Ok(BrowserEvent::Bytes(buffer[..n].to_vec().into()))).await;
         }
     });
     tokio::spawn(async move {
-        while let Some(told) = told.recv().await {
-            match told {
+        while let Some(output) = output.recv().await {
+            match output {
                 BrowserMessage::Bytes(bytes) => drop(writer.write_all(&bytes).await),
                 BrowserMessage::Ping(payload) => {
                     drop(pong.try_send(Ok(BrowserEvent::Pong(payload))))

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// The password of every lease here, a challenge, and its only right answer.
+/// The password of every lease here, a challenge, and its correct response.
 pub const PASSWORD: &str = "vncpass1";
 pub const CHALLENGE: [u8; 16] = *b"0123456789abcdef";
 pub const ANSWER: [u8; 16] = [
@@ -37,14 +37,13 @@ pub const ANSWER: [u8; 16] = [
 pub const INIT: [u8; 28] =
     *b"\0\x02\0\x01\x20\x18\0\x01\0\xff\0\xff\0\xff\x10\x08\0\0\0\0\0\0\0\x04desk";
 
-/// Most bytes a pipe to a desktop holds.
 pub const PIPE_CAPACITY: usize = 64 * 1024;
 
 pub fn lease() -> Lease {
     lease_in(OrganizationId::new())
 }
 
-/// The server of every lease that says nothing else.
+/// The default upstream of a lease.
 pub fn server() -> Upstream {
     Upstream::agent_started(5900, SecretString::new(PASSWORD.into()), StreamPolicy::default())
 }
@@ -53,7 +52,7 @@ pub fn lease_in(organization_id: OrganizationId) -> Lease {
     lease_to(organization_id, WorkspaceKind::Linux, server())
 }
 
-/// A lease of a server of any kind.
+/// A lease for any upstream.
 pub fn lease_to(
     organization_id: OrganizationId,
     workspace_kind: WorkspaceKind,
@@ -96,7 +95,7 @@ pub fn lease_to(
     Lease::grant(authorize_stream(&caller, &session).unwrap(), server)
 }
 
-/// Dials into the test: each call hands the far end of a pipe to it.
+/// Dials into the test: each call passes the far end of a pipe to it.
 pub struct PipeDial {
     connections: mpsc::UnboundedSender<DuplexStream>,
 }
@@ -104,8 +103,8 @@ pub struct PipeDial {
 pub type PipeConnections = mpsc::UnboundedReceiver<DuplexStream>;
 
 pub fn pipe_dial() -> (PipeDial, PipeConnections) {
-    let (calls, taken) = mpsc::unbounded_channel();
-    (PipeDial { connections: calls }, taken)
+    let (connections, taken) = mpsc::unbounded_channel();
+    (PipeDial { connections }, taken)
 }
 
 impl Dial for PipeDial {
@@ -119,7 +118,7 @@ impl Dial for PipeDial {
     }
 }
 
-/// Dials as the given function says.
+/// Dials with the given function.
 pub struct FnDialer<F>(pub F);
 
 impl<F> Dial for FnDialer<F>
@@ -131,7 +130,7 @@ where
     }
 }
 
-/// What the browser was told.
+/// A message to the browser.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BrowserMessage {
     Bytes(Bytes),
@@ -139,7 +138,7 @@ pub enum BrowserMessage {
     Pong(Bytes),
 }
 
-/// The viewer's end toward the browser: holds two messages.
+/// The viewer's sink to the browser: holds two messages.
 #[derive(Clone)]
 pub struct PipeSink(mpsc::Sender<BrowserMessage>);
 
@@ -161,7 +160,7 @@ impl BrowserSink for PipeSink {
     }
 }
 
-/// The viewer's end from the browser.
+/// The viewer's source from the browser.
 pub struct PipeSource(mpsc::Receiver<Result<BrowserEvent, StreamEnd>>);
 
 impl BrowserSource for PipeSource {
@@ -170,7 +169,7 @@ impl BrowserSource for PipeSource {
     }
 }
 
-/// A browser in the test's hand.
+/// A browser that the test controls.
 pub struct Browser {
     pub sent: mpsc::Receiver<BrowserMessage>,
     pub input: mpsc::Sender<Result<BrowserEvent, StreamEnd>>,
@@ -185,12 +184,12 @@ impl Browser {
             .expect("the viewer listens");
     }
 
-    /// The next thing told, pings answered at once and not shown.
+    /// The next message; pings are answered and not returned.
     pub async fn receive(&mut self) -> Option<BrowserMessage> {
         loop {
             match self.sent.recv().await? {
                 BrowserMessage::Ping(payload) => {
-                    // A browser does not stop reading because it cannot write.
+                    // A browser continues to read when it cannot write.
                     let _ = self.input.try_send(Ok(BrowserEvent::Pong(payload)));
                 }
                 other => return Some(other),
@@ -217,14 +216,14 @@ impl Browser {
         assert_eq!(self.read(4).await, [0; 4]);
     }
 
-    /// Says `ClientInit`. The desktop must answer with [`SERVER_INIT`].
+    /// Sends `ClientInit`. The desktop must answer with [`INIT`].
     pub async fn client_init(&mut self) {
         self.send(&[1]).await;
         assert_eq!(self.read(INIT.len()).await, INIT);
     }
 }
 
-/// Everything around one stream.
+/// One stream with both its ends.
 pub struct Harness {
     pub browser: Browser,
     pub connections: PipeConnections,
@@ -237,56 +236,56 @@ pub struct Harness {
 
 impl Harness {
     pub fn new() -> Self {
-        let (dial, calls) = pipe_dial();
-        Self::with(dial, calls, Timeouts::default())
+        let (dial, connections) = pipe_dial();
+        Self::with(dial, connections, Timeouts::default())
     }
 
-    /// In a hurry: with other limits than in production.
-    pub fn with_limits(limits: Timeouts) -> Self {
-        let (dial, calls) = pipe_dial();
-        Self::with(dial, calls, limits)
+    /// With other time limits than in production.
+    pub fn with_limits(timeouts: Timeouts) -> Self {
+        let (dial, connections) = pipe_dial();
+        Self::with(dial, connections, timeouts)
     }
 
     pub fn with_dial(dial: impl Dial) -> Self {
         Self::with(dial, mpsc::unbounded_channel().1, Timeouts::default())
     }
 
-    pub fn with(dial: impl Dial, calls: PipeConnections, limits: Timeouts) -> Self {
-        Self::with_lease(lease(), dial, calls, limits, RecordingAudit::default())
+    pub fn with(dial: impl Dial, connections: PipeConnections, timeouts: Timeouts) -> Self {
+        Self::with_lease(lease(), dial, connections, timeouts, RecordingAudit::default())
     }
 
-    /// Any lease, and books that may outlive the stream.
+    /// Any lease, and an audit recorder that may outlive the stream.
     pub fn with_lease(
         lease: Lease,
         dial: impl Dial,
         connections: PipeConnections,
-        limits: Timeouts,
+        timeouts: Timeouts,
         audit: RecordingAudit,
     ) -> Self {
-        let (tell, told) = mpsc::channel(2);
-        let (say, heard) = mpsc::channel(16);
+        let (to_browser, output) = mpsc::channel(2);
+        let (browser_input, received) = mpsc::channel(16);
         let (authorization, watched) = watch::channel(StreamAuthorization::Valid);
         let (draining, drained) = watch::channel(false);
         let meters = Arc::new(StreamMeters::default());
-        let (written, ledger) = (Arc::clone(&meters), audit.clone());
+        let (written, recorder) = (Arc::clone(&meters), audit.clone());
         let end = tokio::spawn(async move {
-            let tally = RefusalCounter::default();
+            let refusals = RefusalCounter::default();
             let attachment = Attachment {
                 lease: &lease,
                 dial: &dial,
                 authorization: watched,
                 draining: drained,
                 meters: &written,
-                refusals: &tally,
-                audit: &ledger,
-                timeouts: limits,
+                refusals: &refusals,
+                audit: &recorder,
+                timeouts,
             };
-            let end = attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await;
-            tally.flush(&ledger).await;
+            let end = attach(attachment, PipeSink(to_browser), &mut PipeSource(received)).await;
+            refusals.flush(&recorder).await;
             end
         });
         Self {
-            browser: Browser { sent: told, input: say, unread: Vec::new() },
+            browser: Browser { sent: output, input: browser_input, unread: Vec::new() },
             connections,
             authorization,
             draining,
@@ -301,36 +300,36 @@ impl Harness {
         self.connections.recv().await.expect("the viewer dials")
     }
 
-    /// A stream past both handshakes.
+    /// A stream after both handshakes.
     pub async fn established() -> (Self, DuplexStream) {
         Self::established_with(Timeouts::default()).await
     }
 
-    pub async fn established_with(limits: Timeouts) -> (Self, DuplexStream) {
-        let mut rig = Self::with_limits(limits);
-        let mut desktop = rig.desktop().await;
-        rig.handshake(&mut desktop).await;
-        (rig, desktop)
+    pub async fn established_with(timeouts: Timeouts) -> (Self, DuplexStream) {
+        let mut harness = Self::with_limits(timeouts);
+        let mut desktop = harness.desktop().await;
+        harness.handshake(&mut desktop).await;
+        (harness, desktop)
     }
 
-    /// The browser's end as a stream of bytes, pings answered; dropping it is a browser that is
-    /// gone.
+    /// The browser's end as a byte stream, pings answered; dropping it disconnects the browser.
     pub fn browser_stream(&mut self) -> DuplexStream {
         let (near, far) = tokio::io::duplex(PIPE_CAPACITY);
         let (mut reader, mut writer) = tokio::io::split(far);
-        let mut told = std::mem::replace(&mut self.browser.sent, mpsc::channel(1).1);
-        let (say, pong) = (self.browser.input.clone(), self.browser.input.clone());
+        let mut output = std::mem::replace(&mut self.browser.sent, mpsc::channel(1).1);
+        let (browser_input, pong) = (self.browser.input.clone(), self.browser.input.clone());
         tokio::spawn(async move {
             let mut buffer = vec![0; 16 * 1024];
             while let Ok(n @ 1..) = reader.read(&mut buffer).await {
-                let _ =
-                    say.send(Ok(BrowserEvent::Bytes(Bytes::copy_from_slice(&buffer[..n])))).await;
+                let _ = browser_input
+                    .send(Ok(BrowserEvent::Bytes(Bytes::copy_from_slice(&buffer[..n]))))
+                    .await;
             }
-            let _ = say.send(Err(StreamEnd::BrowserDisconnected)).await;
+            let _ = browser_input.send(Err(StreamEnd::BrowserDisconnected)).await;
         });
         tokio::spawn(async move {
-            while let Some(told) = told.recv().await {
-                match told {
+            while let Some(output) = output.recv().await {
+                match output {
                     BrowserMessage::Bytes(bytes) => drop(writer.write_all(&bytes).await),
                     BrowserMessage::Ping(payload) => {
                         drop(pong.try_send(Ok(BrowserEvent::Pong(payload))))
@@ -350,7 +349,8 @@ impl Harness {
         tokio::join!(server_init(desktop, 1), self.browser.client_init());
     }
 
-    /// How it ended; the browser's ends stay, so that nobody is told by their going.
+    /// Waits for the end. The browser's channels are kept open, so that the viewer does not end
+    /// because of them.
     pub async fn end(self) -> (StreamEnd, Browser) {
         let end = tokio::time::timeout(Duration::from_secs(30), self.end)
             .await
@@ -360,31 +360,31 @@ impl Harness {
     }
 }
 
-/// A stream with nothing but its right; nobody draws it out.
+/// A stream with an authorization only; dropped by its caller.
 pub async fn attach_once(
     dial: &dyn Dial,
-    right: watch::Receiver<StreamAuthorization>,
+    authorization: watch::Receiver<StreamAuthorization>,
 ) -> StreamEnd {
-    let (tell, _told) = mpsc::channel(2);
-    let (_say, heard) = mpsc::channel(2);
+    let (to_browser, _told) = mpsc::channel(2);
+    let (_say, received) = mpsc::channel(2);
     let (_draining, drained) = watch::channel(false);
-    let (lease, meters, tally, books) =
+    let (lease, meters, refusals, audit) =
         (lease(), StreamMeters::default(), RefusalCounter::default(), RecordingAudit::default());
-    let limits = Timeouts::default();
+    let timeouts = Timeouts::default();
     let attachment = Attachment {
         lease: &lease,
         dial,
-        authorization: right,
+        authorization,
         draining: drained,
         meters: &meters,
-        refusals: &tally,
-        audit: &books,
-        timeouts: limits,
+        refusals: &refusals,
+        audit: &audit,
+        timeouts,
     };
-    attach(attachment, PipeSink(tell), &mut PipeSource(heard)).await
+    attach(attachment, PipeSink(to_browser), &mut PipeSource(received)).await
 }
 
-/// The desktop's part of the handshake: 3.8, VncAuth, the right answer only.
+/// The desktop's part of the handshake: 3.8, VncAuth, only the correct response.
 pub async fn authenticate_desktop(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     desktop.write_all(b"RFB 003.008\n").await.unwrap();
     assert_eq!(read(desktop, 12).await, b"RFB 003.008\n");
@@ -396,7 +396,7 @@ pub async fn authenticate_desktop(desktop: &mut (impl AsyncRead + AsyncWrite + U
     desktop.flush().await.unwrap();
 }
 
-/// The desktop's `ClientInit` and `ServerInit`; `shared` is what it must be told.
+/// The desktop's `ClientInit` and `ServerInit`; `shared` is the expected flag.
 pub async fn server_init(desktop: &mut (impl AsyncRead + AsyncWrite + Unpin), shared: u8) {
     assert_eq!(read(desktop, 1).await, [shared]);
     desktop.write_all(&INIT).await.unwrap();
@@ -409,7 +409,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), n: usize) -> Vec<u8> {
     bytes
 }
 
-/// True when the other end of the pipe is gone.
+/// True when the other end of the pipe is closed.
 pub async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut rest = Vec::new();
     tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.is_ok()

@@ -1,5 +1,4 @@
-//! Streams: a browser on one side, a desktop on the other, and everything that can go wrong with
-//! either.
+//! Streams between a browser and a desktop, and the failures of either side.
 
 mod attach;
 mod desktop;

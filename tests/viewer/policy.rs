@@ -1,5 +1,5 @@
-//! Policy on the wire, with a real desktop: what is forbidden has no effect there, and is counted;
-//! what is allowed has.
+//! Policy with a real desktop: forbidden content has no effect there and is counted; allowed
+//! content has its effect.
 
 use super::desktop::{Desktop, TIMEOUT};
 use super::harness::{Harness, INIT, authenticate_desktop, read, server};
@@ -22,14 +22,14 @@ fn clipboard(clipboard: Clipboard) -> Upstream {
     under(StreamPolicy { clipboard, ..StreamPolicy::default() })
 }
 
-/// Copies on the desktop. The selection is the program's as long as it runs.
+/// Copies on the desktop. The program owns the selection as long as it runs.
 async fn copy(desktop: &Desktop, text: &str) -> Child {
     let mut copy = desktop.run("xclip", &["-quiet", "-selection", "clipboard", "-in"]);
     copy.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
     copy
 }
 
-/// What is on the desktop's clipboard.
+/// Content of the desktop's clipboard.
 async fn pasted(desktop: &Desktop) -> String {
     let paste = desktop.run("xclip", &["-selection", "clipboard", "-out"]);
     String::from_utf8_lossy(&paste.wait_with_output().await.unwrap().stdout).into_owned()
@@ -44,7 +44,7 @@ async fn until_pasted(desktop: &Desktop, text: &str) {
     timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{text:?} arrives"));
 }
 
-/// The next text the browser is told; updates are asked for meanwhile, as a browser does.
+/// The next clipboard text that the browser receives; it requests updates meanwhile.
 async fn received_text(client: &mut VncClient<DuplexStream>) -> String {
     let next = async {
         loop {
@@ -57,11 +57,11 @@ async fn received_text(client: &mut VncClient<DuplexStream>) -> String {
 }
 
 #[tokio::test]
-async fn text_goes_the_ways_it_may_and_no_other() {
+async fn clipboard_text_passes_in_the_allowed_directions_only() {
     for way in Clipboard::ALL {
         let desktop = Desktop::start().await;
-        let books = RecordingAudit::default();
-        let (rig, mut client) = desktop.open_as(clipboard(way), books.clone()).await;
+        let audit = RecordingAudit::default();
+        let (harness, mut client) = desktop.open_as(clipboard(way), audit.clone()).await;
         timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
         let mut expected = Vec::new();
 
@@ -70,38 +70,39 @@ async fn text_goes_the_ways_it_may_and_no_other() {
             assert_eq!(received_text(&mut client).await, "copied out", "{way:?}");
         } else {
             until_pasted(&desktop, "copied out").await;
-            books.wait_until(|books| !books.refused_totals().is_empty()).await;
+            audit.wait_until(|audit| !audit.refused_totals().is_empty()).await;
             expected.push(("clipboard", "out", 10, 1));
         }
         client.cut_text("pasted in!").await.unwrap();
         if way.allows_in() {
             until_pasted(&desktop, "pasted in!").await;
         } else {
-            books
-                .wait_until(|books| books.refused_totals().iter().any(|line| line.1 == "in"))
+            audit
+                .wait_until(|audit| audit.refused_totals().iter().any(|line| line.1 == "in"))
                 .await;
             assert_eq!(pasted(&desktop).await, "copied out", "{way:?}");
             expected.insert(0, ("clipboard", "in", 10, 1));
         }
-        // The stream goes on: what was held back left no gap.
+        // The stream continues after the refused messages.
         timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
         drop(client);
-        rig.browser
+        harness
+            .browser
             .input
             .send(Err(portcullis::viewer::stream_end::StreamEnd::BrowserClosed))
             .await
             .unwrap();
-        assert_eq!(rig.end().await.0.reason_code(), "browser_closed");
-        assert_eq!(books.refused_totals(), expected, "{way:?}");
+        assert_eq!(harness.end().await.0.reason_code(), "browser_closed");
+        assert_eq!(audit.refused_totals(), expected, "{way:?}");
     }
 }
 
 #[tokio::test]
-async fn read_only_shows_and_takes_nothing() {
+async fn read_only_shows_the_desktop_and_refuses_input() {
     let desktop = Desktop::start().await;
-    let books = RecordingAudit::default();
+    let audit = RecordingAudit::default();
     let (_rig, mut client) = desktop
-        .open_as(under(StreamPolicy { read_only: true, ..StreamPolicy::default() }), books.clone())
+        .open_as(under(StreamPolicy { read_only: true, ..StreamPolicy::default() }), audit.clone())
         .await;
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     let typed = desktop.path("typed");
@@ -116,12 +117,12 @@ async fn read_only_shows_and_takes_nothing() {
     client.type_text("secret\n").await.unwrap();
     client.cut_text("text").await.unwrap();
     timeout(TIMEOUT, client.frame()).await.expect("it is shown all the same").unwrap();
-    books
-        .wait_until(|books| {
-            books.refused_totals() == [("clipboard", "in", 4, 1), ("input", "in", 6 + 14 * 8, 15)]
+    audit
+        .wait_until(|audit| {
+            audit.refused_totals() == [("clipboard", "in", 4, 1), ("input", "in", 6 + 14 * 8, 15)]
         })
         .await;
-    // Its copies go out, and somebody who may type does.
+    // Its clipboard text passes, and a user with input permission can type.
     let _copy = copy(&desktop, "copied out").await;
     assert_eq!(received_text(&mut client).await, "copied out");
     let (_other, mut other) = desktop.open().await;
@@ -131,8 +132,8 @@ async fn read_only_shows_and_takes_nothing() {
     assert_eq!(content(&typed).await, "allowed\n");
 }
 
-/// Every encoding of a real server, while it paints: if one were measured wrongly, the stream would
-/// end, or the text be found in the wrong place.
+/// Every encoding of a real server, while it paints: a wrongly computed length would end the
+/// stream, or misplace the text.
 #[tokio::test]
 async fn text_is_found_among_rectangles_of_every_encoding() {
     let desktop = Desktop::start().await;
@@ -148,9 +149,10 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
         ],
     );
     for (name, encoding) in [("raw", 0), ("rre", 2), ("hextile", 5), ("tight", 7), ("zrle", 16)] {
-        let books = RecordingAudit::default();
-        let (rig, mut client) = desktop.open_as(clipboard(Clipboard::None), books.clone()).await;
-        // With quality, so that Tight has JPEG, and what noVNC asks for beside.
+        let audit = RecordingAudit::default();
+        let (harness, mut client) =
+            desktop.open_as(clipboard(Clipboard::None), audit.clone()).await;
+        // With a quality level, so that Tight uses JPEG, and noVNC's other pseudo-encodings.
         let list = [
             encoding,
             1,
@@ -186,20 +188,21 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
         });
         for round in 1..=3 {
             let mut copied = copy(&desktop, &format!("secret {name} {round}")).await;
-            books
-                .wait_until(|books| books.refused_totals().iter().any(|line| line.3 >= round))
+            audit
+                .wait_until(|audit| audit.refused_totals().iter().any(|line| line.3 >= round))
                 .await;
             let _ = copied.kill().await;
         }
         let painted = async {
-            while rig.meters.down.load(Ordering::Relaxed) < 30_000 && !rig.end.is_finished() {
+            while harness.meters.down.load(Ordering::Relaxed) < 30_000 && !harness.end.is_finished()
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         timeout(TIMEOUT, painted).await.unwrap_or_else(|_| panic!("{name}: it paints"));
-        assert!(!rig.end.is_finished(), "{name}");
+        assert!(!harness.end.is_finished(), "{name}");
         let length = u64::try_from(format!("secret {name} 1").len()).unwrap();
-        let refused = books.refused_totals();
+        let refused = audit.refused_totals();
         assert!(
             refused
                 .iter()
@@ -207,12 +210,13 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
             "{name}: {refused:?}"
         );
         asking.abort();
-        rig.browser
+        harness
+            .browser
             .input
             .send(Err(portcullis::viewer::stream_end::StreamEnd::BrowserClosed))
             .await
             .unwrap();
-        let end = rig.end().await.0;
+        let end = harness.end().await.0;
         assert_eq!(
             end.reason_code(),
             "browser_closed",
@@ -244,25 +248,30 @@ async fn two_sessions_never_mix() {
     until_pasted(&desktops[1], "of the second").await;
 }
 
-/// A stream under a policy, past both handshakes, with a desktop in the test's hand.
+/// A stream under a policy, after both handshakes, with a desktop that the test controls.
 async fn scripted(policy: StreamPolicy) -> (Harness, DuplexStream) {
-    let (dial, calls) = super::harness::pipe_dial();
+    let (dial, connections) = super::harness::pipe_dial();
     let lease = super::harness::lease_to(
         portcullis::domain::OrganizationId::new(),
         portcullis::domain::workspace::WorkspaceKind::Vnc,
         under(policy),
     );
-    let mut rig =
-        Harness::with_lease(lease, dial, calls, Timeouts::default(), RecordingAudit::default());
-    let mut desktop = rig.desktop().await;
-    rig.handshake(&mut desktop).await;
-    (rig, desktop)
+    let mut harness = Harness::with_lease(
+        lease,
+        dial,
+        connections,
+        Timeouts::default(),
+        RecordingAudit::default(),
+    );
+    let mut desktop = harness.desktop().await;
+    harness.handshake(&mut desktop).await;
+    (harness, desktop)
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_out_ends_the_stream() {
+async fn forbidden_content_that_cannot_be_removed_ends_the_stream() {
     let none = StreamPolicy { clipboard: Clipboard::None, ..StreamPolicy::default() };
-    // Text is not passed on although the stream breaks behind it.
+    // The text is not forwarded, although the stream fails after it.
     for (said, end) in [
         (&[3, 0, 0, 0, 0, 0, 0, 2, b'h', b'i', 77][..], (4007, "policy")),
         (
@@ -271,12 +280,12 @@ async fn what_cannot_be_taken_out_ends_the_stream() {
         ),
         (&[3, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff], (4002, "desktop_malformed")),
     ] {
-        let (rig, mut desktop) = scripted(none).await;
+        let (harness, mut desktop) = scripted(none).await;
         desktop.write_all(said).await.unwrap();
-        let (ended, mut browser) = rig.end().await;
+        let (ended, mut browser) = harness.end().await;
         assert_eq!((ended.close_frame().0, ended.reason_code()), end);
-        while let Some(told) = browser.receive().await {
-            let super::harness::BrowserMessage::Bytes(bytes) = told else { continue };
+        while let Some(output) = browser.receive().await {
+            let super::harness::BrowserMessage::Bytes(bytes) = output else { continue };
             assert!(!bytes.windows(2).any(|two| two == b"hi"), "{bytes:?}");
         }
     }
@@ -284,26 +293,26 @@ async fn what_cannot_be_taken_out_ends_the_stream() {
         (&[77_u8][..], (4007, "policy")),
         (&[6, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff], (1002, "browser_malformed")),
     ] {
-        let (rig, _desktop) = scripted(none).await;
-        rig.browser.send(said).await;
-        let (ended, _) = rig.end().await;
+        let (harness, _desktop) = scripted(none).await;
+        harness.browser.send(said).await;
+        let (ended, _) = harness.end().await;
         assert_eq!((ended.close_frame().0, ended.reason_code()), end);
     }
 }
 
 #[tokio::test]
-async fn a_picture_no_browser_can_hold_is_not_told() {
-    let mut rig = Harness::new();
-    let mut desktop = rig.desktop().await;
+async fn a_size_no_browser_can_hold_is_not_forwarded() {
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
     authenticate_desktop(&mut desktop).await;
-    rig.browser.negotiate().await;
-    rig.browser.send(&[1]).await;
+    harness.browser.negotiate().await;
+    harness.browser.send(&[1]).await;
     assert_eq!(read(&mut desktop, 1).await, [1]);
     desktop
         .write_all(&[&60_000_u16.to_be_bytes(), &60_000_u16.to_be_bytes(), &INIT[4..]].concat())
         .await
         .unwrap();
-    let (end, mut browser) = rig.end().await;
+    let (end, mut browser) = harness.end().await;
     assert_eq!(
         end.close_frame(),
         (4002, "desktop: A picture of 60000 x 60000 is too large for a browser.".into())
@@ -312,23 +321,24 @@ async fn a_picture_no_browser_can_hold_is_not_told() {
 }
 
 #[tokio::test]
-async fn refusals_are_put_together_and_none_is_lost() {
-    let (rig, mut desktop) =
+async fn refusals_are_merged_and_none_is_lost() {
+    let (harness, mut desktop) =
         scripted(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
-    let books = rig.audit.clone();
+    let audit = harness.audit.clone();
     for _ in 0..500 {
-        rig.browser.send(&[5, 0, 0, 1, 0, 1]).await;
+        harness.browser.send(&[5, 0, 0, 1, 0, 1]).await;
     }
-    rig.browser.send(&[3, 1, 0, 0, 0, 0, 0, 2, 0, 1]).await;
+    harness.browser.send(&[3, 1, 0, 0, 0, 0, 0, 2, 0, 1]).await;
     assert_eq!(read(&mut desktop, 10).await[0], 3, "all were seen");
-    rig.browser
+    harness
+        .browser
         .input
         .send(Err(portcullis::viewer::stream_end::StreamEnd::BrowserClosed))
         .await
         .unwrap();
-    rig.end().await;
-    assert_eq!(books.refused_totals(), [("input", "in", 3000, 500)]);
-    // One at once, then one a second at most, and the last at the end; so slow is no machine that
-    // it were one each.
-    assert!(books.events().len() < 100, "{} entries", books.events().len());
+    harness.end().await;
+    assert_eq!(audit.refused_totals(), [("input", "in", 3000, 500)]);
+    // One at once, then at most one a second, and the last at the end; no machine is so slow that
+    // it is one for each refusal.
+    assert!(audit.events().len() < 100, "{} entries", audit.events().len());
 }

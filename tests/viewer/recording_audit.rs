@@ -1,4 +1,4 @@
-//! Books in memory: what a stream wrote down, and certificates as the store would keep them.
+//! Audit recorder in memory: entries of a stream, and the pin as the store would keep it.
 
 use portcullis::domain::Result;
 use portcullis::domain::upstream::Fingerprint;
@@ -8,7 +8,6 @@ use portcullis::viewer::stream_audit::{
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// An entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RecordedEvent {
     CertificateChecked(PresentedCertificate, CertificateCheck),
@@ -18,7 +17,7 @@ pub enum RecordedEvent {
     TransferRefused(TransferRefusal),
 }
 
-/// The books. Clones are the same books.
+/// Clones share their events.
 #[derive(Clone, Default)]
 pub struct RecordingAudit {
     events: Arc<Mutex<Vec<RecordedEvent>>>,
@@ -26,16 +25,15 @@ pub struct RecordingAudit {
 }
 
 impl RecordingAudit {
-    /// What was written so far.
     pub fn events(&self) -> Vec<RecordedEvent> {
         self.events.lock().unwrap().clone()
     }
 
-    /// Refused transfers so far, put together: (channel, direction, bytes, count).
+    /// Totals of refused transfers so far: (channel, direction, bytes, count).
     pub fn refused_totals(&self) -> Vec<(&'static str, &'static str, u64, u64)> {
         let mut sums: Vec<(&'static str, &'static str, u64, u64)> = Vec::new();
-        for line in self.events() {
-            let RecordedEvent::TransferRefused(refused) = line else { continue };
+        for event in self.events() {
+            let RecordedEvent::TransferRefused(refused) = event else { continue };
             match sums.iter_mut().find(|sum| (sum.0, sum.1) == (refused.channel, refused.direction))
             {
                 Some(sum) => (sum.2, sum.3) = (sum.2 + refused.bytes, sum.3 + refused.count),
@@ -60,44 +58,43 @@ impl RecordingAudit {
             .unwrap_or_else(|_| panic!("the books say {:?}", self.events()));
     }
 
-    /// The recorded pin.
     pub fn pin(&self) -> Option<Fingerprint> {
         *self.pin.lock().unwrap()
     }
 
-    /// What an admin does who accepts another one.
+    /// Accepts another certificate, as an administrator does.
     pub fn accept_pin(&self, pin: Fingerprint) {
         *self.pin.lock().unwrap() = Some(pin);
     }
 
-    fn record(&self, line: RecordedEvent) {
-        self.events.lock().unwrap().push(line);
+    fn record(&self, event: RecordedEvent) {
+        self.events.lock().unwrap().push(event);
     }
 }
 
 impl StreamAudit for RecordingAudit {
     async fn check_certificate(&self, seen: &PresentedCertificate) -> Result<CertificateCheck> {
         let pin = *self.pin.lock().unwrap().get_or_insert(seen.fingerprint);
-        let met = if pin == seen.fingerprint {
+        let result = if pin == seen.fingerprint {
             CertificateCheck::Trusted
         } else {
             CertificateCheck::Refused
         };
-        self.record(RecordedEvent::CertificateChecked(seen.clone(), met));
-        Ok(met)
+        self.record(RecordedEvent::CertificateChecked(seen.clone(), result));
+        Ok(result)
     }
 
     async fn certificate_refused(
         &self,
         seen: &PresentedCertificate,
-        why: &'static str,
+        reason_code: &'static str,
     ) -> Result<()> {
-        self.record(RecordedEvent::CertificateRefused(seen.clone(), why));
+        self.record(RecordedEvent::CertificateRefused(seen.clone(), reason_code));
         Ok(())
     }
 
-    async fn login_refused(&self, why: &'static str) -> Result<()> {
-        self.record(RecordedEvent::LoginRefused(why));
+    async fn login_refused(&self, reason_code: &'static str) -> Result<()> {
+        self.record(RecordedEvent::LoginRefused(reason_code));
         Ok(())
     }
 

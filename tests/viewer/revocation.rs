@@ -1,4 +1,4 @@
-//! Losing the right to a stream ends it at once, whatever it was doing.
+//! Losing the authorization of a stream ends it at once, in every phase.
 
 use super::harness::{FnDialer, Harness, authenticate_desktop, is_closed};
 use futures_util::future::FutureExt;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
 
-/// It takes microseconds. Whatever else could end such a stream takes longer than this, however
-/// busy the machine is: the pings' patience is 20 s.
+/// Revocation takes microseconds. Everything else that could end such a stream takes longer than
+/// this on any machine: the pong's time limit is 20 s.
 const CUT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a stream can be doing.
+/// Phases of a stream.
 #[derive(Clone, Copy, Debug)]
 enum StreamPhase {
     Dialling,
@@ -32,42 +32,42 @@ const ALL_PHASES: [StreamPhase; 6] = [
     StreamPhase::WritingToADesktopThatDoesNotRead,
 ];
 
-/// A stream that is doing that; the desktop's end, if there is one.
+/// A stream in this phase; the desktop's end, if there is one.
 async fn stream(doing: StreamPhase) -> (Harness, Option<DuplexStream>) {
     match doing {
         StreamPhase::Dialling => {
             (Harness::with_dial(FnDialer(|| std::future::pending().boxed())), None)
         }
         StreamPhase::ProvingThePassword => {
-            let mut rig = Harness::new();
-            let desktop = rig.desktop().await;
-            (rig, Some(desktop))
+            let mut harness = Harness::new();
+            let desktop = harness.desktop().await;
+            (harness, Some(desktop))
         }
         StreamPhase::GreetingTheBrowser => {
-            let mut rig = Harness::new();
-            let mut desktop = rig.desktop().await;
+            let mut harness = Harness::new();
+            let mut desktop = harness.desktop().await;
             authenticate_desktop(&mut desktop).await;
-            (rig, Some(desktop))
+            (harness, Some(desktop))
         }
         StreamPhase::Nothing => {
-            let (rig, desktop) = Harness::established().await;
-            (rig, Some(desktop))
+            let (harness, desktop) = Harness::established().await;
+            (harness, Some(desktop))
         }
         StreamPhase::WritingToABrowserThatDoesNotRead => {
-            let (rig, mut desktop) = Harness::established().await;
+            let (harness, mut desktop) = Harness::established().await;
             while tokio::time::timeout(Duration::from_millis(100), desktop.write_all(&[7; 4096]))
                 .await
                 .is_ok()
             {}
-            (rig, Some(desktop))
+            (harness, Some(desktop))
         }
         StreamPhase::WritingToADesktopThatDoesNotRead => {
-            let (rig, desktop) = Harness::established().await;
-            while tokio::time::timeout(Duration::from_millis(100), rig.browser.send(&[7; 4096]))
+            let (harness, desktop) = Harness::established().await;
+            while tokio::time::timeout(Duration::from_millis(100), harness.browser.send(&[7; 4096]))
                 .await
                 .is_ok()
             {}
-            (rig, Some(desktop))
+            (harness, Some(desktop))
         }
     }
 }
@@ -76,10 +76,10 @@ async fn end_in_phase(
     doing: StreamPhase,
     how: impl FnOnce(&mut Harness),
 ) -> (u16, String, &'static str) {
-    let (mut rig, desktop) = stream(doing).await;
+    let (mut harness, desktop) = stream(doing).await;
     let start = Instant::now();
-    how(&mut rig);
-    let (end, _browser) = rig.end().await;
+    how(&mut harness);
+    let (end, _browser) = harness.end().await;
     if let Some(mut desktop) = desktop {
         assert!(is_closed(&mut desktop).await, "{doing:?}");
     }
@@ -89,70 +89,71 @@ async fn end_in_phase(
 }
 
 #[tokio::test]
-async fn when_the_session_ends_whatever_it_is_doing() {
+async fn when_the_session_ends_in_every_phase() {
     for doing in ALL_PHASES {
-        let told = end_in_phase(doing, |rig| {
-            rig.authorization
+        let output = end_in_phase(doing, |harness| {
+            harness
+                .authorization
                 .send(StreamAuthorization::SessionEnded(EndReason::AdminStopped))
                 .unwrap()
         })
         .await;
-        assert_eq!(told, (4000, "admin_stopped".into(), "admin_stopped"), "{doing:?}");
+        assert_eq!(output, (4000, "admin_stopped".into(), "admin_stopped"), "{doing:?}");
     }
 }
 
 #[tokio::test]
 async fn for_every_reason() {
     for reason in EndReason::ALL {
-        let told = end_in_phase(StreamPhase::Nothing, |rig| {
-            rig.authorization.send(StreamAuthorization::SessionEnded(reason)).unwrap()
+        let output = end_in_phase(StreamPhase::Nothing, |harness| {
+            harness.authorization.send(StreamAuthorization::SessionEnded(reason)).unwrap()
         })
         .await;
-        assert_eq!(told, (4000, reason.as_str().into(), reason.as_str()));
+        assert_eq!(output, (4000, reason.as_str().into(), reason.as_str()));
     }
 }
 
 #[tokio::test]
 async fn when_the_login_ends() {
     for doing in ALL_PHASES {
-        let told = end_in_phase(doing, |rig| {
-            rig.authorization.send(StreamAuthorization::SignedOut).unwrap()
+        let output = end_in_phase(doing, |harness| {
+            harness.authorization.send(StreamAuthorization::SignedOut).unwrap()
         })
         .await;
-        assert_eq!(told, (4001, "signed_out".into(), "signed_out"), "{doing:?}");
+        assert_eq!(output, (4001, "signed_out".into(), "signed_out"), "{doing:?}");
     }
 }
 
 #[tokio::test]
-async fn when_the_gateway_goes_away() {
+async fn when_the_gateway_shuts_down() {
     for doing in ALL_PHASES {
-        let told = end_in_phase(doing, |rig| rig.draining.send(true).unwrap()).await;
-        assert_eq!(told, (1001, "retry".into(), "gateway_draining"), "{doing:?}");
+        let output = end_in_phase(doing, |harness| harness.draining.send(true).unwrap()).await;
+        assert_eq!(output, (1001, "retry".into(), "gateway_draining"), "{doing:?}");
     }
 }
 
 #[tokio::test]
-async fn when_nobody_watches_over_it() {
-    let told = end_in_phase(StreamPhase::Nothing, |rig| {
-        rig.authorization = tokio::sync::watch::channel(StreamAuthorization::Valid).0
+async fn when_the_authorization_has_no_sender() {
+    let output = end_in_phase(StreamPhase::Nothing, |harness| {
+        harness.authorization = tokio::sync::watch::channel(StreamAuthorization::Valid).0
     })
     .await;
-    assert_eq!(told, (1001, "retry".into(), "right_unwatched"));
+    assert_eq!(output, (1001, "retry".into(), "right_unwatched"));
 }
 
 #[tokio::test]
 async fn when_its_task_is_dropped() {
-    let (rig, desktop) = stream(StreamPhase::WritingToABrowserThatDoesNotRead).await;
-    rig.end.abort();
+    let (harness, desktop) = stream(StreamPhase::WritingToABrowserThatDoesNotRead).await;
+    harness.end.abort();
     assert!(is_closed(&mut desktop.unwrap()).await);
 }
 
 #[tokio::test]
-async fn a_right_that_was_lost_before_is_not_used() {
-    let (dial, mut calls) = super::harness::pipe_dial();
-    let (right, watched) = tokio::sync::watch::channel(StreamAuthorization::Valid);
-    right.send(StreamAuthorization::SignedOut).unwrap();
+async fn an_authorization_lost_before_is_not_used() {
+    let (dial, mut connections) = super::harness::pipe_dial();
+    let (authorization, watched) = tokio::sync::watch::channel(StreamAuthorization::Valid);
+    authorization.send(StreamAuthorization::SignedOut).unwrap();
     let end = super::harness::attach_once(&dial, watched).await;
     assert_eq!(end.reason_code(), "signed_out");
-    assert!(calls.try_recv().is_err(), "nothing is dialled");
+    assert!(connections.try_recv().is_err(), "nothing is dialled");
 }

@@ -1,5 +1,5 @@
-//! With the real broker and a real store: every stream that ends is closed in the audit log, with
-//! its reason and its bytes.
+//! With the real broker and store: the end of every stream is in the audit log, with its reason and
+//! bytes.
 
 use super::harness::{
     INIT, PipeConnections, PipeDial, authenticate_desktop, is_closed, lease_to, pipe_dial, read,
@@ -43,7 +43,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// No hosts: closing a stream asks nothing of them.
+/// No hosts: closing a stream does not use them.
 struct NoFleet;
 
 impl HostFleet for NoFleet {
@@ -89,7 +89,7 @@ impl HostFleet for NoFleet {
     }
 }
 
-/// A gateway with books, and one stream in it.
+/// A gateway with a broker and one stream.
 struct Harness {
     broker: Broker,
     session_id: SessionId,
@@ -115,7 +115,7 @@ async fn open(
     shared: web::Data<Shared>,
 ) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
-    let hangup = request.conn_data::<SocketShutdown>().cloned();
+    let shutdown = request.conn_data::<SocketShutdown>().cloned();
     let grant = shared.grant.lock().unwrap().take().expect("one stream");
     let ctx = Context {
         broker: shared.broker.clone(),
@@ -127,7 +127,7 @@ async fn open(
         RequestSource::local("req-7"),
         grant,
         browser,
-        hangup,
+        shutdown,
     ));
     let _ = shared.tasks.send(task.abort_handle());
     Ok(response)
@@ -151,7 +151,7 @@ impl Harness {
         let organization = broker.ensure_organization("Example").await.unwrap();
         let lease = lease_to(organization, WorkspaceKind::Linux, Upstream { policy, ..server() });
         let session_id = lease.session().id;
-        let (right, watched) = watch::channel(StreamAuthorization::Valid);
+        let (authorization, watched) = watch::channel(StreamAuthorization::Valid);
         let (going, draining) = watch::channel(false);
         let grant = StreamGrant {
             lease,
@@ -159,7 +159,7 @@ impl Harness {
             meters: Arc::new(StreamMeters::default()),
             slot: StreamSlotGuard::unregistered(session_id),
         };
-        let (dial, mut calls) = pipe_dial();
+        let (dial, mut connections) = pipe_dial();
         let (tasks, mut spawned) = mpsc::unbounded_channel();
         let shared = Shared {
             dial: Arc::new(dial),
@@ -185,7 +185,7 @@ impl Harness {
         let (socket, _) =
             tokio_tungstenite::connect_async(format!("ws://{address}/")).await.unwrap();
         let task = spawned.recv().await.unwrap();
-        let mut desktop = calls.recv().await.unwrap();
+        let mut desktop = connections.recv().await.unwrap();
         authenticate_desktop(&mut desktop).await;
         let (mut browser, _closed) = over_websocket(socket);
         assert_eq!(read(&mut browser, 12).await, b"RFB 003.008\n");
@@ -197,16 +197,16 @@ impl Harness {
         Self {
             broker,
             session_id,
-            authorization: right,
+            authorization,
             browser,
             desktop,
             task,
             server: handle,
-            _rest: (directory, calls, going),
+            _rest: (directory, connections, going),
         }
     }
 
-    /// The entry that closes the stream, once it is written; and that it is the only one.
+    /// The closing entry of the stream, once it is written; asserts that it is the only one.
     async fn closed(mut self) -> Entry {
         assert!(is_closed(&mut self.desktop).await);
         let caller = self.broker.system_caller().await.unwrap();
@@ -255,13 +255,13 @@ fn settings() -> Settings {
 
 #[actix_web::test]
 async fn a_browser_that_leaves() {
-    let mut rig = Harness::joined().await;
-    rig.browser.write_all(b"\x01").await.unwrap();
-    assert_eq!(read(&mut rig.desktop, 1).await, [1]);
-    rig.desktop.write_all(b"pixels").await.unwrap();
-    assert_eq!(read(&mut rig.browser, 6).await, b"pixels");
-    rig.browser.shutdown().await.unwrap();
-    let entry = rig.closed().await;
+    let mut harness = Harness::joined().await;
+    harness.browser.write_all(b"\x01").await.unwrap();
+    assert_eq!(read(&mut harness.desktop, 1).await, [1]);
+    harness.desktop.write_all(b"pixels").await.unwrap();
+    assert_eq!(read(&mut harness.browser, 6).await, b"pixels");
+    harness.browser.shutdown().await.unwrap();
+    let entry = harness.closed().await;
     assert_eq!(entry.reason.as_deref(), Some("browser_closed"));
     assert_eq!(
         (entry.details["bytes_up"].as_i64(), entry.details["bytes_down"].as_i64()),
@@ -271,32 +271,35 @@ async fn a_browser_that_leaves() {
 
 #[actix_web::test]
 async fn a_right_that_is_lost() {
-    let mut rig = Harness::joined().await;
-    rig.authorization.send(StreamAuthorization::SessionEnded(EndReason::WorkspaceStopped)).unwrap();
+    let mut harness = Harness::joined().await;
+    harness
+        .authorization
+        .send(StreamAuthorization::SessionEnded(EndReason::WorkspaceStopped))
+        .unwrap();
     let mut rest = Vec::new();
-    let _ = rig.browser.read_to_end(&mut rest).await;
-    assert_eq!(rig.closed().await.reason.as_deref(), Some("workspace_stopped"));
+    let _ = harness.browser.read_to_end(&mut rest).await;
+    assert_eq!(harness.closed().await.reason.as_deref(), Some("workspace_stopped"));
 }
 
 #[actix_web::test]
 async fn a_task_that_is_dropped() {
-    let rig = Harness::joined().await;
-    rig.task.abort();
-    assert_eq!(rig.closed().await.reason.as_deref(), Some("aborted"));
+    let harness = Harness::joined().await;
+    harness.task.abort();
+    assert_eq!(harness.closed().await.reason.as_deref(), Some("aborted"));
 }
 
 #[actix_web::test]
-async fn what_policy_holds_back_is_written_before_the_end_is() {
-    let mut rig =
+async fn refused_transfers_are_written_before_the_end() {
+    let mut harness =
         Harness::joined_under(StreamPolicy { read_only: true, ..StreamPolicy::default() }).await;
     for _ in 0..3 {
-        rig.browser.write_all(&[5, 1, 0, 1, 0, 1]).await.unwrap();
+        harness.browser.write_all(&[5, 1, 0, 1, 0, 1]).await.unwrap();
     }
-    rig.browser.write_all(&[3, 1, 0, 0, 0, 0, 0, 2, 0, 1]).await.unwrap();
-    assert_eq!(read(&mut rig.desktop, 10).await[0], 3, "nothing of the pointer arrives");
-    rig.browser.shutdown().await.unwrap();
-    let broker = rig.broker.clone();
-    let closed = rig.closed().await;
+    harness.browser.write_all(&[3, 1, 0, 0, 0, 0, 0, 2, 0, 1]).await.unwrap();
+    assert_eq!(read(&mut harness.desktop, 10).await[0], 3, "nothing of the pointer arrives");
+    harness.browser.shutdown().await.unwrap();
+    let broker = harness.broker.clone();
+    let closed = harness.closed().await;
     let caller = broker.system_caller().await.unwrap();
     let entries = broker
         .audit(&RequestSource::local("test"), &caller, AuditQuery::default())

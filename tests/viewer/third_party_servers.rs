@@ -1,5 +1,5 @@
-//! VNC servers that nobody prepared for us: every security type, with right and wrong proofs,
-//! certificates that change, other clients.
+//! VNC servers of other projects: every security type, with right and wrong credentials, changed
+//! certificates, other clients.
 
 use super::desktop::{Desktop, TIMEOUT};
 use super::harness::{Harness, PASSWORD, server};
@@ -24,11 +24,11 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 const ACCOUNT: (&str, &str) = ("ada", "Plain-Pass-1");
-/// x11vnc makes a process for each connection before it answers, the one that only looked whether
-/// it listens among them: on a busy machine that takes long.
+/// x11vnc forks for each connection before it answers, also for the probe of its port: slow on a
+/// busy machine.
 const SERVER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(90);
 
-/// The PAM module that knows accounts from a file, of the package libpam-wrapper.
+/// The PAM module with accounts from a file, of the package libpam-wrapper.
 fn pam_matrix() -> PathBuf {
     let places = std::fs::read_dir("/usr/lib")
         .unwrap()
@@ -36,7 +36,7 @@ fn pam_matrix() -> PathBuf {
     places.into_iter().find(|path| path.exists()).expect("libpam-wrapper is installed")
 }
 
-/// A new certificate in a folder.
+/// Writes a new certificate into a directory.
 fn write_certificate(folder: &Path) {
     let key = KeyPair::generate().unwrap();
     let certificate =
@@ -45,7 +45,7 @@ fn write_certificate(folder: &Path) {
     std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
-/// A desktop that offers these types: with a certificate, and one account.
+/// A desktop that offers these types, with a certificate and one account.
 async fn offering(types: &str) -> Desktop {
     let folder = tempfile::tempdir().unwrap();
     write_certificate(folder.path());
@@ -82,7 +82,7 @@ async fn offering_in(folder: TempDir, types: &str) -> Desktop {
     Desktop::start_in(folder, &variables, &options).await
 }
 
-/// A server of a workspace whose credential is this.
+/// An upstream with this credential.
 fn with(username: &str, password: &str) -> Upstream {
     let credential = Credential {
         username: username.into(),
@@ -92,11 +92,11 @@ fn with(username: &str, password: &str) -> Upstream {
     Upstream { credential: Some(credential), ..server() }
 }
 
-fn pinned(server: Upstream, books: &RecordingAudit) -> Upstream {
-    Upstream { trust: UpstreamTrust { rule: TrustRule::FirstUse, pin: books.pin() }, ..server }
+fn pinned(server: Upstream, audit: &RecordingAudit) -> Upstream {
+    Upstream { trust: UpstreamTrust { rule: TrustRule::FirstUse, pin: audit.pin() }, ..server }
 }
 
-/// What the type proves.
+/// The upstream with the credential that the type needs.
 fn server_for(kind: &str) -> Upstream {
     match kind {
         kind if kind.ends_with("Plain") => with(ACCOUNT.0, ACCOUNT.1),
@@ -105,9 +105,9 @@ fn server_for(kind: &str) -> Upstream {
     }
 }
 
-/// The end of a stream that does not come about.
-async fn refused(rig: Harness) -> StreamEnd {
-    timeout(TIMEOUT, rig.end()).await.expect("it ends").0
+/// The end of a stream that fails before the relay.
+async fn refused(harness: Harness) -> StreamEnd {
+    timeout(TIMEOUT, harness.end()).await.expect("it ends").0
 }
 
 #[tokio::test]
@@ -116,8 +116,8 @@ async fn every_security_type_of_a_real_server() {
         ["None", "VncAuth", "TLSNone", "TLSVnc", "TLSPlain", "X509None", "X509Vnc", "X509Plain"]
     {
         let desktop = offering(kind).await;
-        let books = RecordingAudit::default();
-        let (_rig, mut client) = desktop.open_as(server_for(kind), books.clone()).await;
+        let audit = RecordingAudit::default();
+        let (_rig, mut client) = desktop.open_as(server_for(kind), audit.clone()).await;
         timeout(TIMEOUT, client.frame())
             .await
             .unwrap_or_else(|_| panic!("{kind}: a frame"))
@@ -130,61 +130,61 @@ async fn every_security_type_of_a_real_server() {
         if kind.starts_with("X509") {
             assert!(
                 matches!(
-                    &books.events()[..],
+                    &audit.events()[..],
                     [RecordedEvent::CertificateChecked(_, CertificateCheck::Trusted)]
                 ),
                 "{kind}: {:?}",
-                books.events()
+                audit.events()
             );
-            // Known now: it takes TLS with this certificate and nothing less.
+            // Pinned now: only TLS with this certificate is accepted.
             let (_rig, mut client) =
-                desktop.open_as(pinned(server_for(kind), &books), books.clone()).await;
+                desktop.open_as(pinned(server_for(kind), &audit), audit.clone()).await;
             timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
         }
-        assert_eq!(books.events().len(), usize::from(kind.starts_with("X509")), "{kind}");
+        assert_eq!(audit.events().len(), usize::from(kind.starts_with("X509")), "{kind}");
     }
 }
 
 #[tokio::test]
-async fn the_best_that_both_have_is_taken() {
+async fn the_best_common_security_type_is_chosen() {
     let desktop = offering("VncAuth,None,TLSVnc,X509Vnc").await;
-    let books = RecordingAudit::default();
-    let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
+    let audit = RecordingAudit::default();
+    let (_rig, mut client) = desktop.open_as(with("", PASSWORD), audit.clone()).await;
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     assert!(
         matches!(
-            &books.events()[..],
+            &audit.events()[..],
             [RecordedEvent::CertificateChecked(_, CertificateCheck::Trusted)]
         ),
         "the one with a certificate: {:?}",
-        books.events()
+        audit.events()
     );
 }
 
 #[tokio::test]
-async fn what_a_server_offers_and_cannot_do_is_not_asked_for_twice() {
+async fn a_subtype_that_failed_is_not_chosen_again() {
     // It offers types with a certificate, and has none.
     let desktop = offering_in(tempfile::tempdir().unwrap(), "X509Vnc,TLSVnc").await;
-    let books = RecordingAudit::default();
-    let (_rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
+    let audit = RecordingAudit::default();
+    let (_rig, mut client) = desktop.open_as(with("", PASSWORD), audit.clone()).await;
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
-    assert_eq!(books.events(), [], "the one without a certificate");
-    // Where a certificate is expected nothing less is taken.
+    assert_eq!(audit.events(), [], "the one without a certificate");
+    // Where a certificate is expected, no weaker type is accepted.
     let rule = TrustRule::Pinned(Fingerprint::parse(&"00".repeat(32)).unwrap());
     let end = refused(desktop.attach_as(
         Upstream { trust: UpstreamTrust { rule, pin: None }, ..with("", PASSWORD) },
-        books.clone(),
+        audit.clone(),
     ))
     .await;
     assert_eq!((end.close_frame().0, end.reason_code()), (4002, "rfb_declined"), "{end:?}");
-    // And what it can do alone and does not is told.
+    // The only type failed: reported.
     let desktop = offering_in(tempfile::tempdir().unwrap(), "X509Vnc").await;
-    let end = refused(desktop.attach_as(with("", PASSWORD), books)).await;
+    let end = refused(desktop.attach_as(with("", PASSWORD), audit)).await;
     assert_eq!((end.close_frame().0, end.reason_code()), (4002, "rfb_declined"), "{end:?}");
 }
 
 #[tokio::test]
-async fn wrong_proofs_are_told_and_written_down() {
+async fn wrong_credentials_are_reported_and_recorded() {
     for (kind, server) in [
         ("VncAuth", with("", "wrong")),
         ("TLSVnc", with("", "wrong")),
@@ -194,16 +194,16 @@ async fn wrong_proofs_are_told_and_written_down() {
     ] {
         let desktop = offering(kind).await;
         let server = Upstream { credential_source: CredentialSource::User, ..server };
-        let rig = desktop.attach_as(server, RecordingAudit::default());
-        let books = rig.audit.clone();
-        let end = refused(rig).await;
+        let harness = desktop.attach_as(server, RecordingAudit::default());
+        let audit = harness.audit.clone();
+        let end = refused(harness).await;
         assert_eq!(
             (end.close_frame(), end.reason_code()),
             ((4006, "user rfb_denied".into()), "rfb_denied"),
             "{kind}: {end:?}"
         );
         assert_eq!(
-            books.events().last(),
+            audit.events().last(),
             Some(&RecordedEvent::LoginRefused("rfb_denied")),
             "{kind}"
         );
@@ -211,7 +211,7 @@ async fn wrong_proofs_are_told_and_written_down() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_what_the_workspace_has_not() {
+async fn a_server_that_requires_what_the_workspace_does_not_have() {
     for (kind, server) in [
         ("VncAuth", with("", "")),
         ("None", with("", PASSWORD)),
@@ -229,9 +229,9 @@ async fn a_server_that_asks_for_what_the_workspace_has_not() {
 }
 
 #[tokio::test]
-async fn who_must_be_asked_is_asked_before_anything_is_dialled() {
+async fn a_required_credential_is_requested_before_dialling() {
     for source in [CredentialSource::User, CredentialSource::Ask] {
-        let rig = Harness::with_lease(
+        let harness = Harness::with_lease(
             super::harness::lease_to(
                 OrganizationId::new(),
                 WorkspaceKind::Vnc,
@@ -242,45 +242,45 @@ async fn who_must_be_asked_is_asked_before_anything_is_dialled() {
             Timeouts::default(),
             RecordingAudit::default(),
         );
-        assert_eq!(refused(rig).await.close_frame(), (4005, source.as_str().into()));
+        assert_eq!(refused(harness).await.close_frame(), (4005, source.as_str().into()));
     }
 }
 
 #[tokio::test]
 async fn another_certificate_is_refused_until_it_is_accepted() {
-    let books = RecordingAudit::default();
+    let audit = RecordingAudit::default();
     let desktop = offering("X509Vnc").await;
-    let (rig, mut client) = desktop.open_as(with("", PASSWORD), books.clone()).await;
+    let (harness, mut client) = desktop.open_as(with("", PASSWORD), audit.clone()).await;
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
-    drop((rig, client));
-    let first = books.pin().unwrap();
+    drop((harness, client));
+    let first = audit.pin().unwrap();
 
     drop(desktop);
     let other = offering("X509Vnc").await;
-    let end = refused(other.attach_as(pinned(with("", PASSWORD), &books), books.clone())).await;
+    let end = refused(other.attach_as(pinned(with("", PASSWORD), &audit), audit.clone())).await;
     assert_eq!(
         (end.close_frame(), end.reason_code()),
         ((4004, "certificate_changed".into()), "certificate_refused")
     );
-    let lines = books.events();
+    let lines = audit.events();
     let Some(RecordedEvent::CertificateChecked(offered, CertificateCheck::Refused)) = lines.last()
     else {
         panic!("{lines:?}")
     };
     assert_ne!(offered.fingerprint, first);
 
-    books.accept_pin(offered.fingerprint);
-    let (_rig, mut client) = other.open_as(pinned(with("", PASSWORD), &books), books.clone()).await;
+    audit.accept_pin(offered.fingerprint);
+    let (_rig, mut client) = other.open_as(pinned(with("", PASSWORD), &audit), audit.clone()).await;
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_known_certificate_that_is_not_shown_any_more_is_missed() {
-    let books = RecordingAudit::default();
-    books.accept_pin(portcullis::domain::upstream::Fingerprint([7; 32]));
+async fn a_pinned_certificate_that_is_not_shown_any_more_is_an_error() {
+    let audit = RecordingAudit::default();
+    audit.accept_pin(portcullis::domain::upstream::Fingerprint([7; 32]));
     for kind in ["VncAuth", "TLSVnc", "TLSVnc,VncAuth"] {
         let end = refused(
-            offering(kind).await.attach_as(pinned(with("", PASSWORD), &books), books.clone()),
+            offering(kind).await.attach_as(pinned(with("", PASSWORD), &audit), audit.clone()),
         )
         .await;
         assert_eq!(
@@ -292,7 +292,7 @@ async fn a_known_certificate_that_is_not_shown_any_more_is_missed() {
 }
 
 #[tokio::test]
-async fn a_server_that_locks_us_out_says_so() {
+async fn a_lockout_of_the_server_is_reported() {
     let port = free_port().to_string();
     let desktop = Desktop::with(&[
         "-SecurityTypes",
@@ -316,13 +316,13 @@ async fn a_server_that_locks_us_out_says_so() {
         });
         let lease =
             super::harness::lease_to(OrganizationId::new(), WorkspaceKind::Vnc, with("", "wrong"));
-        let limits = Timeouts { dial: TIMEOUT, handshake: TIMEOUT, ..Timeouts::default() };
+        let timeouts = Timeouts { dial: TIMEOUT, handshake: TIMEOUT, ..Timeouts::default() };
         ends.push(
             refused(Harness::with_lease(
                 lease,
                 dial,
                 tokio::sync::mpsc::unbounded_channel().1,
-                limits,
+                timeouts,
                 RecordingAudit::default(),
             ))
             .await,
@@ -336,7 +336,7 @@ async fn a_server_that_locks_us_out_says_so() {
 }
 
 #[tokio::test]
-async fn others_stay_or_go_as_the_workspace_says() {
+async fn other_clients_stay_or_are_disconnected_as_configured() {
     let desktop = Desktop::start().await;
     let (first, mut client) = desktop.open().await;
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
@@ -347,8 +347,8 @@ async fn others_stay_or_go_as_the_workspace_says() {
     let alone = Upstream { exclusive: true, ..server() };
     let (_third, mut only) = desktop.open_as(alone, RecordingAudit::default()).await;
     timeout(TIMEOUT, only.frame()).await.unwrap().unwrap();
-    for rig in [first, second] {
-        let (end, _) = timeout(TIMEOUT, rig.end()).await.expect("the others are put out");
+    for harness in [first, second] {
+        let (end, _) = timeout(TIMEOUT, harness.end()).await.expect("the others are put out");
         assert_eq!(
             (end.close_frame(), end.reason_code()),
             ((4002, "retry".into()), "desktop_gone")
@@ -358,7 +358,7 @@ async fn others_stay_or_go_as_the_workspace_says() {
 }
 
 #[tokio::test]
-async fn x11vnc_shows_a_display_that_is_there() {
+async fn x11vnc_shares_an_existing_display() {
     let display = Desktop::start().await;
     for vencrypt in [false, true] {
         let port = free_port();
@@ -424,25 +424,30 @@ async fn x11vnc_shows_a_display_that_is_there() {
             WorkspaceKind::Vnc,
             with("", "x11vnc-1"),
         );
-        let limits =
+        let timeouts =
             Timeouts { dial: SERVER_TIMEOUT, handshake: SERVER_TIMEOUT, ..Timeouts::default() };
-        let mut rig = Harness::with_lease(
+        let mut harness = Harness::with_lease(
             lease,
             dial,
             tokio::sync::mpsc::unbounded_channel().1,
-            limits,
+            timeouts,
             RecordingAudit::default(),
         );
-        let stream = super::desktop::browser_stream(&mut rig);
+        let stream = super::desktop::browser_stream(&mut harness);
         let mut client = match timeout(2 * SERVER_TIMEOUT, VncClient::connect(stream))
             .await
             .expect("it answers")
         {
             Ok(client) => client,
-            Err(error) => panic!("{error}: {:?}", rig.end.await),
+            Err(error) => panic!("{error}: {:?}", harness.end.await),
         };
         timeout(TIMEOUT, client.frame()).await.expect("a frame").unwrap();
         assert_eq!((client.width, client.height), (640, 480), "VeNCrypt: {vencrypt}");
-        assert_eq!(rig.audit.events().len(), usize::from(vencrypt), "{:?}", rig.audit.events());
+        assert_eq!(
+            harness.audit.events().len(),
+            usize::from(vencrypt),
+            "{:?}",
+            harness.audit.events()
+        );
     }
 }

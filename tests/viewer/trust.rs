@@ -1,5 +1,5 @@
-//! Certificates of desktops: taken, pinned, vouched for, refused; and that whoever shows one holds
-//! its key.
+//! Certificates of desktops: accepted, pinned, verified by authorities, refused; and proof of
+//! possession of the key.
 
 use super::recording_audit::{RecordedEvent, RecordingAudit};
 use portcullis::domain::upstream::{Fingerprint, TrustRule, UpstreamTrust};
@@ -36,12 +36,12 @@ impl Identity {
     }
 }
 
-/// What became of meeting a server under a rule.
+/// Result of a TLS connection under a rule.
 async fn connect(
     server: &Identity,
     versions: &[&'static SupportedProtocolVersion],
     trust: UpstreamTrust,
-    books: &RecordingAudit,
+    audit: &RecordingAudit,
 ) -> Result<usize, StreamEnd> {
     let (near, far) = tokio::io::duplex(16 * 1024);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server.key.clone()));
@@ -69,8 +69,8 @@ async fn connect(
         name: "",
         timeout: Duration::from_secs(20),
     };
-    let secured = connect_tls(near, expected, books).await;
-    let met = match secured {
+    let secured = connect_tls(near, expected, audit).await;
+    let result = match secured {
         Ok(mut secured) => {
             let mut inside = [0; 6];
             secured.stream.read_exact(&mut inside).await.unwrap();
@@ -80,10 +80,10 @@ async fn connect(
         Err(end) => Err(end),
     };
     let _ = serving.await;
-    met
+    result
 }
 
-/// Shows one certificate, whatever is asked for: also one that rustls would not load.
+/// Serves one certificate for any request, also one that rustls would not load.
 #[derive(Debug)]
 struct FixedCertificate(Arc<rustls::sign::CertifiedKey>);
 
@@ -104,9 +104,9 @@ fn pinned(pin: Fingerprint) -> UpstreamTrust {
     UpstreamTrust { rule: TrustRule::Pinned(pin), pin: None }
 }
 
-fn refused(met: Result<usize, StreamEnd>) -> &'static str {
-    match met {
-        Err(StreamEnd::CertificateRefused(why)) => why,
+fn refused(result: Result<usize, StreamEnd>) -> &'static str {
+    match result {
+        Err(StreamEnd::CertificateRefused(reason_code)) => reason_code,
         other => panic!("expected a refusal: {other:?}"),
     }
 }
@@ -115,50 +115,50 @@ const BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
 #[tokio::test]
 async fn the_first_one_is_pinned_and_another_is_refused_until_accepted() {
-    let (first, second, books) =
+    let (first, second, audit) =
         (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), RecordingAudit::default());
     for version in BOTH {
-        assert_eq!(connect(&first, &[version], first_use(None), &books).await.unwrap(), 1);
+        assert_eq!(connect(&first, &[version], first_use(None), &audit).await.unwrap(), 1);
     }
-    assert_eq!(books.pin(), Some(first.fingerprint()));
+    assert_eq!(audit.pin(), Some(first.fingerprint()));
     assert_eq!(
-        connect(&first, &BOTH, first_use(books.pin()), &books).await.unwrap(),
+        connect(&first, &BOTH, first_use(audit.pin()), &audit).await.unwrap(),
         1,
         "the known one needs no entry"
     );
-    assert_eq!(books.events().len(), 2);
-    assert_eq!(refused(connect(&second, &BOTH, first_use(books.pin()), &books).await), "changed");
-    let lines = books.events();
-    let Some(RecordedEvent::CertificateChecked(seen, CertificateCheck::Refused)) = lines.last()
+    assert_eq!(audit.events().len(), 2);
+    assert_eq!(refused(connect(&second, &BOTH, first_use(audit.pin()), &audit).await), "changed");
+    let events = audit.events();
+    let Some(RecordedEvent::CertificateChecked(seen, CertificateCheck::Refused)) = events.last()
     else {
-        panic!("{lines:?}")
+        panic!("{events:?}")
     };
     assert_eq!(
         (seen.fingerprint, seen.subject.as_str()),
         (second.fingerprint(), "CN=rcgen self signed cert")
     );
-    books.accept_pin(second.fingerprint());
-    connect(&second, &BOTH, first_use(books.pin()), &books).await.unwrap();
-    assert_eq!(refused(connect(&first, &BOTH, first_use(books.pin()), &books).await), "changed");
+    audit.accept_pin(second.fingerprint());
+    connect(&second, &BOTH, first_use(audit.pin()), &audit).await.unwrap();
+    assert_eq!(refused(connect(&first, &BOTH, first_use(audit.pin()), &audit).await), "changed");
 }
 
 #[tokio::test]
 async fn a_configured_pin_is_the_only_one() {
-    let (ours, other, books) =
+    let (ours, other, audit) =
         (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]), RecordingAudit::default());
-    connect(&ours, &BOTH, pinned(ours.fingerprint()), &books).await.unwrap();
-    assert_eq!(books.events(), [], "as configured");
+    connect(&ours, &BOTH, pinned(ours.fingerprint()), &audit).await.unwrap();
+    assert_eq!(audit.events(), [], "as configured");
     assert_eq!(
-        refused(connect(&other, &BOTH, pinned(ours.fingerprint()), &books).await),
+        refused(connect(&other, &BOTH, pinned(ours.fingerprint()), &audit).await),
         "not_the_pinned"
     );
     assert!(
-        matches!(&books.events()[..], [RecordedEvent::CertificateRefused(seen, "not_the_pinned")] if seen.fingerprint == other.fingerprint())
+        matches!(&audit.events()[..], [RecordedEvent::CertificateRefused(seen, "not_the_pinned")] if seen.fingerprint == other.fingerprint())
     );
 }
 
 #[tokio::test]
-async fn authorities_vouch_for_a_server_and_its_name() {
+async fn authorities_verify_a_server_and_its_name() {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -176,18 +176,18 @@ async fn authorities_vouch_for_a_server_and_its_name() {
         rule: TrustRule::Authority { roots: authority.pem(), name: name.map(str::to_owned) },
         pin: None,
     };
-    let books = RecordingAudit::default();
+    let audit = RecordingAudit::default();
     let desk = issue("desk.test", false);
-    connect(&desk, &BOTH, by(Some("desk.test")), &books).await.unwrap();
-    connect(&desk, &BOTH, by(None), &books).await.unwrap();
-    assert_eq!(books.events(), []);
-    assert_eq!(refused(connect(&desk, &BOTH, by(Some("other.test")), &books).await), "other_name");
+    connect(&desk, &BOTH, by(Some("desk.test")), &audit).await.unwrap();
+    connect(&desk, &BOTH, by(None), &audit).await.unwrap();
+    assert_eq!(audit.events(), []);
+    assert_eq!(refused(connect(&desk, &BOTH, by(Some("other.test")), &audit).await), "other_name");
     assert_eq!(
-        refused(connect(&issue("desk.test", true), &BOTH, by(Some("desk.test")), &books).await),
+        refused(connect(&issue("desk.test", true), &BOTH, by(Some("desk.test")), &audit).await),
         "expired"
     );
     assert_eq!(
-        refused(connect(&Identity::of(&["desk.test"]), &BOTH, by(Some("desk.test")), &books).await),
+        refused(connect(&Identity::of(&["desk.test"]), &BOTH, by(Some("desk.test")), &audit).await),
         "unknown_authority"
     );
     let rule = TrustRule::Authority {
@@ -195,27 +195,27 @@ async fn authorities_vouch_for_a_server_and_its_name() {
         name: None,
     };
     assert_eq!(
-        refused(connect(&desk, &BOTH, UpstreamTrust { rule, pin: None }, &books).await),
+        refused(connect(&desk, &BOTH, UpstreamTrust { rule, pin: None }, &audit).await),
         "authorities_unreadable"
     );
-    assert_eq!(books.events().len(), 4, "each is written down");
+    assert_eq!(audit.events().len(), 4, "each is written down");
 }
 
 #[tokio::test]
-async fn a_certificate_without_its_key_is_nobodys() {
+async fn a_certificate_without_its_key_is_refused() {
     let (ours, thief) = (Identity::of(&["desk.test"]), Identity::of(&["desk.test"]));
     let stolen = Identity { certificate: ours.certificate.clone(), key: thief.key };
     for version in BOTH {
-        let met =
+        let result =
             connect(&stolen, &[version], pinned(ours.fingerprint()), &RecordingAudit::default())
                 .await;
-        assert!(matches!(met, Err(StreamEnd::TlsFailed(_))), "{met:?}");
+        assert!(matches!(result, Err(StreamEnd::TlsFailed(_))), "{result:?}");
     }
 }
 
-/// xrdp installations have such certificates, and RSA keys.
+/// xrdp installations have such certificates and RSA keys.
 #[tokio::test]
-async fn version_1_certificates_with_rsa_keys_are_taken() {
+async fn version_1_certificates_with_rsa_keys_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let openssl = |arguments: &[&str]| {
@@ -227,7 +227,7 @@ async fn version_1_certificates_with_rsa_keys_are_taken() {
     openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &pem]);
     openssl(&["pkcs8", "-topk8", "-nocrypt", "-in", &pem, "-outform", "DER", "-out", &key]);
     openssl(&["req", "-new", "-key", &pem, "-subj", "/CN=old.test", "-out", &request]);
-    // `x509 -req` without extensions makes version 1.
+    // `x509 -req` without extensions creates version 1.
     openssl(&[
         "x509",
         "-req",
@@ -246,12 +246,12 @@ async fn version_1_certificates_with_rsa_keys_are_taken() {
         certificate: std::fs::read(&certificate).unwrap().into(),
         key: std::fs::read(&key).unwrap(),
     };
-    let books = RecordingAudit::default();
+    let audit = RecordingAudit::default();
     for version in BOTH {
-        connect(&old, &[version], first_use(None), &books).await.unwrap();
+        connect(&old, &[version], first_use(None), &audit).await.unwrap();
     }
     assert!(
-        matches!(&books.events()[0], RecordedEvent::CertificateChecked(seen, CertificateCheck::Trusted) if seen.subject == "CN=old.test")
+        matches!(&audit.events()[0], RecordedEvent::CertificateChecked(seen, CertificateCheck::Trusted) if seen.subject == "CN=old.test")
     );
 }
 

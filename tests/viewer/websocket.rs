@@ -1,5 +1,5 @@
-//! The same over real WebSockets: an actix server, a browser that is tokio-tungstenite, and one
-//! that is a bare socket.
+//! The same over real WebSockets: an actix server, tokio-tungstenite as the browser, and one that
+//! is a bare socket.
 
 use super::harness::{
     INIT, PIPE_CAPACITY, PipeConnections, PipeDial, authenticate_desktop, is_closed, lease,
@@ -31,10 +31,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Longest wait for what should be quick, on a machine that is busy.
+/// Longest wait for a quick step, on a busy machine.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
-/// The farewell's own limits are three quarters of a second together. Longer than this on a busy
-/// machine would be the patience with a browser that answers no ping, 20 s.
+/// The close has time limits of 0.75 s in total. Longer than this, on a busy machine, would be the
+/// pong's time limit, 20 s.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A gateway whose only route is a stream.
@@ -51,7 +51,7 @@ struct Gateway {
 #[derive(Clone)]
 struct Shared {
     dial: Arc<PipeDial>,
-    right: watch::Receiver<StreamAuthorization>,
+    authorization: watch::Receiver<StreamAuthorization>,
     draining: watch::Receiver<bool>,
     meters: Arc<StreamMeters>,
     ended: mpsc::UnboundedSender<&'static str>,
@@ -63,25 +63,25 @@ async fn open(
     shared: web::Data<Shared>,
 ) -> actix_web::Result<HttpResponse> {
     let (response, browser) = upgrade(&request, body)?;
-    let hangup = request.conn_data::<SocketShutdown>().cloned();
-    let Shared { dial, right, draining, meters, ended } = shared.get_ref().clone();
+    let shutdown = request.conn_data::<SocketShutdown>().cloned();
+    let Shared { dial, authorization, draining, meters, ended } = shared.get_ref().clone();
     actix_web::rt::spawn(async move {
         let lease = lease();
-        let (limits, tally, books) =
+        let (timeouts, refusals, audit) =
             (Timeouts::default(), RefusalCounter::default(), RecordingAudit::default());
         let attachment = Attachment {
             lease: &lease,
             dial: &*dial,
-            authorization: right,
+            authorization,
             draining,
             meters: &meters,
-            refusals: &tally,
-            audit: &books,
-            timeouts: limits,
+            refusals: &refusals,
+            audit: &audit,
+            timeouts,
         };
         let over = stream(attachment, browser).await;
         let _ = ended.send(over.end.reason_code());
-        over.close(hangup).await;
+        over.close(shutdown).await;
     });
     Ok(response)
 }
@@ -91,17 +91,17 @@ impl Gateway {
         Self::with_room(None).await
     }
 
-    /// `room`: bytes the kernel takes for the browser; little of it, so that what piles up is seen
-    /// to pile up in the gateway.
+    /// `room`: size of the kernel's send buffer; small, so that output accumulates in the gateway
+    /// where it can be measured.
     async fn with_room(room: Option<usize>) -> Self {
-        let (dial, calls) = pipe_dial();
-        let (right, watched) = watch::channel(StreamAuthorization::Valid);
+        let (dial, connections) = pipe_dial();
+        let (authorization, watched) = watch::channel(StreamAuthorization::Valid);
         let (draining, drained) = watch::channel(false);
         let (ended, ends) = mpsc::unbounded_channel();
         let meters = Arc::new(StreamMeters::default());
         let shared = Shared {
             dial: Arc::new(dial),
-            right: watched,
+            authorization: watched,
             draining: drained,
             meters: Arc::clone(&meters),
             ended,
@@ -128,8 +128,8 @@ impl Gateway {
         tokio::spawn(server);
         Self {
             address,
-            dialed: calls,
-            authorization: right,
+            dialed: connections,
+            authorization,
             _draining: draining,
             meters,
             ends,
@@ -137,7 +137,7 @@ impl Gateway {
         }
     }
 
-    /// A browser, upgraded; and its desktop.
+    /// A browser after the upgrade, and its desktop.
     async fn browser(&mut self) -> (Socket, DuplexStream) {
         let (socket, _) =
             tokio_tungstenite::connect_async(format!("ws://{}/", self.address)).await.unwrap();
@@ -145,7 +145,7 @@ impl Gateway {
         (socket, desktop)
     }
 
-    /// The same, past both handshakes.
+    /// The same, after both handshakes.
     async fn joined(&mut self) -> (Socket, DuplexStream) {
         let (mut socket, mut desktop) = self.browser().await;
         authenticate_desktop(&mut desktop).await;
@@ -180,22 +180,22 @@ async fn receive(socket: &mut Socket) -> Vec<u8> {
     }
 }
 
-/// The close frame, and that the connection ends after it.
+/// Receives the close frame, and asserts that the connection ends after it.
 async fn receive_close(socket: &mut Socket) -> (u16, String) {
-    let mut told = None;
+    let mut output = None;
     let all = async {
         while let Some(message) = socket.next().await {
             if let Ok(Message::Close(Some(frame))) = message {
-                told = Some((u16::from(frame.code), frame.reason.to_string()));
+                output = Some((u16::from(frame.code), frame.reason.to_string()));
             }
         }
     };
     timeout(END_TIMEOUT, all).await.expect("the connection ends");
-    told.expect("a close frame")
+    output.expect("a close frame")
 }
 
 #[actix_web::test]
-async fn a_stream_from_greeting_to_goodbye() {
+async fn a_stream_from_handshake_to_close() {
     let mut gateway = Gateway::start().await;
     let (mut socket, mut desktop) = gateway.joined().await;
     socket.send(Message::binary(&b"\x01"[..])).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_stream_from_greeting_to_goodbye() {
 }
 
 #[actix_web::test]
-async fn a_frame_in_parts_is_a_stream_all_the_same() {
+async fn fragments_are_forwarded_as_a_stream() {
     let mut gateway = Gateway::start().await;
     let (mut socket, mut desktop) = gateway.joined().await;
     for (opcode, last, text) in [
@@ -269,7 +269,7 @@ async fn a_giant_frame_ends_it() {
 }
 
 #[actix_web::test]
-async fn a_frame_that_is_none_ends_it() {
+async fn an_invalid_frame_ends_it() {
     let mut gateway = Gateway::start().await;
     let (mut socket, _desktop) = gateway.joined().await;
     let MaybeTlsStream::Plain(tcp) = socket.get_mut() else { panic!("plain") };
@@ -280,7 +280,7 @@ async fn a_frame_that_is_none_ends_it() {
 }
 
 #[actix_web::test]
-async fn a_tab_that_vanishes_ends_it() {
+async fn a_closed_connection_ends_it() {
     let mut gateway = Gateway::start().await;
     let (socket, mut desktop) = gateway.joined().await;
     drop(socket);
@@ -290,8 +290,8 @@ async fn a_tab_that_vanishes_ends_it() {
 }
 
 #[actix_web::test]
-async fn the_page_is_told_why() {
-    for (right, told) in [
+async fn the_close_frame_has_the_reason() {
+    for (authorization, output) in [
         (
             StreamAuthorization::SessionEnded(EndReason::UserDisconnected),
             (4000, "user_disconnected".to_owned()),
@@ -302,8 +302,8 @@ async fn the_page_is_told_why() {
         let mut gateway = Gateway::start().await;
         let (mut socket, mut desktop) = gateway.joined().await;
         let start = Instant::now();
-        gateway.authorization.send(right).unwrap();
-        assert_eq!(receive_close(&mut socket).await, told);
+        gateway.authorization.send(authorization).unwrap();
+        assert_eq!(receive_close(&mut socket).await, output);
         assert!(is_closed(&mut desktop).await);
         assert!(start.elapsed() < CLOSE_DEADLINE, "{:?}", start.elapsed());
         gateway.stop().await;
@@ -311,7 +311,7 @@ async fn the_page_is_told_why() {
 }
 
 #[actix_web::test]
-async fn a_desktop_that_cannot_be_used_is_told_in_plain_words() {
+async fn the_close_reason_of_an_unusable_desktop_is_a_sentence() {
     let mut gateway = Gateway::start().await;
     let (mut socket, desktop) = gateway.browser().await;
     drop(desktop);
@@ -323,7 +323,7 @@ async fn a_desktop_that_cannot_be_used_is_told_in_plain_words() {
     gateway.stop().await;
 }
 
-/// Upgrades, shakes hands, and then reads nothing more.
+/// Upgrades, performs the handshake, and then reads nothing.
 async fn non_reading_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream) {
     // A small receive buffer, so that little is in the kernel.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -348,8 +348,8 @@ async fn non_reading_browser(gateway: &mut Gateway) -> (TcpStream, DuplexStream)
     (tcp, desktop)
 }
 
-/// Everything the desktop can get rid of: until nothing has moved for a while, which a pause of a
-/// busy machine is not.
+/// Writes until nothing was accepted for longer than a busy machine pauses; returns the bytes
+/// written.
 async fn flood(desktop: &mut DuplexStream, meters: &StreamMeters) -> usize {
     let (mut accepted, mut still, mut seen) = (0, 0, 0);
     while still < 5 {
@@ -376,7 +376,7 @@ async fn a_browser_that_stops_reading_fills_no_memory() {
     );
     assert!(accepted < 1024 * 1024, "{accepted} bytes");
 
-    // Input still goes through.
+    // Input still passes.
     let (read_half, mut write_half) = tcp.into_split();
     write_half.write_all(b"\x82\x83\0\0\0\0key").await.unwrap();
     assert_eq!(read(&mut desktop, 3).await, b"key");
@@ -385,7 +385,7 @@ async fn a_browser_that_stops_reading_fills_no_memory() {
 }
 
 #[actix_web::test]
-async fn a_browser_that_stops_reading_is_cut_at_once() {
+async fn a_browser_that_stops_reading_is_disconnected_at_once() {
     let mut gateway = Gateway::with_room(Some(16 * 1024)).await;
     let (mut tcp, mut desktop) = non_reading_browser(&mut gateway).await;
     let accepted = flood(&mut desktop, &gateway.meters).await;
@@ -395,7 +395,7 @@ async fn a_browser_that_stops_reading_is_cut_at_once() {
     assert!(is_closed(&mut desktop).await, "the desktop's side is closed");
     let desktop_cut = start.elapsed();
 
-    // The browser's side: it still reads nothing, but what it sends is answered by a reset.
+    // The browser still reads nothing; what it sends is answered by a reset.
     let until_reset = async {
         while tcp.write_all(b"\x82\x80\0\0\0\0").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -437,7 +437,7 @@ async fn throughput() {
 
 /// Over TLS the socket is inside the TLS stream; the handle must be found there, too.
 #[actix_web::test]
-async fn a_tls_connection_can_be_cut() {
+async fn a_tls_connection_can_be_shut_down() {
     async fn cut(request: HttpRequest) -> HttpResponse {
         HttpResponse::Ok().body(request.conn_data::<SocketShutdown>().is_some().to_string())
     }

@@ -1,4 +1,4 @@
-//! What a user does with a real desktop: looks, types, copies and pastes.
+//! A user's actions on a real desktop: look, type, copy and paste.
 
 use super::desktop::{Desktop, TIMEOUT};
 use crate::support::vnc::Event;
@@ -24,7 +24,7 @@ pub async fn content(path: &Path) -> String {
 async fn first_frame_and_a_line_typed_into_a_terminal() {
     let desktop = Desktop::start().await;
     let start = Instant::now();
-    let (rig, mut client) = desktop.open().await;
+    let (harness, mut client) = desktop.open().await;
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
     println!("dial to first frame: {:?}", start.elapsed());
     assert_eq!((client.width, client.height, client.name.as_str()), (640, 480, "Linux Desktop"));
@@ -33,7 +33,7 @@ async fn first_frame_and_a_line_typed_into_a_terminal() {
     let script = format!("read line; echo \"$line\" > {}", typed.display());
     let empty = client.colours();
     let _terminal = desktop.run("xterm", &["-geometry", "80x24+0+0", "-e", "sh", "-c", &script]);
-    // Without a window manager the keyboard goes where the pointer is.
+    // Without a window manager the keyboard focus follows the pointer.
     client.pointer(0, 100, 100).await.unwrap();
     timeout(TIMEOUT, client.read_until(|c| c.colours() > empty))
         .await
@@ -42,7 +42,7 @@ async fn first_frame_and_a_line_typed_into_a_terminal() {
     client.type_text("ls -la /tmp; echo done\n").await.unwrap();
     assert_eq!(content(&typed).await, "ls -la /tmp; echo done\n");
 
-    assert!(rig.meters.down.load(std::sync::atomic::Ordering::Relaxed) >= 640 * 480 * 4);
+    assert!(harness.meters.down.load(std::sync::atomic::Ordering::Relaxed) >= 640 * 480 * 4);
     drop(client);
 }
 
@@ -81,12 +81,12 @@ async fn the_clipboard_goes_both_ways() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_by_the_real_server() {
+async fn a_wrong_password_is_reported_by_the_real_server() {
     let desktop = Desktop::start().await;
     // Another password than the lease's.
     std::fs::write(desktop.path("passwd"), [0; 8]).unwrap();
-    let rig = desktop.attach();
-    let (end, mut browser) = rig.end().await;
+    let harness = desktop.attach();
+    let (end, mut browser) = harness.end().await;
     assert_eq!(end.reason_code(), "rfb_denied");
     assert!(
         end.cause().unwrap().to_string().starts_with("it did not accept the password: "),

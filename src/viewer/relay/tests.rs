@@ -17,11 +17,11 @@ struct ReplyingFilter {
 impl StreamFilter for ReplyingFilter {
     fn feed(&mut self, chunk: Bytes, output: &mut Filtered) -> Result<(), StreamFilterError> {
         for byte in chunk {
-            match (self.half.take(), byte) {
+            match (self.first_byte.take(), byte) {
                 (None, b'#') => return Err(StreamFilterError::Forbidden("#")),
-                (None, b'?') => self.half = Some(b'?'),
+                (None, b'?') => self.first_byte = Some(b'?'),
                 (None, first) => {
-                    self.half = Some(first);
+                    self.first_byte = Some(first);
                     output.forward.push_back(Bytes::copy_from_slice(&[first]));
                 }
                 (Some(b'?'), what) => {
@@ -40,7 +40,7 @@ impl StreamFilter for ReplyingFilter {
     }
 
     fn at_message_boundary(&self) -> bool {
-        self.half.is_none_or(|first| first == b'?')
+        self.first_byte.is_none_or(|first| first == b'?')
     }
 }
 

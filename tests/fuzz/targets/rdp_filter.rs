@@ -1,5 +1,5 @@
-//! A whole RDP conversation through the filter: the same however it is cut, and under the strictest
-//! policy no input goes up.
+//! An RDP conversation through the filter: the same output however it is split, and no input passes
+//! under the strictest policy.
 #![no_main]
 
 use bytes::Bytes;
@@ -22,20 +22,20 @@ fn play(policy: Policy, conversation: &[(Direction, &[u8])], piece: usize) -> Ou
     let credential = Credential { domain: "CORP".into(), user: "ada".into(), password: "geheim".to_owned().into() };
     let mut filter = Filter::new(policy, Edits { core: CoreEdits { selected: 2, keyboard_layout: None }, credential: Some(credential) });
     let mut outcome = Outcome::default();
-    for (way, pdu) in conversation {
+    for (direction, pdu) in conversation {
         for chunk in pdu.chunks(piece) {
-            let mut put = |way: Direction, out: Vec<Bytes>| match way {
+            let mut collect = |direction: Direction, out: Vec<Bytes>| match direction {
                 Direction::Up => outcome.up.extend(out.concat()),
                 Direction::Down => outcome.down.extend(out.concat()),
             };
             let mut out = Vec::new();
-            let fed = filter.feed(*way, &Bytes::copy_from_slice(chunk), &mut out);
-            put(*way, out);
-            let (back, mut out) = (way.back(), Vec::new());
-            if filter.owes(back) && filter.speak(back, &mut out).is_ok() {
-                put(back, out);
+            let result = filter.feed(*direction, &Bytes::copy_from_slice(chunk), &mut out);
+            collect(*direction, out);
+            let (opposite, mut out) = (direction.opposite(), Vec::new());
+            if filter.has_pending(opposite) && filter.flush_pending(opposite, &mut out).is_ok() {
+                collect(opposite, out);
             }
-            if let Err(error) = fed {
+            if let Err(error) = result {
                 outcome.error = Some(error);
                 return outcome;
             }
@@ -56,9 +56,9 @@ fuzz_target!(|bytes: &[u8]| {
     if policy.read_only {
         let mut rest = &whole.up[..];
         while let Ok(Measure::Known(frame)) = Framer::new().measure(rest) {
-            let Some((pdu, behind)) = rest.split_at_checked(frame.length) else { break };
+            let Some((pdu, after)) = rest.split_at_checked(frame.length) else { break };
             assert_eq!(pdu[0], 3, "fast-path input of one that only looks");
-            rest = behind;
+            rest = after;
         }
     }
 });

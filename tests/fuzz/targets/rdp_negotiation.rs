@@ -1,5 +1,4 @@
-//! RDP before the stream: negotiation, the settings both sides exchange, one after the other in any
-//! order.
+//! RDP before the stream: negotiation and settings of both sides, in any order.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,9 +9,9 @@ use portcullis_fuzz::protocol::rdp::{Clipboard, Policy, x224};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&choice, bytes)) = bytes.split_first() else { return };
-    let _ = x224::requested(bytes);
-    if let Ok(confirm) = x224::confirmed(bytes, u32::from(choice & 3)) {
-        let _ = x224::confirm(confirm);
+    let _ = x224::parse_request(bytes);
+    if let Ok(confirm) = x224::parse_confirm(bytes, u32::from(choice & 3)) {
+        let _ = x224::encode_confirm(confirm);
     }
     let _ = Framer::new().measure(bytes);
     let clipboard = if choice & 4 == 4 { Clipboard::Both } else { Clipboard::None };
@@ -22,11 +21,11 @@ fuzz_target!(|bytes: &[u8]| {
     let channels = gcc::edit_initial(&mut edited, edits, policy);
     assert_eq!(edited.len(), bytes.len());
     if let Ok(channels) = channels {
-        // What was edited is read again, and edited no more.
+        // An edited PDU can be parsed, and is not edited again.
         let mut again = edited.clone();
         assert!(gcc::edit_initial(&mut again, edits, policy).is_ok());
         if policy.clipboard == Clipboard::None {
-            assert!(channels.of(Purpose::Clipboard).is_none());
+            assert!(channels.with_purpose(Purpose::Clipboard).is_none());
         }
     }
     let _ = gcc::read_response(bytes, &mut Channels::default());

@@ -1,4 +1,4 @@
-//! The clipboard: content of a forbidden direction does not pass, and everybody is answered.
+//! The clipboard: content of a forbidden direction does not pass, and every request is answered.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn with(clipboard: Clipboard, files: bool) -> Policy {
 /// request for the client's file names (4), which the client fails (5); then the server's list (2),
 /// the client's acknowledgement (3) and request (4), and the server's text (5).
 #[test]
-fn both_ways_all_of_it_passes() {
+fn without_restrictions_everything_passes() {
     let outcome = play_in_pieces(with(Clipboard::Both, true), &xrdp());
     assert_eq!(kinds(&outcome, Direction::Up), [7, 2, 5, 3, 4]);
     assert_eq!(kinds(&outcome, Direction::Down), [7, 1, 3, 4, 2, 5]);
@@ -45,23 +45,23 @@ fn both_ways_all_of_it_passes() {
 }
 
 #[test]
-fn inward_only_the_desktops_text_stays_there() {
+fn inbound_only_the_desktops_text_does_not_pass() {
     let outcome = play_in_pieces(with(Clipboard::In, true), &xrdp());
     assert_eq!(outcome.error, None);
-    // The server's list and its text do not pass; the client's request, which it would not make, is
-    // failed by us.
+    // The server's list and text do not pass; the client's request, which a client would not send
+    // then, fails.
     assert_eq!(kinds(&outcome, Direction::Down), [7, 1, 3, 4, 5]);
     assert_eq!(clipboard(&outcome, Direction::Down)[4], (5, 2, vec![]));
-    // The server's list is acknowledged by us, and by the client, whose capture goes on.
+    // The gateway acknowledges the server's list, and so does the client, whose capture continues.
     assert_eq!(kinds(&outcome, Direction::Up), [7, 2, 5, 3, 3]);
     assert_eq!(clipboard(&outcome, Direction::Up)[3], (3, 1, vec![]));
-    // Announced, asked for and sent: the last has a size, and that alone is told of it.
+    // Announced, requested and sent: only the last has a size.
     assert_eq!(refusals(&outcome, "clipboard", Direction::Down), Some((3, 24)));
     assert_eq!(refusals(&outcome, "clipboard", Direction::Up), None);
 }
 
 #[test]
-fn outward_only_the_users_formats_are_not_announced() {
+fn outbound_only_the_users_formats_are_not_announced() {
     let outcome = play_in_pieces(with(Clipboard::Out, true), &xrdp());
     assert_eq!(outcome.error, None);
     let up = clipboard(&outcome, Direction::Up);
@@ -74,7 +74,7 @@ fn outward_only_the_users_formats_are_not_announced() {
     );
     // The request for the client's content does not pass.
     assert_eq!(kinds(&outcome, Direction::Down), [7, 1, 3, 2, 5]);
-    // The list, the request, and the answer, which failed by itself.
+    // The list, the request, and the response, which failed by itself.
     assert_eq!(refusals(&outcome, "clipboard", Direction::Up), Some((3, 0)));
 }
 
@@ -94,7 +94,7 @@ fn a_second_list_of_a_forbidden_direction_leaves_the_desktops_clipboard_alone() 
 }
 
 #[test]
-fn without_files_their_formats_are_taken_out_and_not_given() {
+fn without_files_their_formats_are_removed_and_their_data_refused() {
     let outcome = play_in_pieces(with(Clipboard::Both, false), &xrdp());
     assert_eq!(outcome.error, None);
     let up = clipboard(&outcome, Direction::Up);
@@ -102,11 +102,11 @@ fn without_files_their_formats_are_taken_out_and_not_given() {
     let name = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
     let names = |text: &str| list.windows(name(text).len()).any(|w| w == name(text));
     assert!(names("HTML Format") && !names("FileGroupDescriptorW"));
-    // The server asks for it by its number all the same: it is told no by us, and hears of the
-    // client's own answer, which carries nothing.
+    // The server requests it by its id all the same: the gateway answers with a failure, and the
+    // client's own response, without content, passes.
     assert_eq!(up[2], (5, 2, vec![]));
     assert!(!kinds(&outcome, Direction::Down).contains(&4));
-    // Neither side is told that the other can do files; both can do long names.
+    // File capabilities are removed in both directions; both sides support long names.
     for way in [Direction::Up, Direction::Down] {
         let (_, _, set) =
             clipboard(&outcome, way).into_iter().find(|(kind, _, _)| *kind == 7).unwrap();
@@ -120,7 +120,7 @@ fn without_files_their_formats_are_taken_out_and_not_given() {
     );
 }
 
-/// A clipboard message in chunks, as the peer of `way` sends it.
+/// A clipboard message in chunks, as the sender of `way` sends it.
 fn chunks(way: Direction, message: &[u8], size: usize) -> Vec<Pdu> {
     let count = message.chunks(size).len();
     let chunk = |(i, part): (usize, &[u8])| {
@@ -175,9 +175,8 @@ fn big_content_passes_in_its_chunks_or_not_at_all() {
 }
 
 #[test]
-fn answers_wait_until_they_break_into_nothing() {
-    // The server is in the middle of a message, and of a PDU, when the client asks for what it may
-    // not have.
+fn replies_wait_for_a_message_boundary() {
+    // The server is inside a message, and inside a PDU, when the client sends a forbidden request.
     let text = chunks(Direction::Down, &message(3, 1, &[0; 8]), 10);
     let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600);
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
@@ -208,14 +207,14 @@ fn answers_wait_until_they_break_into_nothing() {
 }
 
 #[test]
-fn answers_find_their_place_in_a_stream_that_never_rests() {
+fn replies_are_inserted_into_a_stream_without_pauses() {
     let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
     for (way, pdu) in xrdp() {
         filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
         filter.flush_pending(way.opposite(), &mut Vec::new()).unwrap();
     }
-    // Two pictures, cut so that each chunk ends within one.
+    // Two pictures, split so that each chunk ends within one.
     let picture = [&[0x00, 0x80, 0x80][..], &[0x5a; 125]].concat();
     let stream = picture.repeat(2);
     let (first, second) = stream.split_at(64);
@@ -237,7 +236,7 @@ fn answers_find_their_place_in_a_stream_that_never_rests() {
 }
 
 #[test]
-fn who_floods_with_requests_is_cut_off() {
+fn too_many_refused_requests_are_an_error() {
     let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
     for (way, pdu) in xrdp() {
@@ -249,7 +248,7 @@ fn who_floods_with_requests_is_cut_off() {
 }
 
 #[test]
-fn as_much_is_answered_in_one_go_as_in_many() {
+fn the_number_of_replies_does_not_depend_on_chunks() {
     let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
     let set_up = || {
         let mut filter = Filter::new(with(Clipboard::In, true), edits());
@@ -267,7 +266,7 @@ fn as_much_is_answered_in_one_go_as_in_many() {
     let mut down = Vec::new();
     filter.flush_pending(Direction::Down, &mut down).unwrap();
     assert_eq!(on_channel(&down.concat(), CLIPRDR).len(), 200);
-    // In the midst of a picture nothing can be said, and what waits has its limit.
+    // Inside a picture no reply can be sent, and the number of pending ones is limited.
     for pieces in [1, 1000] {
         let mut filter = set_up();
         filter
@@ -285,8 +284,8 @@ fn as_much_is_answered_in_one_go_as_in_many() {
 }
 
 #[test]
-fn files_pass_only_where_they_may() {
-    // A request for a file's content from the desktop: of stream 7, the first bytes.
+fn files_pass_only_where_allowed() {
+    // A request for the content of a file of the desktop: of stream 7, the first bytes.
     let request = message(8, 0, &[&7_u32.to_le_bytes()[..], &[0; 20]].concat());
     let lock = message(10, 0, &[1, 0, 0, 0]);
     let content = message(9, 1, &[7, 0, 0, 0, 0x5a, 0x5a, 0x5a, 0x5a]);
@@ -322,7 +321,7 @@ fn files_pass_only_where_they_may() {
 }
 
 #[test]
-fn what_is_no_message_is_not_one() {
+fn invalid_messages_do_not_pass() {
     let policy = with(Clipboard::In, true);
     let add = |pdus: Vec<Pdu>| play_in_pieces(policy, &[xrdp(), pdus].concat()).error;
     let up = |m: &[u8], size| add(chunks(Direction::Up, m, size));
@@ -345,8 +344,7 @@ fn what_is_no_message_is_not_one() {
         add(chunks(Direction::Up, &message(5, 1, &[0; 4000]), 1600).split_off(1)),
         Some(RdpError::Unexpected("channel chunk"))
     );
-    // A kind nobody knows does not pass, and a message that should carry nothing does not carry
-    // something.
+    // An unknown type does not pass, and a message without content must be short.
     let outcome = play_in_pieces(
         policy,
         &[

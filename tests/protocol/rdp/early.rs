@@ -1,4 +1,4 @@
-//! The early PDUs: what is edited, and that nothing else is.
+//! The early PDUs: the edits, and nothing else.
 
 use super::*;
 use portcullis::protocol::rdp::x224::{self, NegotiationFailure};
@@ -12,13 +12,13 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 #[test]
-fn the_negotiation_is_understood() {
+fn the_negotiation_is_parsed() {
     for text in [include_str!("xrdp.txt"), include_str!("shadow.txt")] {
         let all = capture(text);
         assert_eq!(x224::parse_request(&all[0].1), Ok(x224::SSL));
         assert_eq!(x224::parse_confirm(&all[1].1, x224::SSL).unwrap().selected, x224::SSL);
     }
-    // What FreeRDP's server answers a TLS request when it demands NLA.
+    // Response of FreeRDP's server to a TLS request when it requires NLA.
     let refusal = hex::decode("030000130ed000000000000300080005000000").unwrap();
     assert_eq!(
         x224::parse_confirm(&refusal, x224::SSL),
@@ -27,7 +27,7 @@ fn the_negotiation_is_understood() {
 }
 
 #[test]
-fn with_nothing_forbidden_all_but_two_pdus_pass_untouched() {
+fn with_nothing_forbidden_all_but_two_pdus_pass_unchanged() {
     for conversation in [xrdp(), shadow()] {
         let outcome = play_in_pieces(OPEN, &conversation);
         assert_eq!(outcome.error, None);
@@ -51,7 +51,8 @@ fn the_core_settings_are_edited_in_place() {
     let core = came.windows(4).position(|w| w == [0x01, 0xc0, 0xea, 0x00]).unwrap();
     let changed: Vec<usize> =
         (0..sent.len()).filter(|&i| sent[i] != came[i]).map(|i| i - core).collect();
-    // Layout 0x409 to 0x407; the selected protocol 1 to 2. Depths and connection were as wanted.
+    // Layout 0x409 to 0x407; the selected protocol 1 to 2. Depths and connection type are already
+    // as required.
     assert_eq!(changed, [16, 212]);
     assert_eq!(came[core + 16..core + 20], 0x407_u32.to_le_bytes());
     assert_eq!(came[core + 140..core + 142], [24, 0]);
@@ -61,7 +62,7 @@ fn the_core_settings_are_edited_in_place() {
 }
 
 #[test]
-fn a_length_that_ironrdp_gets_wrong_is_not_heeded() {
+fn a_length_that_ironrdp_gets_wrong_is_ignored() {
     let mut conversation = xrdp();
     let initial = &mut conversation[0].1;
     let at =
@@ -77,7 +78,7 @@ fn sixteen_bits_a_pixel_become_thirty_two() {
     let mut conversation = xrdp();
     let initial = &mut conversation[0].1;
     let core = initial.windows(4).position(|w| w == [0x01, 0xc0, 0xea, 0x00]).unwrap();
-    // What the browser's component asks for, over a connection it says nothing of.
+    // The browser component's request, without a connection type.
     for (at, bytes) in [(20, [70, 0]), (140, [16, 0]), (142, [2, 0]), (144, [1, 0]), (210, [0, 0])]
     {
         initial[core + at..core + at + 2].copy_from_slice(&bytes);
@@ -93,7 +94,7 @@ fn sixteen_bits_a_pixel_become_thirty_two() {
 }
 
 #[test]
-fn what_the_client_says_of_the_user_never_reaches_the_server() {
+fn the_clients_logon_data_never_reaches_the_server() {
     for (conversation, user, password) in
         [(xrdp(), "rdpcap", "Cap-Pass-1"), (shadow(), "nlauser", "Nla-Pass-1")]
     {
@@ -110,7 +111,7 @@ fn what_the_client_says_of_the_user_never_reaches_the_server() {
 }
 
 #[test]
-fn without_a_credential_the_desktop_asks() {
+fn without_a_credential_the_desktop_shows_its_login() {
     let mut filter = Filter::new(
         OPEN,
         Edits { core: CoreEdits { selected: 1, keyboard_layout: None }, credential: None },
@@ -127,7 +128,7 @@ fn without_a_credential_the_desktop_asks() {
 }
 
 #[test]
-fn once_set_up_an_open_filter_is_off_upward() {
+fn after_setup_an_unrestricted_filter_passes_everything_upward() {
     let mut filter = Filter::new(OPEN, edits());
     for (way, pdu) in xrdp() {
         assert_eq!(filter.is_pass_through(Direction::Up), filter.is_set_up());
@@ -141,7 +142,7 @@ fn once_set_up_an_open_filter_is_off_upward() {
 }
 
 #[test]
-fn what_passes_is_not_copied() {
+fn forwarded_bytes_are_not_copied() {
     let mut filter = Filter::new(Policy { clipboard: Clipboard::In, ..OPEN }, edits());
     let mut pictures = Vec::new();
     for (way, pdu) in xrdp() {
@@ -158,7 +159,7 @@ fn what_passes_is_not_copied() {
 }
 
 #[test]
-fn what_comes_out_of_order_is_refused() {
+fn pdus_out_of_order_are_refused() {
     let conversation = xrdp();
     let input: Pdu = (Direction::Up, vec![0x04, 0x05, 0x00, 0x1e, 0x00]);
     let picture: Pdu = (Direction::Down, vec![0x00, 0x05, 0x83, 0x00, 0x00]);
@@ -172,7 +173,7 @@ fn what_comes_out_of_order_is_refused() {
     );
     let after = [&conversation[..2], &conversation[..1]].concat();
     assert_eq!(wrong(&after), RdpError::Unexpected("MCS Connect-Initial"));
-    // Data on the clipboard before the user is told to the server.
+    // Clipboard data before the Client Info PDU.
     let clipboard =
         conversation.iter().find(|(w, p)| *w == Direction::Up && p.len() == 0x93).unwrap().clone();
     assert_eq!(
@@ -186,7 +187,7 @@ fn what_comes_out_of_order_is_refused() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_last_byte() {
+fn an_error_is_reported_with_its_last_byte() {
     // A fast-path PDU that is shorter than its own header: its length is its second byte.
     let mut filter = Filter::new(OPEN, edits());
     assert_eq!(filter.feed(Direction::Down, &Bytes::from_static(&[0xac]), &mut Vec::new()), Ok(()));

@@ -1,5 +1,5 @@
-//! Whatever the bytes are: nothing panics, nothing is kept without limit, the same comes out
-//! however they are cut, and what is forbidden does not pass.
+//! For any input: no panic, bounded memory, the same output however the input is split, and
+//! forbidden content does not pass.
 
 use super::*;
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     })
 }
 
-/// A conversation with some bytes changed, PDUs left out, doubled, or turned round.
+/// A conversation with some bytes changed, PDUs omitted, duplicated, or reordered.
 fn mutated() -> impl Strategy<Value = Vec<Pdu>> {
     let byte = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>());
     let moves = (any::<prop::sample::Index>(), 0..4_u8);
@@ -33,7 +33,7 @@ fn mutated() -> impl Strategy<Value = Vec<Pdu>> {
             let mut pdus = CAPTURES[which].clone();
             for (pdu, at, value) in bytes {
                 let pdu = &mut pdus[pdu.index(CAPTURES[which].len())].1;
-                // The headers are where the decisions are.
+                // Decisions are made by the headers.
                 let at = at.index(pdu.len().min(48));
                 pdu[at] = value;
             }
@@ -51,7 +51,7 @@ fn mutated() -> impl Strategy<Value = Vec<Pdu>> {
     )
 }
 
-/// The streams as they are, however they end.
+/// The output streams, however they end.
 fn forbidden_bytes(outcome: &Outcome, channels: &[u16]) -> usize {
     let count = |stream: &[u8]| {
         let mut rest = stream;
@@ -72,7 +72,7 @@ fn forbidden_bytes(outcome: &Outcome, channels: &[u16]) -> usize {
 }
 
 #[test]
-fn truncated_anywhere_it_waits() {
+fn a_truncated_stream_waits_for_more() {
     for conversation in CAPTURES.iter() {
         for policy in [OPEN, CLOSED, INWARD] {
             let whole = play(policy, conversation, usize::MAX);
@@ -96,7 +96,7 @@ fn truncated_anywhere_it_waits() {
 }
 
 #[test]
-fn the_early_pdus_truncated_at_every_length_and_said_to_be_whole() {
+fn truncated_early_pdus_with_adjusted_lengths_are_errors() {
     let conversation = &CAPTURES[0];
     for last in [0, 1] {
         let (way, pdu) = &conversation[last];
@@ -114,7 +114,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn random_bytes_end_the_same_however_they_are_cut(bytes in prop::collection::vec(any::<u8>(), 0..300), skip in 0..20_usize, up in any::<bool>(), policy in policies()) {
+    fn random_input_has_the_same_result_however_it_is_split(bytes in prop::collection::vec(any::<u8>(), 0..300), skip in 0..20_usize, up in any::<bool>(), policy in policies()) {
         let way = if up { Direction::Up } else { Direction::Down };
         let conversation = [&CAPTURES[0][..skip], &[(way, bytes)]].concat();
         let whole = play(policy, &conversation, usize::MAX);
@@ -123,14 +123,14 @@ proptest! {
     }
 
     #[test]
-    fn mutated_conversations_end_the_same_however_they_are_cut(conversation in mutated(), piece in 1..60_usize, policy in policies()) {
+    fn mutated_conversations_have_the_same_result_however_they_are_split(conversation in mutated(), piece in 1..60_usize, policy in policies()) {
         let whole = play(policy, &conversation, usize::MAX);
         let pieces = play(policy, &conversation, piece);
         prop_assert_eq!(whole, pieces);
     }
 
     #[test]
-    fn what_is_forbidden_never_passes(conversation in mutated()) {
+    fn forbidden_content_never_passes(conversation in mutated()) {
         let mut filter = Filter::new(CLOSED, edits());
         let mut outcome = Outcome::default();
         for (way, pdu) in &conversation {

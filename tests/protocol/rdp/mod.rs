@@ -1,8 +1,8 @@
 //! RDP between a real client and real servers: conversations captured in the clear (xfreerdp 2.11
-//! with xrdp 0.9.21 and with FreeRDP's shadow server 2.11), played through the filter.
+//! with xrdp 0.9.21 and with FreeRDP's shadow server 2.11), replayed through the filter.
 //!
-//! A capture has a line a PDU: `>` for the client's, `<` for the server's. Big pictures after the
-//! first two were left out.
+//! A capture has one PDU per line: `>` for the client's, `<` for the server's. Big pictures after
+//! the first two were omitted.
 
 mod clipboard;
 mod early;
@@ -31,8 +31,8 @@ fn capture(text: &str) -> Vec<Pdu> {
         .collect()
 }
 
-/// What follows the negotiation: 282 PDUs, of which 92 were kept. In it the desktop asks for the
-/// user's files, and the user pastes the desktop's text.
+/// After the negotiation: 282 PDUs, of which 92 were kept. The desktop requests the user's files,
+/// and the user pastes the desktop's text.
 fn xrdp() -> Vec<Pdu> {
     capture(include_str!("xrdp.txt")).split_off(2)
 }
@@ -54,7 +54,7 @@ fn edits() -> Edits {
     }
 }
 
-/// What came out of a filter.
+/// Output of a filter.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     up: Vec<u8>,
@@ -79,7 +79,7 @@ impl Outcome {
     }
 }
 
-/// Cuts a stream into whole PDUs.
+/// Splits a stream into PDUs.
 fn pdus(mut stream: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let Ok(Measure::Known(frame)) = Framer::new().measure(stream) {
@@ -91,8 +91,8 @@ fn pdus(mut stream: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// Plays a conversation through a filter, each PDU in pieces of `piece` bytes, as a relay does:
-/// what the filter itself has to say goes out at once.
+/// Replays a conversation through a filter, each PDU in pieces of `piece` bytes, as a relay does:
+/// the filter's replies are sent at once.
 fn play(policy: Policy, conversation: &[Pdu], piece: usize) -> Outcome {
     let mut filter = Filter::new(policy, edits());
     let mut outcome = Outcome::default();
@@ -118,7 +118,7 @@ fn play(policy: Policy, conversation: &[Pdu], piece: usize) -> Outcome {
     outcome
 }
 
-/// Plays it whole and in pieces, and wants the same of all.
+/// Replays it whole and in pieces, and asserts the same result.
 fn play_in_pieces(policy: Policy, conversation: &[Pdu]) -> Outcome {
     let whole = play(policy, conversation, usize::MAX);
     for piece in [1, 7, 40] {
@@ -128,8 +128,8 @@ fn play_in_pieces(policy: Policy, conversation: &[Pdu]) -> Outcome {
     whole
 }
 
-/// What a stream says on a channel: the user data of its Send Data PDUs. By a reader of its own,
-/// which knows only what these captures have.
+/// User data of the Send Data PDUs on a channel. An independent parser that supports only what
+/// these captures contain.
 fn on_channel(stream: &[u8], channel: u16) -> Vec<Vec<u8>> {
     let data = |pdu: Vec<u8>| {
         let is_data = pdu[0] == 3 && matches!(pdu[7] >> 2, 25 | 26);

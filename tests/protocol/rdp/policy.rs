@@ -3,7 +3,7 @@
 use super::*;
 use portcullis::protocol::rdp::refusal::RefusalKind;
 
-/// Numbers the server gave, in both captures.
+/// Channel ids of the server, in both captures.
 const RDPDR: u16 = 1004;
 const RDPSND: u16 = 1005;
 const CLIPRDR: u16 = 1006;
@@ -17,7 +17,7 @@ fn refused(outcome: &Outcome, word: &str, way: Direction) -> (u64, u64) {
 }
 
 #[test]
-fn forbidden_static_channels_are_dead_both_ways() {
+fn forbidden_static_channels_carry_nothing() {
     for (conversation, talks) in [(xrdp(), true), (shadow(), false)] {
         let outcome = play_in_pieces(
             Policy { clipboard: Clipboard::None, files: false, read_only: false },
@@ -48,7 +48,7 @@ fn forbidden_static_channels_are_dead_both_ways() {
 }
 
 #[test]
-fn files_off_leaves_text_on() {
+fn forbidding_files_keeps_text() {
     let outcome = play_in_pieces(Policy { files: false, ..OPEN }, &xrdp());
     assert!(
         on_channel(&outcome.up, RDPDR).is_empty() && on_channel(&outcome.down, RDPDR).is_empty()
@@ -60,7 +60,7 @@ fn files_off_leaves_text_on() {
 }
 
 #[test]
-fn other_dynamic_channels_are_answered_for_the_client() {
+fn other_dynamic_channels_are_refused_for_the_client() {
     let conversation = shadow();
     let outcome = play_in_pieces(Policy { files: false, ..OPEN }, &conversation);
     assert_eq!(outcome.error, None);
@@ -87,7 +87,7 @@ fn other_dynamic_channels_are_answered_for_the_client() {
 }
 
 #[test]
-fn who_only_looks_sends_no_input_and_still_sees() {
+fn a_view_only_client_sends_no_input_and_receives_pictures() {
     for conversation in [xrdp(), shadow()] {
         let read_only = Policy { read_only: true, ..OPEN };
         let outcome = play_in_pieces(read_only, &conversation);
@@ -118,7 +118,7 @@ fn dynamic(way: Direction, message: &[u8]) -> Pdu {
 }
 
 #[test]
-fn who_only_looks_does_not_change_the_desktops_size() {
+fn a_view_only_client_does_not_resize_the_desktop() {
     let create = [&[0x10, 9][..], b"Microsoft::Windows::RDS::DisplayControl\0"].concat();
     // DISPLAYCONTROL_MONITOR_LAYOUT_PDU, as far as its header (MS-RDPEDISP 2.2.2.2).
     let layout = dynamic(Direction::Up, &[0x30, 9, 2, 0, 0, 0, 56, 0, 0, 0]);
@@ -137,7 +137,7 @@ fn who_only_looks_does_not_change_the_desktops_size() {
 }
 
 #[test]
-fn the_end_of_the_setup_goes_on_by_itself() {
+fn the_font_map_is_forwarded_separately() {
     let conversation = xrdp();
     let is_map = |pdu: &[u8]| {
         pdu[0] == 3
@@ -178,10 +178,10 @@ fn share_data(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn slow_path_input_is_input_wherever_it_hides() {
+fn slow_path_input_is_detected_anywhere() {
     let key = share_data(0x1c, &[1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0x1e, 0, 0, 0]);
     let hidden = [share_data(0x1f, &[1, 0, 0xea, 3]), key.clone()].concat();
-    // As a licence, whose header is of flags.
+    // As a licensing PDU, whose header has flags.
     let mut licence = key.clone();
     licence.resize(0x80, 0);
     licence[0] = 0x80;
@@ -201,7 +201,7 @@ fn slow_path_input_is_input_wherever_it_hides() {
 }
 
 #[test]
-fn a_desktop_that_cannot_be_is_refused_at_any_time() {
+fn invalid_desktop_sizes_are_refused_at_any_time() {
     let conversation = xrdp();
     let demand = conversation
         .iter()
@@ -226,7 +226,7 @@ fn a_desktop_that_cannot_be_is_refused_at_any_time() {
 }
 
 #[test]
-fn data_on_channels_nobody_opened_is_dropped() {
+fn data_on_unopened_channels_is_dropped() {
     let mut stray = share(&[0x0c, 0, 0, 0, 3, 0, 0, 0, 1, 2, 3, 4]).1;
     for channel in [1u16, 1002, 1100] {
         stray[10..12].copy_from_slice(&channel.to_be_bytes());
@@ -238,7 +238,7 @@ fn data_on_channels_nobody_opened_is_dropped() {
 }
 
 #[test]
-fn compression_is_neither_asked_for_nor_taken() {
+fn compression_is_neither_requested_nor_accepted() {
     let conversation = xrdp();
     let flags = |outcome: &Outcome| {
         let info = outcome

@@ -1,5 +1,5 @@
-//! The clipboard between two real machines' worth of programs: xclip on the client's display, xclip
-//! on the desktop's, FreeRDP and xrdp between them, and the gateway's policy.
+//! The clipboard with real programs: xclip on the client's display, xclip on the desktop's, FreeRDP
+//! and xrdp between them, and the gateway's policy.
 
 use super::super::recording_audit::RecordingAudit;
 use super::harness::{TIMEOUT, real, server};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-/// A display, and what lets one in.
+/// A display and its authority file.
 struct Screen {
     display: String,
     authority: Option<PathBuf>,
@@ -28,7 +28,7 @@ impl Screen {
         command
     }
 
-    /// Copies a text, as long as the value lives or until another is copied.
+    /// Copies a text; it is available until the value is dropped or another text is copied.
     async fn copy(&self, text: &str) -> PdeathsigChild {
         let mut owner = PdeathsigChild::start(self.xclip(&["-quiet", "-in"]).stdin(Stdio::piped()));
         let mut input = owner.0.stdin.take().unwrap();
@@ -36,7 +36,7 @@ impl Screen {
         owner
     }
 
-    /// What would be pasted.
+    /// The text that would be pasted.
     async fn paste(&self) -> String {
         let pasted =
             self.xclip(&["-out", "-target", "UTF8_STRING"]).stdout(Stdio::piped()).output();
@@ -47,7 +47,7 @@ impl Screen {
         )
     }
 
-    /// Pastes until it is this.
+    /// Waits until this text would be pasted.
     async fn wait_for_paste(&self, text: &str) {
         let mut last = String::new();
         let pasted = async {
@@ -62,17 +62,17 @@ impl Screen {
 }
 
 #[tokio::test]
-async fn text_goes_the_ways_that_policy_allows_and_no_other() {
+async fn clipboard_text_passes_in_the_directions_that_policy_allows() {
     let xrdp = Xrdp::start().await;
     let pin = RecordingAudit::default();
     for clipboard in [Clipboard::Both, Clipboard::In, Clipboard::Out, Clipboard::None] {
         let mut wanted = server(Some((USER, PASSWORD)));
         wanted.policy = StreamPolicy { clipboard, ..StreamPolicy::default() };
-        let books = RecordingAudit::default();
+        let audit = RecordingAudit::default();
         if let Some(pin) = pin.pin() {
-            books.accept_pin(pin);
+            audit.accept_pin(pin);
         }
-        let (_rig, mut client) = real(wanted, xrdp.port, books.clone()).with_client(&[]).await;
+        let (_rig, mut client) = real(wanted, xrdp.port, audit.clone()).with_client(&[]).await;
         client.wait_for_colour(COLOUR).await;
         let started = xrdp.home_file("started", |text| text.ends_with('\n')).await;
         let display = started.split_whitespace().nth(1).unwrap().to_owned();
@@ -85,9 +85,9 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
         if clipboard.allows_in() {
             there.wait_for_paste(&ours).await;
         } else if clipboard == Clipboard::Out {
-            books
-                .wait_until(|books| {
-                    books
+            audit
+                .wait_until(|audit| {
+                    audit
                         .refused_totals()
                         .iter()
                         .any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "in"))
@@ -101,9 +101,9 @@ async fn text_goes_the_ways_that_policy_allows_and_no_other() {
         if clipboard.allows_out() {
             here.wait_for_paste(&theirs).await;
         } else if clipboard == Clipboard::In {
-            books
-                .wait_until(|books| {
-                    books
+            audit
+                .wait_until(|audit| {
+                    audit
                         .refused_totals()
                         .iter()
                         .any(|(channel, way, ..)| (*channel, *way) == ("clipboard", "out"))

@@ -1,4 +1,5 @@
-//! What a browser may not do, and servers that lie, refuse, hang, hang up, or are somebody else.
+//! Forbidden requests of a browser, and servers that send false data, refuse, hang, disconnect, or
+//! are not the expected ones.
 
 use super::super::harness::Harness;
 use super::super::recording_audit::{RecordedEvent, RecordingAudit};
@@ -29,7 +30,7 @@ fn opened_with_short_timeouts() -> OpenedStream {
     )
 }
 
-/// The browser asks as it should; the HTTP status of the refusal it got, if it got one.
+/// Sends a valid request; returns the HTTP status of the refusal, if there was one.
 fn refusal_status(opened: &mut OpenedStream) -> tokio::task::JoinHandle<io::Result<Option<u16>>> {
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     tokio::spawn(async move {
@@ -38,9 +39,9 @@ fn refusal_status(opened: &mut OpenedStream) -> tokio::task::JoinHandle<io::Resu
     })
 }
 
-/// Close code, reason and word.
-async fn end_of(rig: Harness) -> (u16, String, &'static str) {
-    let (end, _) = rig.end().await;
+/// Close code, close reason and reason code.
+async fn end_of(harness: Harness) -> (u16, String, &'static str) {
+    let (end, _) = harness.end().await;
     let (code, reason) = end.close_frame();
     assert!(reason.len() <= 123, "{reason}");
     (code, reason.into_owned(), end.reason_code())
@@ -49,14 +50,14 @@ async fn end_of(rig: Harness) -> (u16, String, &'static str) {
 #[tokio::test]
 async fn a_browser_names_another_destination() {
     let mut opened = opened();
-    let books = opened.stream.audit.clone();
+    let audit = opened.stream.audit.clone();
     let mut browser = opened.stream.browser_stream();
     let answer =
         request_connection(&mut browser, &CONNECTION_REQUEST, "10.0.0.1:3389\n").await.unwrap();
     assert_eq!(answer.error.unwrap().http_status_code, Some(403));
     assert!(opened.stream.connections.try_recv().is_err(), "nothing is dialled");
     assert_eq!(end_of(opened.stream).await, (4007, "policy".into(), "other_destination"));
-    assert_eq!(books.events(), [RecordedEvent::DestinationRefused("10.0.0.1:3389".into())]);
+    assert_eq!(audit.events(), [RecordedEvent::DestinationRefused("10.0.0.1:3389".into())]);
 }
 
 #[tokio::test]
@@ -69,8 +70,8 @@ async fn a_browser_that_speaks_something_else() {
     ] {
         let opened = opened();
         opened.stream.browser.send(said).await;
-        let (code, _, why) = end_of(opened.stream).await;
-        assert_eq!((code, why), (1002, "browser_nonsense"), "{said:x?}");
+        let (code, _, reason_code) = end_of(opened.stream).await;
+        assert_eq!((code, reason_code), (1002, "browser_nonsense"), "{said:x?}");
     }
     let opened = opened();
     opened.stream.browser.send(&[0x30, 0x82, 0x40, 0]).await;
@@ -79,7 +80,7 @@ async fn a_browser_that_speaks_something_else() {
 }
 
 #[tokio::test]
-async fn a_browser_that_wants_to_prove_itself_or_nothing_at_all() {
+async fn a_browser_that_requests_nla_only_or_no_tls() {
     for protocols in [0, 2, 8] {
         let mut opened = opened();
         let mut connect = CONNECTION_REQUEST;
@@ -87,13 +88,13 @@ async fn a_browser_that_wants_to_prove_itself_or_nothing_at_all() {
         let mut browser = opened.stream.browser_stream();
         let answer = request_connection(&mut browser, &connect, &opened.destination).await.unwrap();
         assert_eq!(answer.error.unwrap().http_status_code, Some(400));
-        let (code, _, why) = end_of(opened.stream).await;
-        assert_eq!((code, why), (1002, "rdp_protocol"), "{protocols}");
+        let (code, _, reason_code) = end_of(opened.stream).await;
+        assert_eq!((code, reason_code), (1002, "rdp_protocol"), "{protocols}");
     }
 }
 
 #[tokio::test]
-async fn a_browser_that_never_asks() {
+async fn a_browser_that_sends_no_request() {
     assert_eq!(
         end_of(opened_with_short_timeouts().stream).await,
         (1002, "The handshake took too long.".into(), "browser_idle")
@@ -115,8 +116,8 @@ async fn a_user_who_must_be_asked_first() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_says_why() {
-    for (reply, why) in [
+async fn a_refusal_of_the_server_has_a_reason() {
+    for (reply, reason_code) in [
         (failure(1), "rdp_ssl_required"),
         (failure(2), "rdp_ssl_not_allowed"),
         (failure(3), "rdp_no_certificate"),
@@ -135,11 +136,11 @@ async fn a_server_that_refuses_says_why() {
         let mut opened = opened();
         let asked = refusal_status(&mut opened);
         let mut desktop = opened.stream.desktop().await;
-        // It may hang up on what it does not want to read to its end.
+        // The gateway may close before it has read everything.
         assert_eq!(negotiate(&mut desktop, &reply).await.unwrap(), TLS | HYBRID);
-        assert_eq!(asked.await.unwrap().unwrap(), Some(502), "{why}");
+        assert_eq!(asked.await.unwrap().unwrap(), Some(502), "{reason_code}");
         let (code, reason, word) = end_of(opened.stream).await;
-        assert_eq!((code, word), (4002, why));
+        assert_eq!((code, word), (4002, reason_code));
         assert!(reason.starts_with("desktop: "), "{reason}");
     }
 }
@@ -160,7 +161,7 @@ async fn a_workspace_without_a_credential_and_a_server_that_requires_one() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_up_anywhere_before_tls() {
+async fn a_server_that_disconnects_anywhere_before_tls() {
     let reply = confirm(TLS);
     for n in 0..=reply.len() {
         let mut opened = opened();
@@ -168,18 +169,18 @@ async fn a_server_that_hangs_up_anywhere_before_tls() {
         let mut desktop = opened.stream.desktop().await;
         negotiate(&mut desktop, &reply[..n]).await.unwrap();
         drop(desktop);
-        let (code, _, why) = end_of(opened.stream).await;
+        let (code, _, reason_code) = end_of(opened.stream).await;
         let expected = if n == reply.len() { "desktop_insecure" } else { "handshake_broken" };
-        assert_eq!((code, why), (4002, expected), "after {n} bytes");
+        assert_eq!((code, reason_code), (4002, expected), "after {n} bytes");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_hangs() {
     for step in 0..3 {
-        // Long enough for everybody else's part of the handshake on a busy machine.
-        let limits = Timeouts { handshake: Duration::from_secs(3), ..Timeouts::default() };
-        let mut opened = scripted(server(Some(ACCOUNT)), limits, RecordingAudit::default());
+        // Long enough for the other parts of the handshake on a busy machine.
+        let timeouts = Timeouts { handshake: Duration::from_secs(3), ..Timeouts::default() };
+        let mut opened = scripted(server(Some(ACCOUNT)), timeouts, RecordingAudit::default());
         let _asked = refusal_status(&mut opened);
         let mut desktop = opened.stream.desktop().await;
         let serving = tokio::spawn({
@@ -193,9 +194,12 @@ async fn a_server_that_hangs() {
                 let _ = inside.read_to_end(&mut Vec::new()).await;
             }
         });
-        let (code, _, why) = end_of(opened.stream).await;
-        // A busy machine may take all of the short time for TLS itself.
-        assert!(["handshake_broken", "desktop_insecure"].contains(&why), "{step}: {why}");
+        let (code, _, reason_code) = end_of(opened.stream).await;
+        // A busy machine may need all of the short time for TLS itself.
+        assert!(
+            ["handshake_broken", "desktop_insecure"].contains(&reason_code),
+            "{step}: {reason_code}"
+        );
         assert_eq!(code, 4002);
         serving.abort();
     }
@@ -215,14 +219,14 @@ async fn a_server_that_speaks_no_tls() {
         negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
         desktop.write_all(said).await.unwrap();
         desktop.shutdown().await.unwrap();
-        let (code, reason, why) = end_of(opened.stream).await;
-        assert_eq!((code, why), (4002, "desktop_insecure"), "{said:x?}");
+        let (code, reason, reason_code) = end_of(opened.stream).await;
+        assert_eq!((code, reason_code), (4002, "desktop_insecure"), "{said:x?}");
         assert!(reason.starts_with("desktop: "), "{reason}");
     }
 }
 
-/// A stream to a server with this identity, by TLS alone, until the browser has its answer: the
-/// certificates it was shown, or the refusal.
+/// A stream to a server with this identity, by TLS alone, until the browser has its response: the
+/// certificates, or the HTTP status of the refusal.
 async fn by_tls(
     identity: &Identity,
     pin: &RecordingAudit,
@@ -236,8 +240,8 @@ async fn by_tls(
     });
     let mut desktop = opened.stream.desktop().await;
     negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
-    // The gateway hangs up on a certificate it does not trust: before the server has written all,
-    // perhaps.
+    // The gateway closes the connection on a certificate it does not trust, perhaps before the
+    // server has written everything.
     let _inside = identity.accept(desktop).await;
     let answer = asked.await.unwrap();
     let chain = answer
@@ -249,26 +253,26 @@ async fn by_tls(
 
 #[tokio::test]
 async fn another_certificate_is_refused_until_it_is_accepted() {
-    let (first, second, books) =
+    let (first, second, audit) =
         (Identity::new("desk.test"), Identity::new("desk.test"), RecordingAudit::default());
-    let (_opened, shown) = by_tls(&first, &books).await;
+    let (_opened, shown) = by_tls(&first, &audit).await;
     assert_eq!(shown, Ok(vec![first.certificate.clone()]), "the browser is shown the server's own");
-    let (opened, shown) = by_tls(&second, &books).await;
+    let (opened, shown) = by_tls(&second, &audit).await;
     assert_eq!(shown, Err(403));
     assert_eq!(
         end_of(opened.stream).await,
         (4004, "certificate_changed".into(), "certificate_refused")
     );
     let Some(RecordedEvent::CertificateChecked(seen, CertificateCheck::Refused)) =
-        books.events().pop()
+        audit.events().pop()
     else {
-        panic!("{:?}", books.events())
+        panic!("{:?}", audit.events())
     };
-    books.accept_pin(seen.fingerprint);
-    assert_eq!(by_tls(&second, &books).await.1, Ok(vec![second.certificate.clone()]));
+    audit.accept_pin(seen.fingerprint);
+    assert_eq!(by_tls(&second, &audit).await.1, Ok(vec![second.certificate.clone()]));
 }
 
-/// A server that wants NLA, past TLS.
+/// A server that requires NLA, after TLS.
 async fn at_nla(
     opened: &mut OpenedStream,
     identity: &Identity,
@@ -279,7 +283,7 @@ async fn at_nla(
 }
 
 #[tokio::test]
-async fn the_gateway_proves_the_credential_and_the_browser_hears_of_tls_only() {
+async fn the_gateway_performs_nla_and_the_browser_sees_tls_only() {
     let (mut opened, identity) = (opened(), Identity::new("desk.test"));
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked = tokio::spawn(async move {
@@ -295,7 +299,7 @@ async fn the_gateway_proves_the_credential_and_the_browser_hears_of_tls_only() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
+async fn a_refused_login_has_the_servers_reason() {
     let identity = Identity::new("desk.test");
     for (status, word) in [
         (Some(0xc000_006d), "wrong_password"),
@@ -322,7 +326,7 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
         (None, "refused"),
     ] {
         let mut opened = opened();
-        let (books, asked) = (opened.stream.audit.clone(), refusal_status(&mut opened));
+        let (audit, asked) = (opened.stream.audit.clone(), refusal_status(&mut opened));
         let mut inside = at_nla(&mut opened, &identity).await;
         assert_eq!(
             credssp(&mut inside, &identity, ("ada", "another"), status).await.unwrap(),
@@ -330,7 +334,7 @@ async fn a_login_that_is_refused_says_why_as_far_as_the_server_does() {
         );
         assert_eq!(asked.await.unwrap().unwrap(), Some(401));
         assert_eq!(end_of(opened.stream).await, (4006, format!("user {word}"), word));
-        assert_eq!(books.events().last(), Some(&RecordedEvent::LoginRefused(word)), "{status:x?}");
+        assert_eq!(audit.events().last(), Some(&RecordedEvent::LoginRefused(word)), "{status:x?}");
     }
 }
 
@@ -363,7 +367,7 @@ async fn a_server_that_refuses_after_the_login() {
 
 #[tokio::test]
 async fn a_server_that_does_not_hold_the_certificates_key_or_the_password() {
-    // It has a key of its own, and binds that: as somebody between would have to do.
+    // It has another key and binds that one, as a man in the middle would.
     let (mut opened, identity, other) =
         (opened(), Identity::new("desk.test"), Identity::new("desk.test"));
     let asked = refusal_status(&mut opened);
@@ -371,12 +375,12 @@ async fn a_server_that_does_not_hold_the_certificates_key_or_the_password() {
     let login = credssp(&mut inside, &other, ACCOUNT, None).await.unwrap();
     assert_eq!(login, Login::Refused, "the credential is not delegated");
     assert!(asked.await.unwrap().unwrap().is_some());
-    let (code, _, why) = end_of(opened.stream).await;
-    assert!([4002, 4006].contains(&code), "{code} {why}");
+    let (code, _, reason_code) = end_of(opened.stream).await;
+    assert!([4002, 4006].contains(&code), "{code} {reason_code}");
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_nonsense_in_place_of_credssp() {
+async fn a_server_with_invalid_credssp() {
     let identity = Identity::new("desk.test");
     for said in [
         &b"HTTP/1.1 200 OK\r\n\r\n"[..],
@@ -385,7 +389,7 @@ async fn a_server_that_speaks_nonsense_in_place_of_credssp() {
         &[0x30, 0x82, 0xff, 0xff],
         &[0x30, 0x80],
         &[0x30, 3, 1, 2, 3],
-        // A version, and tokens that are none.
+        // A version, and invalid tokens.
         &[0x30, 5, 0xa0, 3, 2, 1, 6],
         &[0x30, 16, 0xa0, 3, 2, 1, 6, 0xa1, 9, 0x30, 7, 0x30, 5, 0xa0, 3, 4, 1, 0],
     ] {
@@ -395,8 +399,8 @@ async fn a_server_that_speaks_nonsense_in_place_of_credssp() {
         inside.write_all(said).await.unwrap();
         inside.flush().await.unwrap();
         assert_eq!(asked.await.unwrap().unwrap(), Some(502), "{said:x?}");
-        let (code, reason, why) = end_of(opened.stream).await;
-        assert_eq!((code, why), (4002, "nla_broken"), "{said:x?}");
+        let (code, reason, reason_code) = end_of(opened.stream).await;
+        assert_eq!((code, reason_code), (4002, "nla_broken"), "{said:x?}");
         assert!(reason.starts_with("desktop: "), "{reason}");
     }
 }

@@ -1,4 +1,4 @@
-//! A stream of RDP with a browser in the test's hand.
+//! An RDP stream with a browser that the test controls.
 
 use super::super::harness::{FnDialer, Harness, lease_to, pipe_dial};
 use super::super::recording_audit::RecordingAudit;
@@ -15,10 +15,10 @@ use portcullis::viewer::{Duplex, Timeouts};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// Longest wait for anything of a real desktop on a busy machine.
+/// Time limit of any step of a real desktop, on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server whose first certificate is pinned.
+/// An upstream whose first certificate is pinned.
 pub fn server(credential: Option<(&str, &str)>) -> Upstream {
     Upstream {
         port: 3389,
@@ -42,23 +42,26 @@ pub struct OpenedStream {
     pub destination: String,
 }
 
-/// To a server in the test's hand: [`Harness::desktop`] is its end.
-pub fn scripted(server: Upstream, limits: Timeouts, books: RecordingAudit) -> OpenedStream {
+/// To a server that the test controls: [`Harness::desktop`] is its end.
+pub fn scripted(server: Upstream, timeouts: Timeouts, audit: RecordingAudit) -> OpenedStream {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
-    let (dial, calls) = pipe_dial();
-    OpenedStream { stream: Harness::with_lease(lease, dial, calls, limits, books), destination }
+    let (dial, connections) = pipe_dial();
+    OpenedStream {
+        stream: Harness::with_lease(lease, dial, connections, timeouts, audit),
+        destination,
+    }
 }
 
 /// To a real server.
-pub fn real(server: Upstream, port: u16, books: RecordingAudit) -> OpenedStream {
+pub fn real(server: Upstream, port: u16, audit: RecordingAudit) -> OpenedStream {
     let lease = lease_to(OrganizationId::new(), WorkspaceKind::Rdp, server);
     let destination = destination(lease.session().id);
     let dial = FnDialer(move || {
         async move { Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>) }.boxed()
     });
     OpenedStream {
-        stream: Harness::with_lease(lease, dial, pipe_dial().1, Timeouts::default(), books),
+        stream: Harness::with_lease(lease, dial, pipe_dial().1, Timeouts::default(), audit),
         destination,
     }
 }

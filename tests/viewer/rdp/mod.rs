@@ -1,4 +1,5 @@
-//! RDP desktops: real servers with a real client through RDCleanPath, and servers that lie.
+//! RDP desktops: real servers with a real client through RDCleanPath, and servers that send false
+//! data.
 
 mod clipboard;
 mod failures;

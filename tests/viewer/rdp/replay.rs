@@ -1,5 +1,5 @@
-//! Past the connection: a captured conversation played by both sides up to the login, and then what
-//! a server does that means no good.
+//! After the connection sequence: a captured conversation is replayed on both sides up to the
+//! login, then the server misbehaves.
 
 use super::super::recording_audit::{RecordedEvent, RecordingAudit};
 use super::harness::{OpenedStream, scripted, server};
@@ -19,18 +19,18 @@ use tokio_rustls::server::TlsStream;
 const ACCOUNT: (&str, &str) = ("ada", "Secret-1");
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A stream whose client has just said who signs in.
+/// A stream whose client has just sent its Client Info PDU.
 struct Replay {
     harness: OpenedStream,
     browser: DuplexStream,
     desktop: TlsStream<DuplexStream>,
-    /// The packet that says who signs in, as the server got it.
+    /// The Client Info PDU as the server received it.
     info: Vec<u8>,
-    /// Everything the browser was sent.
+    /// Everything the browser received.
     received: Vec<u8>,
 }
 
-/// The negotiation left out, `true` is the client's.
+/// Without the negotiation; `true`: from the client.
 fn capture() -> Vec<(bool, Vec<u8>)> {
     let lines = include_str!("../../protocol/rdp/xrdp.txt").lines().skip(2);
     lines.map(|line| (line.starts_with('>'), hex::decode(&line[2..]).unwrap())).collect()
@@ -58,8 +58,8 @@ async fn read_pdu(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
     }
 }
 
-async fn play(wanted: Upstream, limits: Timeouts) -> Replay {
-    let mut opened = scripted(wanted, limits, RecordingAudit::default());
+async fn play(wanted: Upstream, timeouts: Timeouts) -> Replay {
+    let mut opened = scripted(wanted, timeouts, RecordingAudit::default());
     let (mut browser, destination) = (opened.stream.browser_stream(), opened.destination.clone());
     let asked = tokio::spawn(async move {
         let answer =
@@ -69,9 +69,9 @@ async fn play(wanted: Upstream, limits: Timeouts) -> Replay {
     let mut desktop = opened.stream.desktop().await;
     negotiate(&mut desktop, &confirm(TLS)).await.unwrap();
     let mut desktop = Identity::new("desk.test").accept(desktop).await.unwrap();
-    let (mut browser, mut heard) = asked.await.unwrap();
+    let (mut browser, mut received) = asked.await.unwrap();
     let mut info = Vec::new();
-    let playing = async {
+    let replay = async {
         for (up, pdu) in capture() {
             if up {
                 browser.write_all(&pdu).await.unwrap();
@@ -85,13 +85,13 @@ async fn play(wanted: Upstream, limits: Timeouts) -> Replay {
                 let mut passed = vec![0; pdu.len()];
                 browser.read_exact(&mut passed).await.unwrap();
                 assert_eq!(passed, pdu, "what the server says passes untouched");
-                heard.extend_from_slice(&passed);
+                received.extend_from_slice(&passed);
             }
         }
         panic!("the capture has no Client Info");
     };
-    timeout(READ_TIMEOUT, playing).await.expect("it is played");
-    Replay { harness: opened, browser, desktop, info, received: heard }
+    timeout(READ_TIMEOUT, replay).await.expect("it is played");
+    Replay { harness: opened, browser, desktop, info, received }
 }
 
 fn wide(text: &str) -> Vec<u8> {
@@ -142,22 +142,22 @@ fn demand(width: u16, height: u16) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_credential_is_written_for_the_server_and_nobody_else() {
-    let playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
-    assert!(holds(&playing.info, &wide("ada")) && holds(&playing.info, &wide("Secret-1")));
-    assert!(!holds(&playing.received, &wide("Secret-1")) && !holds(&playing.received, b"Secret-1"));
+async fn the_credential_is_written_for_the_server_only() {
+    let replay = play(server(Some(ACCOUNT)), Timeouts::default()).await;
+    assert!(holds(&replay.info, &wide("ada")) && holds(&replay.info, &wide("Secret-1")));
+    assert!(!holds(&replay.received, &wide("Secret-1")) && !holds(&replay.received, b"Secret-1"));
     let sent = capture().into_iter().find(|(up, pdu)| *up && is_info(pdu)).unwrap().1;
     assert!(!holds(&sent, &wide("ada")), "the client knew nothing of it");
 }
 
 #[tokio::test]
-async fn a_screen_that_cannot_be_ends_the_stream_before_the_browser_hears_of_it() {
-    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
-    playing.desktop.write_all(&demand(60_000, 60_000)).await.unwrap();
-    playing.desktop.flush().await.unwrap();
+async fn an_invalid_desktop_size_ends_the_stream_before_it_is_forwarded() {
+    let mut replay = play(server(Some(ACCOUNT)), Timeouts::default()).await;
+    replay.desktop.write_all(&demand(60_000, 60_000)).await.unwrap();
+    replay.desktop.flush().await.unwrap();
     let mut rest = Vec::new();
     timeout(READ_TIMEOUT, async {
-        let (end, _) = playing.harness.stream.end().await;
+        let (end, _) = replay.harness.stream.end().await;
         assert_eq!(
             (end.close_frame(), end.reason_code()),
             (
@@ -166,7 +166,7 @@ async fn a_screen_that_cannot_be_ends_the_stream_before_the_browser_hears_of_it(
             )
         );
         assert!(end.cause().unwrap().to_string().contains("60000 x 60000"), "{end:?}");
-        let _ = playing.browser.read_to_end(&mut rest).await;
+        let _ = replay.browser.read_to_end(&mut rest).await;
     })
     .await
     .expect("it ends");
@@ -183,40 +183,40 @@ fn share_data(kind: u8, body: &[u8]) -> Vec<u8> {
     pdu
 }
 
-/// MCS Disconnect Provider Ultimatum: how a server says goodbye.
+/// MCS Disconnect Provider Ultimatum.
 const DISCONNECT_ULTIMATUM: [u8; 9] = [3, 0, 0, 9, 2, 0xf0, 0x80, 0x21, 0x80];
 
-/// What a stream ends with whose server gives this reason; `rude`: and then it waits until its
-/// client hangs up.
+/// End of a stream whose server announces this reason. `rude`: the server then waits until its
+/// client disconnects.
 async fn error_info_end(code: u32, rude: bool) -> (u16, String, &'static str, Vec<RecordedEvent>) {
-    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
-    let books = playing.harness.stream.audit.clone();
+    let mut replay = play(server(Some(ACCOUNT)), Timeouts::default()).await;
+    let audit = replay.harness.stream.audit.clone();
     let said = [&share_data(0x2f, &code.to_le_bytes())[..], &DISCONNECT_ULTIMATUM].concat();
-    playing.desktop.write_all(&said).await.unwrap();
-    playing.desktop.flush().await.unwrap();
+    replay.desktop.write_all(&said).await.unwrap();
+    replay.desktop.flush().await.unwrap();
     let mut passed = vec![0; said.len()];
-    timeout(READ_TIMEOUT, playing.browser.read_exact(&mut passed))
+    timeout(READ_TIMEOUT, replay.browser.read_exact(&mut passed))
         .await
         .expect("it passes")
         .unwrap();
     assert_eq!(passed, said, "the browser hears it, too");
     if rude {
-        drop(playing.browser);
-        let (end, _) = playing.harness.stream.end().await;
+        drop(replay.browser);
+        let (end, _) = replay.harness.stream.end().await;
         return (
             end.close_frame().0,
             end.close_frame().1.into_owned(),
             end.reason_code(),
-            books.events(),
+            audit.events(),
         );
     }
-    playing.desktop.shutdown().await.unwrap();
-    let (code, reason, why) = playing.end().await;
-    (code, reason, why, books.events())
+    replay.desktop.shutdown().await.unwrap();
+    let (code, reason, reason_code) = replay.end().await;
+    (code, reason, reason_code, audit.events())
 }
 
 #[tokio::test]
-async fn a_server_that_says_why_it_hangs_up_is_heard() {
+async fn the_servers_error_info_is_the_reason_of_the_end() {
     for (code, word) in [
         (0x01, "desktop_by_admin"),
         (0x03, "desktop_idle_timeout"),
@@ -230,12 +230,12 @@ async fn a_server_that_says_why_it_hangs_up_is_heard() {
         (0x400, "desktop_broker"),
         (0x10d4, "desktop_protocol"),
     ] {
-        let (close, reason, why, _) = error_info_end(code, false).await;
-        assert_eq!((close, &*reason, why), (4008, word, word), "{code:#x}");
+        let (close, reason, reason_code, _) = error_info_end(code, false).await;
+        assert_eq!((close, &*reason, reason_code), (4008, word, word), "{code:#x}");
     }
-    let (close, reason, why, _) = error_info_end(5, true).await;
+    let (close, reason, reason_code, _) = error_info_end(5, true).await;
     assert_eq!(
-        (close, &*reason, why),
+        (close, &*reason, reason_code),
         (4008, "desktop_taken_over", "desktop_taken_over"),
         "whoever hangs up first"
     );
@@ -243,30 +243,30 @@ async fn a_server_that_says_why_it_hangs_up_is_heard() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_refused_inside_rdp_is_written_down() {
+async fn a_login_refused_inside_rdp_is_recorded() {
     for (code, word) in [(0x09, "logon_not_granted"), (0x0a, "credential_must_be_typed")] {
-        let (close, reason, why, lines) = error_info_end(code, false).await;
-        assert_eq!((close, reason, why), (4006, format!("user {word}"), word));
+        let (close, reason, reason_code, lines) = error_info_end(code, false).await;
+        assert_eq!((close, reason, reason_code), (4006, format!("user {word}"), word));
         assert_eq!(lines.last(), Some(&RecordedEvent::LoginRefused(word)));
     }
 }
 
 #[tokio::test]
-async fn a_server_that_leads_elsewhere_is_left_and_the_browser_hears_nothing_of_it() {
-    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
+async fn a_redirection_ends_the_stream_and_is_not_forwarded() {
+    let mut replay = play(server(Some(ACCOUNT)), Timeouts::default()).await;
     // A Server Redirection PDU (2.2.13.3.1), as far as its header.
     let mut pdu = share_data(0, &[0; 20]);
     pdu[17] = 0x1a;
-    playing.desktop.write_all(&pdu).await.unwrap();
-    playing.desktop.flush().await.unwrap();
+    replay.desktop.write_all(&pdu).await.unwrap();
+    replay.desktop.flush().await.unwrap();
     let mut rest = Vec::new();
     timeout(READ_TIMEOUT, async {
-        let (end, _) = playing.harness.stream.end().await;
+        let (end, _) = replay.harness.stream.end().await;
         assert_eq!(
             (end.close_frame(), end.reason_code()),
             ((4007, "redirected".into()), "rdp_redirected")
         );
-        let _ = playing.browser.read_to_end(&mut rest).await;
+        let _ = replay.browser.read_to_end(&mut rest).await;
     })
     .await
     .expect("it ends");
@@ -275,12 +275,12 @@ async fn a_server_that_leads_elsewhere_is_left_and_the_browser_hears_nothing_of_
 
 #[tokio::test]
 async fn a_real_screen_passes() {
-    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
+    let mut replay = play(server(Some(ACCOUNT)), Timeouts::default()).await;
     let pdu = demand(1920, 1080);
-    playing.desktop.write_all(&pdu).await.unwrap();
-    playing.desktop.flush().await.unwrap();
+    replay.desktop.write_all(&pdu).await.unwrap();
+    replay.desktop.flush().await.unwrap();
     let mut passed = vec![0; pdu.len()];
-    timeout(READ_TIMEOUT, playing.browser.read_exact(&mut passed))
+    timeout(READ_TIMEOUT, replay.browser.read_exact(&mut passed))
         .await
         .expect("it passes")
         .unwrap();
@@ -288,22 +288,22 @@ async fn a_real_screen_passes() {
 }
 
 #[tokio::test]
-async fn noise_and_halves_end_the_stream_and_nothing_else() {
+async fn invalid_and_truncated_pdus_end_the_stream_only() {
     for seed in 0..8 {
-        let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
+        let mut replay = play(server(Some(ACCOUNT)), Timeouts::default()).await;
         let mut random = StdRng::seed_from_u64(seed);
         let mut noise = vec![0; 32 * 1024];
         random.fill_bytes(&mut noise);
         if seed % 2 == 0 {
-            // As if it were TPKT, whose length is a lie.
+            // As TPKT with a false length.
             noise[..4].copy_from_slice(&[3, 0, 0xff, 0xff]);
         }
-        // The gateway hangs up as soon as it has seen enough.
-        let _ = playing.desktop.write_all(&noise).await;
-        let _ = playing.desktop.shutdown().await;
+        // The gateway closes the connection as soon as it has read enough.
+        let _ = replay.desktop.write_all(&noise).await;
+        let _ = replay.desktop.shutdown().await;
         let drained =
-            tokio::spawn(async move { playing.browser.read_to_end(&mut Vec::new()).await });
-        let (end, _) = playing.harness.stream.end().await;
+            tokio::spawn(async move { replay.browser.read_to_end(&mut Vec::new()).await });
+        let (end, _) = replay.harness.stream.end().await;
         assert!([4002, 4007].contains(&end.close_frame().0), "{seed}: {end:?}");
         let _ = drained.await;
     }
@@ -311,31 +311,31 @@ async fn noise_and_halves_end_the_stream_and_nothing_else() {
 
 #[tokio::test]
 async fn pdus_out_of_order_from_the_browser_end_the_stream() {
-    let mut playing = play(server(Some(ACCOUNT)), Timeouts::default()).await;
-    // A second Connect-Initial: it would name channels anew.
+    let mut replay = play(server(Some(ACCOUNT)), Timeouts::default()).await;
+    // A second Connect-Initial, which would change the channel list.
     let initial = capture().into_iter().find(|(up, _)| *up).unwrap().1;
-    playing.browser.write_all(&initial).await.unwrap();
-    let (code, _, why) = playing.end().await;
-    assert_eq!((code, why), (1002, "browser_malformed"));
+    replay.browser.write_all(&initial).await.unwrap();
+    let (code, _, reason_code) = replay.end().await;
+    assert_eq!((code, reason_code), (1002, "browser_malformed"));
 }
 
 #[tokio::test]
-async fn a_browser_that_reads_nothing_holds_the_server_back() {
+async fn a_browser_that_reads_nothing_stops_the_server() {
     let mut wanted = server(Some(ACCOUNT));
     wanted.policy = StreamPolicy { files: true, ..StreamPolicy::default() };
-    let mut playing =
+    let mut replay =
         play(wanted, Timeouts { pong: Duration::from_secs(120), ..Timeouts::default() }).await;
-    // Pictures by the fast path, without end: nobody reads `playing.browser`.
+    // Endless fast-path pictures: nobody reads `replay.browser`.
     let mut update = vec![0; 0x4000];
     update[..3].copy_from_slice(&[0, 0xc0, 0]);
     let mut taken = 0;
     while taken < 64 << 20 {
-        match timeout(Duration::from_secs(3), playing.desktop.write_all(&update)).await {
+        match timeout(Duration::from_secs(3), replay.desktop.write_all(&update)).await {
             Ok(written) => written.unwrap(),
             Err(_) => break,
         }
         taken += update.len();
     }
     assert!(taken < 2 << 20, "{taken} bytes were taken from the server");
-    assert!(!playing.harness.stream.end.is_finished(), "and it waits");
+    assert!(!replay.harness.stream.end.is_finished(), "and it waits");
 }
