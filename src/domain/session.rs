@@ -134,27 +134,17 @@ impl State {
             Self::Queued | Self::Creating | Self::Active => None,
         }
     }
+}
 
-    /// Its name in the workspaces API; `None` while it is not listed.
-    #[must_use]
-    pub fn workspaces_status(self) -> Option<&'static str> {
-        match self {
-            Self::Queued | Self::Creating => None,
-            Self::Active | Self::Closing(_) => Some("active"),
-            Self::Closed(EndReason::UserDisconnected) => Some("disconnected"),
-            Self::Closed(
-                EndReason::WorkspaceStopped
-                | EndReason::AdminStopped
-                | EndReason::SignedOut
-                | EndReason::SignedOutByAdmin
-                | EndReason::UserDisabled
-                | EndReason::WorkspaceRemoved
-                | EndReason::Expired
-                | EndReason::HostLost
-                | EndReason::LaunchFailed,
-            ) => Some("terminated"),
-        }
-    }
+/// Selects the sessions of a listing. Sessions that are queued or being created are in none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SessionFilter {
+    /// Active or ended.
+    #[default]
+    Any,
+    Active,
+    /// Closing or closed, for one of these reasons.
+    Ended(&'static [EndReason]),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

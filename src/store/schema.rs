@@ -162,7 +162,6 @@ diesel::table! {
         host_id -> Text,
         state -> Text,
         reason -> Nullable<Text>,
-        status -> Nullable<Text>,
         address -> Text,
         mfa_method -> Nullable<Text>,
         mfa_verified_at -> Nullable<BigInt>,

@@ -2,7 +2,7 @@
 
 use super::*;
 use portcullis::domain::ErrorKind;
-use portcullis::domain::session::{EndReason, Event};
+use portcullis::domain::session::{EndReason, Event, SessionFilter};
 use portcullis::domain::user::{Mfa, MfaMethod};
 use portcullis::store::{LeaseRow, SeatKey};
 
@@ -26,8 +26,7 @@ on_both! {
             assert_eq!(tx.session(session.id)?, Some(session.clone()));
             assert_eq!(tx.session(SessionId::new())?, None);
             assert_eq!(tx.live_session_of(ann.id, &session.workspace_id)?, Some(session.clone()));
-            assert_eq!(tx.active_of_user(ann.id)?, []);
-            assert_eq!(tx.sessions_page(ann.id, None, None, 10)?, [], "not listed yet");
+            assert_eq!(tx.sessions_page(ann.id, SessionFilter::Any, None, 10)?, [], "not listed yet");
 
             assert_eq!(tx.session_lease(session.id)?, None);
             tx.set_session_lease(session.id, &lease())?;
@@ -40,26 +39,33 @@ on_both! {
             assert!(!tx.update_session(&active, session.version, later(1))?, "only once");
             let active = Session { peer_public_key: Some("key".into()), ..active };
             assert_eq!(tx.session(session.id)?, Some(active.clone()), "the key of the lease stays known");
-            assert_eq!(tx.active_of_user(ann.id)?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions(Some(org))?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions(Some(OrganizationId::new()))?, []);
             assert_eq!(tx.live_sessions_of_user(ann.id)?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions_of_host(session.host_id)?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions_of_workspace(&session.workspace_id)?, std::slice::from_ref(&active));
-            assert_eq!(tx.sessions_page(ann.id, Some("active"), None, 10)?, std::slice::from_ref(&active));
+            assert_eq!(tx.sessions_page(ann.id, SessionFilter::Active, None, 10)?, std::slice::from_ref(&active));
 
             let closing = active.apply(Event::Close(EndReason::UserDisconnected), later(2)).unwrap();
             assert!(tx.update_session(&closing, active.version, later(2))?);
-            assert_eq!(tx.active_of_user(ann.id)?, std::slice::from_ref(&closing), "active until it is closed");
+            const DISCONNECTED: SessionFilter = SessionFilter::Ended(&[EndReason::UserDisconnected]);
+            const OTHERS: SessionFilter = SessionFilter::Ended(&[EndReason::Expired, EndReason::HostLost]);
+            assert_eq!(tx.sessions_page(ann.id, SessionFilter::Active, None, 10)?, [], "a closing session is not active");
+            for filter in [SessionFilter::Any, DISCONNECTED] {
+                assert_eq!(tx.sessions_page(ann.id, filter, None, 10)?, std::slice::from_ref(&closing), "{filter:?}");
+            }
             let closed = closing.apply(Event::Release, later(3)).unwrap();
             assert!(tx.update_session(&closed, closing.version, later(3))?);
             assert_eq!(tx.session(session.id)?, Some(closed.clone()));
             assert_eq!(tx.live_session_of(ann.id, &session.workspace_id)?, None);
             assert_eq!(tx.session_lease(session.id)?, None, "its secrets are gone");
             assert_eq!(tx.seat_holder(&SeatKey::user(&session.workspace_id, ann.id))?, None);
-            assert_eq!(tx.sessions_page(ann.id, Some("disconnected"), None, 10)?, std::slice::from_ref(&closed));
-            assert_eq!(tx.sessions_page(ann.id, Some("terminated"), None, 10)?, []);
-            assert_eq!(tx.sessions_page(ann.id, Some("nonsense\0"), None, 10)?, []);
+            for filter in [SessionFilter::Any, DISCONNECTED] {
+                assert_eq!(tx.sessions_page(ann.id, filter, None, 10)?, std::slice::from_ref(&closed), "{filter:?}");
+            }
+            for filter in [SessionFilter::Active, OTHERS, SessionFilter::Ended(&[])] {
+                assert_eq!(tx.sessions_page(ann.id, filter, None, 10)?, [], "{filter:?}");
+            }
 
             let history: Vec<_> = tx.state_changes(session.id)?.into_iter().map(|e| (e.version, e.state, e.at)).collect();
             assert_eq!(history, [
@@ -164,10 +170,10 @@ on_both! {
             let foreign = make_session(&bob, "ws-0", 200);
             tx.insert_session(&foreign, None)?;
             all.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id.to_string())));
-            for status in [None, Some("active")] {
+            for filter in [SessionFilter::Any, SessionFilter::Active] {
                 let (mut seen, mut before) = (Vec::new(), None);
                 loop {
-                    let page = tx.sessions_page(ann.id, status, before, 4)?;
+                    let page = tx.sessions_page(ann.id, filter, before, 4)?;
                     let Some(last) = page.last() else { break };
                     before = Some((last.created_at, last.id));
                     seen.extend(page);

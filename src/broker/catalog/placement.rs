@@ -14,6 +14,7 @@ use crate::broker::core::unit_of_work::AuditedTx;
 use crate::broker::model::HostCapabilities;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::route::{SessionRoute, TargetSpec};
+use crate::domain::session::SessionFilter;
 use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, HostId, OrganizationId, Result, UserId, WorkspaceId};
 use crate::store::Tx;
@@ -216,7 +217,10 @@ impl AuditedTx<'_, '_> {
     ) -> Result<Option<HostId>> {
         let hosts = self.hosts(Some(seeker.organization))?;
         let live = self.live_sessions(Some(seeker.organization))?;
-        let last = self.sessions_page(seeker.user, None, None, 1)?.first().map(|s| s.host_id);
+        let last = self
+            .sessions_page(seeker.user, SessionFilter::Any, None, 1)?
+            .first()
+            .map(|s| s.host_id);
         let load = |id: HostId| live.iter().filter(|s| s.host_id == id).count();
         let agents = hosts
             .iter()

@@ -3,7 +3,7 @@
 use super::tunnel::{TunnelReport, TunnelState};
 use super::workspaces::WorkspaceView;
 use crate::domain::route::HopLatencies;
-use crate::domain::session::Session;
+use crate::domain::session::{Session, SessionFilter};
 use crate::domain::upstream::StreamPolicy;
 use std::time::Duration;
 
@@ -49,6 +49,5 @@ pub struct SessionQuery {
     pub limit: Option<u32>,
     /// Cursor of the previous page.
     pub cursor: Option<String>,
-    /// `active`, `disconnected` or `terminated`.
-    pub status: Option<String>,
+    pub filter: SessionFilter,
 }

@@ -69,7 +69,7 @@ impl Broker {
     /// The caller's own sessions, newest first.
     ///
     /// # Errors
-    /// `Invalid` when limit, cursor or status are not acceptable.
+    /// `Invalid` when limit or cursor are not acceptable.
     pub async fn sessions(
         &self,
         caller: &Caller,
@@ -79,11 +79,7 @@ impl Broker {
         let before =
             query.cursor.as_deref().map(validate::parse_cursor::<i64, SessionId>).transpose()?;
         let before = before.map(|(at, id)| (Timestamp(at), id));
-        let status = query.status;
-        if status.as_deref().is_some_and(|s| !["active", "disconnected", "terminated"].contains(&s))
-        {
-            return Err(Error::invalid("status must be active, disconnected or terminated."));
-        }
+        let filter = query.filter;
         let user = caller.user.id;
         let organization = caller.user.organization_id;
         let (rows, policies) = self
@@ -91,17 +87,15 @@ impl Broker {
             .store
             .read(move |tx| {
                 Ok((
-                    tx.sessions_page(user, status.as_deref(), before, limit + 1)?,
+                    tx.sessions_page(user, filter, before, limit + 1)?,
                     tx.stream_policies(organization)?,
                 ))
             })
             .await?;
         let page =
             validate::page(rows, limit, |s: &Session| format!("{}.{}", s.created_at.0, s.id));
-        // Sessions that are being created are not listed.
-        let listed =
-            page.items.into_iter().filter(|s| s.state.workspaces_status().is_some()).collect();
-        Ok(Page { items: self.session_views(listed, &policies), next_cursor: page.next_cursor })
+        let items = self.session_views(page.items, &policies);
+        Ok(Page { items, next_cursor: page.next_cursor })
     }
 
     /// One of the caller's own sessions.

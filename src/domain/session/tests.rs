@@ -83,19 +83,6 @@ fn names_round_trip() {
     }
 }
 
-#[test]
-fn the_workspaces_dialect() {
-    for state in states() {
-        let word = state.workspaces_status();
-        match state {
-            State::Queued | State::Creating => assert_eq!(word, None),
-            State::Active | State::Closing(_) => assert_eq!(word, Some("active")),
-            State::Closed(EndReason::UserDisconnected) => assert_eq!(word, Some("disconnected")),
-            State::Closed(_) => assert_eq!(word, Some("terminated")),
-        }
-    }
-}
-
 fn session() -> Session {
     Session {
         id: SessionId::new(),

@@ -4,11 +4,10 @@
 //! | --- | --- |
 //! | live | not closed: it has a row in `live_sessions`, which is small, so queries start there |
 //! | seat | a name that one live session may hold: `workspace/user` for each, and `workspace` for a single-seat workspace |
-//! | status | the state's name in the workspaces API, stored for listing |
 
 use super::{corrupt_value, limit, parse_mfa, parse_optional, parse_text};
 use crate::domain::route::SessionRoute;
-use crate::domain::session::{EndReason, Session, State};
+use crate::domain::session::{EndReason, Session, SessionFilter, State};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceId};
 use crate::store::connection::MultiBackend;
@@ -56,7 +55,6 @@ struct SessionRow {
     host_id: String,
     state: String,
     reason: Option<String>,
-    status: Option<String>,
     address: String,
     mfa_method: Option<String>,
     mfa_verified_at: Option<i64>,
@@ -83,7 +81,6 @@ impl SessionRow {
             host_id: session.host_id.to_string(),
             state: session.state.as_str().to_owned(),
             reason: session.state.end_reason().map(|reason| reason.as_str().to_owned()),
-            status: session.state.workspaces_status().map(str::to_owned),
             address: session.address.to_string(),
             mfa_method: session.mfa.map(|mfa| mfa.method.as_str().to_owned()),
             mfa_verified_at: session.mfa.map(|mfa| mfa.verified_at.0),
@@ -231,7 +228,6 @@ impl Tx<'_> {
         let change = (
             sessions::state.eq(row.state),
             sessions::reason.eq(row.reason),
-            sessions::status.eq(row.status),
             sessions::mfa_method.eq(row.mfa_method),
             sessions::mfa_verified_at.eq(row.mfa_verified_at),
             row.peer_public_key.map(|key| sessions::peer_public_key.eq(key)),
@@ -304,20 +300,11 @@ impl Tx<'_> {
         }
     }
 
-    /// A user's sessions with the status `active`: active ones, and closing ones until they are
-    /// closed.
-    pub fn active_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
-        let of_user = live!(live_sessions::user_id.eq(user.to_string()))
-            .filter(sessions::status.eq("active"));
-        all(of_user.order((sessions::created_at.desc(), sessions::id.desc())).load(self.conn)?)
-    }
-
-    /// A user's listed sessions, newest first, before a position: those with any status, or with
-    /// this one.
+    /// A user's sessions that `filter` selects, newest first, before a position.
     pub fn sessions_page(
         &mut self,
         user: UserId,
-        status: Option<&str>,
+        filter: SessionFilter,
         before: Option<(Timestamp, SessionId)>,
         count: usize,
     ) -> Result<Vec<Session>> {
@@ -327,9 +314,14 @@ impl Tx<'_> {
             .limit(limit(count))
             .select(SessionRow::as_select())
             .into_boxed::<MultiBackend>();
-        query = match status {
-            Some(status) => query.filter(sessions::status.eq(status.replace('\0', ""))),
-            None => query.filter(sessions::status.is_not_null()),
+        query = match filter {
+            SessionFilter::Any => {
+                query.filter(sessions::state.eq_any(["active", "closing", "closed"]))
+            }
+            SessionFilter::Active => query.filter(sessions::state.eq("active")),
+            SessionFilter::Ended(reasons) => query
+                .filter(sessions::state.eq_any(["closing", "closed"]))
+                .filter(sessions::reason.eq_any(reasons.iter().map(|reason| reason.as_str()))),
         };
         if let Some((at, id)) = before {
             // The first condition bounds the index range, the second selects among sessions of the

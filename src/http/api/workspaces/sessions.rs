@@ -6,6 +6,7 @@ use super::dto::upstream::CredentialInput;
 use super::error_body::Problem;
 use super::responses::{message, no_content, ok};
 use crate::broker::model::{SessionQuery, SessionView};
+use crate::domain::session::SessionFilter;
 use crate::http::error::ApiResult;
 use crate::http::extract::{Authenticated, JsonBody, PathId, QueryParams, RequestMeta};
 use crate::http::state::AppState;
@@ -28,7 +29,7 @@ pub async fn list(
     let query = SessionQuery {
         limit: params.limit,
         cursor: params.cursor.clone(),
-        status: params.status.clone(),
+        filter: params.filter()?,
     };
     let page = state.broker.sessions(&caller, query).await?;
     let mut answer = HttpResponse::Ok();
@@ -43,7 +44,7 @@ pub async fn list(
     responses((status = 200, body = Vec<Session>), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn active(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
     let query =
-        SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, status: Some("active".to_owned()) };
+        SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, filter: SessionFilter::Active };
     let page = state.broker.sessions(&caller, query).await?;
     ok(sessions(&state, page.items))
 }

@@ -1,5 +1,4 @@
-//! The bodies of the workspaces dialect, by noun, and how broker views become them. Their names are
-//! the names in the OpenAPI file.
+//! Request and response bodies, by noun. Type names are the schema names of the OpenAPI document.
 
 pub mod audit;
 pub mod auth;

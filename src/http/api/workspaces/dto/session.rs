@@ -6,38 +6,56 @@ use super::upstream::StreamPolicy;
 use super::workspace::WorkspaceType;
 use crate::broker::model::{SessionView, Ticket as TicketView};
 use crate::domain::route::Hop;
-use crate::domain::session::EndReason;
+use crate::domain::session::{EndReason, SessionFilter, State};
 use crate::domain::workspace::WorkspaceKind;
-use crate::domain::{SessionId, Timestamp};
+use crate::domain::{Error, Result, SessionId, Timestamp};
 use crate::http::apps::AppsSettings;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// Where a session is in its life, in the words of this dialect.
+/// Status of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionStatus {
-    /// Is being launched; in no listing of the active ones.
+    /// Being launched; not listed.
     Creating,
     /// Can be used.
     Active,
     /// Its user disconnected it.
     Disconnected,
-    /// Stopped, ended by an admin or a rule, expired, or never came up.
+    /// Stopped, ended by an admin or a rule, expired, or its launch failed.
     Terminated,
 }
 
-impl SessionStatus {
-    fn of(word: Option<&str>) -> Self {
-        match word {
-            Some("active") => Self::Active,
-            Some("disconnected") => Self::Disconnected,
-            Some(_) => Self::Terminated,
-            None => Self::Creating,
+impl From<State> for SessionStatus {
+    /// A closing session has the status of an ended one: nobody may use it any more.
+    fn from(state: State) -> Self {
+        match state {
+            State::Queued | State::Creating => Self::Creating,
+            State::Active => Self::Active,
+            State::Closing(reason) | State::Closed(reason) if DISCONNECTED.contains(&reason) => {
+                Self::Disconnected
+            }
+            State::Closing(_) | State::Closed(_) => Self::Terminated,
         }
     }
 }
+
+/// End reasons of sessions with the status `disconnected`.
+const DISCONNECTED: &[EndReason] = &[EndReason::UserDisconnected];
+/// End reasons of sessions with the status `terminated`.
+const TERMINATED: &[EndReason] = &[
+    EndReason::WorkspaceStopped,
+    EndReason::AdminStopped,
+    EndReason::SignedOut,
+    EndReason::SignedOutByAdmin,
+    EndReason::UserDisabled,
+    EndReason::WorkspaceRemoved,
+    EndReason::Expired,
+    EndReason::HostLost,
+    EndReason::LaunchFailed,
+];
 
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -96,7 +114,7 @@ pub struct Session {
     /// When it was over.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub ended_at: Option<Timestamp>,
-    /// Why it ended; null while it lives.
+    /// Why it ended; null until then.
     #[schema(required = true)]
     pub end_reason: Option<SessionEndReason>,
     /// When it will be ended at the latest.
@@ -200,7 +218,7 @@ impl Session {
             workspace_id: s.workspace_id.to_string(),
             workspace_name: s.workspace_name,
             workspace_type: s.workspace_kind.into(),
-            status: SessionStatus::of(s.state.workspaces_status()),
+            status: s.state.into(),
             started_at: s.started_at,
             ended_at: s.ended_at,
             end_reason: s.state.end_reason().map(Into::into),
@@ -264,4 +282,48 @@ pub struct SessionParams {
     pub cursor: Option<String>,
     /// `active`, `disconnected` or `terminated`.
     pub status: Option<String>,
+}
+
+impl SessionParams {
+    /// # Errors
+    /// `Invalid` when the status is not one that is listed.
+    pub fn filter(&self) -> Result<SessionFilter> {
+        match self.status.as_deref() {
+            None => Ok(SessionFilter::Any),
+            Some("active") => Ok(SessionFilter::Active),
+            Some("disconnected") => Ok(SessionFilter::Ended(DISCONNECTED)),
+            Some("terminated") => Ok(SessionFilter::Ended(TERMINATED)),
+            Some(_) => Err(Error::invalid("status must be active, disconnected or terminated.")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_reason_has_one_status() {
+        for reason in EndReason::ALL {
+            let counts = [DISCONNECTED, TERMINATED].map(|reasons| reasons.contains(&reason));
+            assert_eq!(counts.into_iter().filter(|is_in| *is_in).count(), 1, "{reason}");
+            let expected =
+                if counts[0] { SessionStatus::Disconnected } else { SessionStatus::Terminated };
+            for state in [State::Closing(reason), State::Closed(reason)] {
+                assert_eq!(SessionStatus::from(state), expected, "{state:?}");
+            }
+        }
+        assert_eq!(SessionStatus::from(State::Active), SessionStatus::Active);
+        for state in [State::Queued, State::Creating] {
+            assert_eq!(SessionStatus::from(state), SessionStatus::Creating);
+        }
+    }
+
+    #[test]
+    fn an_unknown_status_is_refused() {
+        for status in ["creating", "Active", "", "active\0"] {
+            let params = SessionParams { status: Some(status.to_owned()), ..Default::default() };
+            assert!(params.filter().is_err(), "{status:?}");
+        }
+    }
 }
