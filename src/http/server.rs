@@ -1,7 +1,8 @@
 //! Sockets, TLS, limits of time and number, and stopping in order.
 
 use super::apps::acceptor::{self, Acceptor};
-use super::apps::dispatch::Apps;
+use super::apps::context::Apps;
+use super::apps::settings::with_alpn;
 use super::server_limits::ServerLimits;
 use super::state::AppState;
 use actix_web::dev::{Server, ServerHandle};
@@ -45,7 +46,7 @@ pub fn start(
     if let Some(apps) = &apps {
         tokio::spawn(Arc::clone(apps).close_idle(state.clone()));
     }
-    let front = Acceptor { state: state.clone(), tls: acceptor::with_alpn(tls), apps, limits };
+    let front = Acceptor { state: state.clone(), tls: with_alpn(tls), apps, limits };
     let signal = server.graceful_shutdown_signal();
     let stopping = move || {
         let signal = signal.clone();

@@ -1,6 +1,6 @@
-//! The bytes of a browser's connection: one that takes nothing for too long is broken, and one that
-//! ends while it takes nothing ends for good. Closing alone would leave what is in the kernel's
-//! buffers to a browser that reads on later, minutes after the end of its session.
+//! The byte stream of a browser's connection. Writes that the browser does not accept time out, and a
+//! connection that ends with a blocked write is reset: closing it would leave the data in the
+//! kernel's buffers to a browser that reads on minutes after the end of its session.
 
 use crate::viewer::html5::write_timeout::WriteTimeout;
 use actix_web::rt::net::TcpStream;
@@ -13,42 +13,43 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-/// What those see and say who do not hold the connection itself.
+/// Write progress and reset flag, shared with the task that drives the connection, which does not
+/// own its stream.
 #[derive(Debug, Default)]
 pub(super) struct WriteProgress {
-    /// A write waits for the browser.
+    /// The last write waits for the browser.
     blocked: AtomicBool,
-    /// Writes that the browser's side took.
+    /// Number of completed writes.
     completed: AtomicU64,
-    /// It is to be reset, not closed.
+    /// The connection is reset instead of closed.
     reset_on_close: AtomicBool,
 }
 
 impl WriteProgress {
-    /// How far its writes got.
+    /// Number of completed writes.
     pub(super) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }
 
-    /// Whether a write waits, and none was taken since `taken`.
-    pub(super) fn is_stalled_since(&self, taken: u64) -> bool {
-        self.blocked.load(Ordering::Relaxed) && self.completed() == taken
+    /// Whether a write is blocked and none has completed since [`Self::completed`] was `completed`.
+    pub(super) fn is_stalled_since(&self, completed: u64) -> bool {
+        self.blocked.load(Ordering::Relaxed) && self.completed() == completed
     }
 
-    /// When the connection is dropped, nothing more of it is sent.
+    /// Resets the connection when it is dropped: the kernel discards unsent data.
     pub(super) fn reset_on_close(&self) {
         self.reset_on_close.store(true, Ordering::Relaxed);
     }
 }
 
-/// A browser's connection.
+/// The byte stream of a browser's connection.
 pub(super) struct BrowserIo {
     stream: WriteTimeout<TlsStream<TcpStream>>,
     progress: Arc<WriteProgress>,
 }
 
 impl BrowserIo {
-    /// One that must take something every `stall` when there is something to take.
+    /// A blocked write fails after `stall`.
     pub(super) fn new(stream: TlsStream<TcpStream>, stall: Duration) -> Self {
         Self { stream: WriteTimeout::new(stream, stall), progress: Arc::default() }
     }
@@ -68,8 +69,8 @@ impl BrowserIo {
 impl Drop for BrowserIo {
     fn drop(&mut self) {
         if self.stream.is_waiting() || self.progress.reset_on_close.load(Ordering::Relaxed) {
-            // SO_LINGER of nothing: the kernel forgets what it has, and the browser is told by a
-            // reset. It may have gone before; that is as good.
+            // SO_LINGER with a timeout of zero: the kernel discards unsent data and sends RST. It
+            // fails where the connection is gone already.
             let _ = self.stream.get_ref().get_ref().0.set_zero_linger();
         }
     }

@@ -1,13 +1,15 @@
-//! A connection under the apps domain: HTTP/1.1 or HTTP/2 by ALPN, spoken by hyper, whose parser is
-//! strict, whose bodies stream, and which says `100 Continue` only when the body is asked for.
+//! A connection under the apps domain, apps by hyper: HTTP/1.1 or HTTP/2, by ALPN. hyper's parser
+//! is strict, its bodies stream, and it sends `100 Continue` only when the body is polled.
 
 use super::browser_io::{BrowserIo, WriteProgress};
-use super::dispatch::{Apps, HEADERS_MAX, RequestContext, respond};
+use super::context::{Apps, RequestContext};
+use super::dispatch::{HEADERS_MAX, respond};
 use super::h2_streams::{H2Executor, StreamProgress, TrackedBody};
 use super::header_timer::HeaderReadTimer;
 use super::table::OpenApp;
 use crate::broker::core::stream_registry::StreamAuthorization;
 use crate::domain::sync::lock;
+use crate::http::observe::method_label;
 use crate::http::server_limits::ServerLimits;
 use crate::http::state::AppState;
 use actix_web::rt::net::TcpStream;
@@ -23,27 +25,27 @@ use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// Largest head of a request, bytes; more is 431 (RFC 6585 section 5).
+/// Largest request head, in bytes; a larger one is answered 431 (RFC 6585 section 5).
 const HEAD_MAX: u32 = 64 * 1024;
-/// Requests at once on an HTTP/2 connection.
+/// Concurrent requests on an HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
-/// What a browser may send ahead of the application taking it: on one HTTP/2 stream, and on all of
-/// a connection.
+/// HTTP/2 flow-control windows, in bytes: what a browser may send before the application accepts it,
+/// per stream and per connection.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// An HTTP/2 peer is asked so often whether it is there, and gone when it does not say.
+/// Between HTTP/2 PING frames; also how long the peer has to answer one.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// What is under way when the right to an application is lost may take so long to end, then the
-/// connection is cut.
+/// How long requests in progress may take to end after the authorization for an application is
+/// revoked; then the connection is reset.
 const REVOKE_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// What a connection is served with.
+/// What the requests of a connection share.
 pub(super) struct ConnectionContext {
     pub(super) state: AppState,
     pub(super) apps: Arc<Apps>,
@@ -51,8 +53,8 @@ pub(super) struct ConnectionContext {
     pub(super) limits: ServerLimits,
 }
 
-/// The applications that a connection's requests went to: nearly always one. HTTP/2 may share a
-/// connection among origins.
+/// The applications that the requests of a connection were sent to: nearly always one, but HTTP/2 may
+/// share a connection among origins.
 #[derive(Default)]
 struct ConnectionApps {
     holds: Mutex<Vec<AppHold>>,
@@ -60,96 +62,102 @@ struct ConnectionApps {
 }
 
 struct AppHold {
-    /// Which application.
+    /// Address of the [`OpenApp`], as its identity.
     app_address: usize,
-    right: watch::Receiver<StreamAuthorization>,
-    /// Ends its streams.
+    authorization: watch::Receiver<StreamAuthorization>,
+    /// Resets its HTTP/2 streams.
     reset_token: CancellationToken,
 }
 
 impl AppHold {
     fn is_revoked(&self) -> bool {
-        *self.right.borrow() != StreamAuthorization::Valid || self.right.has_changed().is_err()
+        *self.authorization.borrow() != StreamAuthorization::Valid
+            || self.authorization.has_changed().is_err()
     }
 }
 
 impl ConnectionApps {
-    /// A request goes to this one; what ends its stream.
-    fn hold(&self, opened: &Arc<OpenApp>) -> CancellationToken {
-        let mut held = lock(&self.holds);
-        let which = Arc::as_ptr(opened) as usize;
-        if let Some(known) = held.iter().find(|known| known.app_address == which) {
-            return known.reset_token.clone();
-        }
-        let cut = CancellationToken::new();
-        held.push(AppHold {
-            app_address: which,
-            right: opened.right.clone(),
-            reset_token: cut.clone(),
-        });
-        self.changed.notify_one();
-        cut
+    fn holds(&self) -> MutexGuard<'_, Vec<AppHold>> {
+        lock(&self.holds)
     }
 
-    /// Resolves when the right to one of them is lost.
+    /// Records a request to an application. The token resets the request's stream.
+    fn hold(&self, app: &Arc<OpenApp>) -> CancellationToken {
+        let mut holds = self.holds();
+        let app_address = Arc::as_ptr(app) as usize;
+        if let Some(hold) = holds.iter().find(|hold| hold.app_address == app_address) {
+            return hold.reset_token.clone();
+        }
+        let reset_token = CancellationToken::new();
+        holds.push(AppHold {
+            app_address,
+            authorization: app.authorization.clone(),
+            reset_token: reset_token.clone(),
+        });
+        self.changed.notify_one();
+        reset_token
+    }
+
+    /// Resolves when the authorization for one of them is revoked.
     async fn any_revoked(&self) {
         loop {
-            let rights: Vec<_> = lock(&self.holds).iter().map(|held| held.right.clone()).collect();
-            let any = rights.into_iter().map(|mut right| {
-                Box::pin(
-                    async move { drop(right.wait_for(|r| *r != StreamAuthorization::Valid).await) },
-                )
-            });
-            let any: Vec<_> = any.collect();
-            let lost = async {
-                if any.is_empty() {
+            let revocations: Vec<_> = self
+                .holds()
+                .iter()
+                .map(|hold| hold.authorization.clone())
+                .map(|mut authorization| {
+                    Box::pin(async move {
+                        drop(authorization.wait_for(|a| *a != StreamAuthorization::Valid).await);
+                    })
+                })
+                .collect();
+            let revoked = async {
+                if revocations.is_empty() {
                     return pending().await;
                 }
-                futures_util::future::select_all(any).await;
+                futures_util::future::select_all(revocations).await;
             };
             tokio::select! {
-                () = lost => return,
+                () = revoked => return,
                 () = self.changed.notified() => {}
             }
         }
     }
 
-    /// Whether none is left.
+    /// Whether none is authorized any more.
     fn all_revoked(&self) -> bool {
-        lock(&self.holds).iter().all(AppHold::is_revoked)
+        self.holds().iter().all(AppHold::is_revoked)
     }
 
-    /// Ends the streams of those that are lost, and forgets them.
+    /// Resets the streams of those that are revoked, and removes them.
     fn reset_revoked(&self) {
-        lock(&self.holds).retain(|held| {
-            let lost = held.is_revoked();
-            if lost {
-                held.reset_token.cancel();
+        self.holds().retain(|hold| {
+            let is_revoked = hold.is_revoked();
+            if is_revoked {
+                hold.reset_token.cancel();
             }
-            !lost
+            !is_revoked
         });
     }
 }
 
-/// Serves a connection to its end. `stopping` resolves when the gateway stops.
+/// Serves a connection to its end. `stopping` resolves when the gateway starts its shutdown.
 pub(super) async fn serve(
-    connection: ConnectionContext,
+    context: ConnectionContext,
     stream: TlsStream<TcpStream>,
     is_http2: bool,
     stopping: impl Future<Output = ()>,
 ) {
-    let served = Arc::new(ConnectionApps::default());
-    let connection = Arc::new(connection);
-    let limits = connection.limits;
+    let apps = Arc::new(ConnectionApps::default());
+    let context = Arc::new(context);
+    let limits = context.limits;
     let service = service_fn({
-        let served = Arc::clone(&served);
-        move |request: Request<Incoming>| {
-            handle(Arc::clone(&connection), Arc::clone(&served), request)
-        }
+        let apps = Arc::clone(&apps);
+        move |request: Request<Incoming>| handle(Arc::clone(&context), Arc::clone(&apps), request)
     });
-    let line = BrowserIo::new(stream, limits.write_stall_timeout);
-    let marks = line.progress();
-    let io = TokioIo::new(line);
+    let io = BrowserIo::new(stream, limits.write_stall_timeout);
+    let progress = io.progress();
+    let io = TokioIo::new(io);
     if is_http2 {
         let mut builder = http2::Builder::new(H2Executor { stall: limits.write_stall_timeout });
         builder
@@ -160,8 +168,8 @@ pub(super) async fn serve(
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_INTERVAL);
-        let running = builder.serve_connection(io, service);
-        drive(running, |running| running.graceful_shutdown(), &marks, &served, stopping).await;
+        let connection = builder.serve_connection(io, service);
+        drive(connection, |c| c.graceful_shutdown(), &progress, &apps, stopping).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -169,103 +177,101 @@ pub(super) async fn serve(
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_header_size(usize::try_from(HEAD_MAX).unwrap_or(usize::MAX));
-        let running = builder.serve_connection(io, service).with_upgrades();
-        drive(running, |running| running.graceful_shutdown(), &marks, &served, stopping).await;
+        let connection = builder.serve_connection(io, service).with_upgrades();
+        drive(connection, |c| c.graceful_shutdown(), &progress, &apps, stopping).await;
     }
 }
 
-/// What a connection has to hear of.
+/// Events that end a connection.
 enum Event {
-    /// The gateway stops.
     Shutdown,
-    /// The right to one of its applications is lost.
+    /// The authorization for one of its applications is revoked.
     Revoked,
 }
 
-/// Lets a connection run until it ends, is to end, or must.
+/// Drives a connection until it ends by itself, by a shutdown, or by a revocation.
 async fn drive<C, E>(
-    running: C,
-    end: impl Fn(Pin<&mut C>),
-    marks: &WriteProgress,
-    served: &ConnectionApps,
+    connection: C,
+    graceful_shutdown: impl Fn(Pin<&mut C>),
+    progress: &WriteProgress,
+    apps: &ConnectionApps,
     stopping: impl Future<Output = ()>,
 ) where
     C: Future<Output = Result<(), E>>,
     E: std::error::Error,
 {
-    let (mut running, mut stopping) = (pin!(running), pin!(stopping));
-    let (mut stops, mut cut) = (false, false);
-    let ended = loop {
-        // Asked only when they are woken themselves, not each time something moves: what they look
-        // at, all connections share.
+    let (mut connection, mut stopping) = (pin!(connection), pin!(stopping));
+    let (mut is_stopping, mut is_revoked) = (false, false);
+    let outcome = loop {
+        // In a `FuturesUnordered`, so that they are polled only when they are woken themselves and
+        // not at each read or write: they lock state that all connections share.
         let mut events = FuturesUnordered::from_iter([async {
             tokio::select! {
-                () = stopping.as_mut(), if !stops => Event::Shutdown,
-                () = served.any_revoked() => Event::Revoked,
+                () = stopping.as_mut(), if !is_stopping => Event::Shutdown,
+                () = apps.any_revoked() => Event::Revoked,
             }
         }]);
         let event = tokio::select! {
-            ended = running.as_mut() => break ended,
+            outcome = connection.as_mut() => break outcome,
             event = events.next() => event,
         };
         drop(events);
         if let Some(Event::Shutdown) = event {
-            // The server waits as long as it may, then the thread ends.
-            stops = true;
-            end(running.as_mut());
+            // The server waits up to its drain timeout, then the thread ends.
+            is_stopping = true;
+            graceful_shutdown(connection.as_mut());
             continue;
         }
-        // What is under way ends by itself, with a page that says why where there is no answer yet.
-        let last = served.all_revoked();
-        if last {
-            cut = true;
-            end(running.as_mut());
+        // Requests in progress end by themselves; those without a response yet get a page.
+        let all_revoked = apps.all_revoked();
+        if all_revoked {
+            is_revoked = true;
+            graceful_shutdown(connection.as_mut());
         }
-        let taken = marks.completed();
-        if let Ok(ended) = tokio::time::timeout(REVOKE_TIMEOUT, running.as_mut()).await {
-            break ended;
+        let completed = progress.completed();
+        if let Ok(outcome) = tokio::time::timeout(REVOKE_TIMEOUT, connection.as_mut()).await {
+            break outcome;
         }
-        served.reset_revoked();
-        // A browser that reads nothing must not hold what it may no longer have. One that shows
-        // other applications by this connection goes on with them.
-        if last || marks.is_stalled_since(taken) {
-            marks.reset_on_close();
+        apps.reset_revoked();
+        // A browser that reads nothing must not receive buffered data later. A connection that also
+        // serves other applications continues.
+        if all_revoked || progress.is_stalled_since(completed) {
+            progress.reset_on_close();
             return;
         }
     };
-    if let Err(error) = ended {
-        if cut {
-            marks.reset_on_close();
+    if let Err(error) = outcome {
+        if is_revoked {
+            progress.reset_on_close();
         }
         tracing::debug!(%error, "apps.connection.failed");
     }
 }
 
 async fn handle(
-    connection: Arc<ConnectionContext>,
-    served: Arc<ConnectionApps>,
+    context: Arc<ConnectionContext>,
+    apps: Arc<ConnectionApps>,
     request: Request<Incoming>,
 ) -> Result<Response<TrackedBody>, Infallible> {
-    let began = Instant::now();
+    let started_at = Instant::now();
     let method = request.method().clone();
-    // Those wait, and would hide how long answers take.
+    // Long polls have a route of their own: they would distort the duration of other requests.
     let route = if request.uri().path() == "/.portcullis/state" { "apps state" } else { "apps" };
-    let turn = StreamProgress::current();
-    let asked =
-        RequestContext { state: &connection.state, apps: &connection.apps, peer: connection.peer };
-    let answer = respond(&asked, request, |opened| {
-        let cut = served.hold(opened);
-        if let Some(turn) = &turn {
-            turn.reset_on(cut);
+    let progress = StreamProgress::current();
+    let request_context =
+        RequestContext { state: &context.state, apps: &context.apps, peer: context.peer };
+    let response = respond(&request_context, request, |app| {
+        let reset_token = apps.hold(app);
+        if let Some(progress) = &progress {
+            progress.reset_on(reset_token);
         }
     })
     .await;
-    let word = crate::http::observe::method_label(method.as_str());
-    connection.state.metrics.record_request(
-        word,
+    context.state.metrics.record_request(
+        method_label(method.as_str()),
         Some(Cow::Borrowed(route)),
-        answer.status().as_u16(),
-        began.elapsed(),
+        response.status().as_u16(),
+        started_at.elapsed(),
     );
-    Ok(answer.map(|body| TrackedBody::new(body, turn)))
+    Ok(response.map(|body| TrackedBody::new(body, progress)))
 }

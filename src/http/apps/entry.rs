@@ -1,14 +1,15 @@
-//! A ticket becomes a cookie. The viewer posts a form to `/.portcullis/enter` of the session's
-//! origin; a ticket in the body is in no history, no `Referer` and no log. From then on the cookie
-//! is what opens the application, in that browser alone.
+//! Exchanges a ticket for a cookie. The viewer posts a form to `/.portcullis/enter` of the session's
+//! origin; a ticket in the body appears in no history, `Referer` or log. The cookie then grants access
+//! to the application in that browser.
 //!
-//! The form is sent by a script (`fetch`) where the cookie it brings back is the one the
-//! application is then opened with. A request that a page of the gateway makes passes no service
-//! worker of the application; a navigation would, and the worker could read the ticket. A tab of
-//! another site than the gateway's keeps cookies of its own, so that into it the form is navigated.
+//! The viewer sends the form by `fetch` where the application is then opened with the cookie that it
+//! receives. A request of a gateway page is not seen by service workers of the application; a
+//! navigation would be, and the worker could read the ticket. A tab of another site than the
+//! gateway's has a cookie jar of its own, so there the form is navigated.
 
-use super::dispatch::RequestContext;
-use super::{App, AppOrigin, AppsSettings, Body, pages};
+use super::context::RequestContext;
+use super::pages;
+use super::settings::AppsSettings;
 use crate::broker::core::stream_registry::StreamGrant;
 use crate::broker::model::{StreamProof, TooManyViewers};
 use crate::domain::secret::SecretString;
@@ -16,6 +17,7 @@ use crate::domain::user::RequestSource;
 use crate::domain::web_app::WebAppConfig;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{Error, ErrorKind, SessionId};
+use crate::viewer::html5::{App, AppOrigin, Body};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -26,15 +28,15 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use std::time::Duration;
 
-/// Name of the cookie. `__Host-` (RFC 6265bis section 4.1.3.2): no sibling origin and no
-/// application can set it for another host.
+/// Name of the cookie. The prefix `__Host-` (RFC 6265bis section 4.1.3.2) keeps sibling origins and
+/// applications from setting it for another host.
 pub(super) const COOKIE: &str = "__Host-portcullis-app";
-/// Longest form.
+/// Largest form, in bytes.
 const FORM_MAX: usize = 4096;
-/// Longest wait for it.
+/// How long receiving the form may take.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Values of our cookie among a request's.
+/// The values of [`COOKIE`] in a request.
 pub(super) fn cookie_values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let all = headers
         .get_all(header::COOKIE)
@@ -46,53 +48,53 @@ pub(super) fn cookie_values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .map(|(_, value)| value)
 }
 
-/// Answers `/.portcullis/enter`; to a page of the gateway so that its script may read it.
+/// Handles `/.portcullis/enter`. Scripts of the gateway's pages may read the response.
 pub(super) async fn enter(
-    asked: &RequestContext<'_>,
+    context: &RequestContext<'_>,
     session: SessionId,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let readers = is_from_gateway(asked, request.headers())
+    let readers = is_from_gateway(context, request.headers())
         .then(|| request.headers().get(header::ORIGIN).cloned())
         .flatten();
-    let mut answer = exchange_ticket(asked, session, request).await;
+    let mut response = exchange_ticket(context, session, request).await;
     if let Some(origin) = readers {
-        allow_cors(&mut answer, origin);
+        allow_cors(&mut response, origin);
     }
-    answer
+    response
 }
 
-/// Lets scripts of an origin read an answer that has cookies (Fetch standard, section 3.3.3).
-pub(super) fn allow_cors(answer: &mut Response<Body>, origin: HeaderValue) {
-    answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    answer
+/// Lets scripts of an origin read a response with credentials (Fetch standard, section 3.3.3).
+pub(super) fn allow_cors(response: &mut Response<Body>, origin: HeaderValue) {
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    response
         .headers_mut()
         .insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 async fn exchange_ticket(
-    asked: &RequestContext<'_>,
+    context: &RequestContext<'_>,
     session: SessionId,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let settings = &asked.apps.settings;
+    let settings = &context.apps.settings;
     if request.method() != Method::POST {
-        let mut answer = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        return answer;
+        let mut response = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
     }
-    let origin = asked.origin(request.headers());
-    if asked.state.limits.anonymous.check(origin.source_ip).is_err() {
+    let source = context.source(request.headers());
+    if context.state.limits.anonymous.check(source.source_ip).is_err() {
         return pages::rate_limited(settings);
     }
-    // Only pages of the gateway bring tickets: with one of their own, another page could let its
-    // reader work in a session of somebody else's.
-    if !is_from_gateway(asked, request.headers()) {
-        return match asked
+    // Only pages of the gateway may present tickets: otherwise a page could log its visitor in to
+    // the attacker's session (login CSRF).
+    if !is_from_gateway(context, request.headers()) {
+        return match context
             .state
             .broker
-            .audit_denial(&origin, None, "POST /.portcullis/enter", "foreign_origin")
+            .audit_denial(&source, None, "POST /.portcullis/enter", "foreign_origin")
             .await
         {
             Ok(()) => pages::foreign_origin(settings),
@@ -104,31 +106,31 @@ async fn exchange_ticket(
         .get(header::ACCEPT)
         .is_some_and(|accept| accept.as_bytes() == b"application/json");
     let Some(ticket) = read_ticket(request).await else { return pages::bad_ticket(settings) };
-    let grant = match asked
+    let grant = match context
         .state
         .broker
-        .open_stream(&origin, session, StreamProof::Ticket(&ticket))
+        .open_stream(&source, session, StreamProof::Ticket(&ticket))
         .await
     {
         Ok(grant) => grant,
         Err(error) => return open_error(settings, &error),
     };
-    match open_or_join(asked, origin, session, grant).await {
+    match open_or_join(context, source, session, grant).await {
         Ok(entered) => entry_response(settings, session, &entered, by_script),
-        Err(answer) => *answer,
+        Err(response) => *response,
     }
 }
 
-/// Whether one of the gateway's own pages made the request.
-pub(super) fn is_from_gateway(asked: &RequestContext<'_>, headers: &HeaderMap) -> bool {
+/// Whether a page of the gateway sent the request.
+pub(super) fn is_from_gateway(context: &RequestContext<'_>, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).into_iter();
     let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
-    let known =
-        std::iter::once(&asked.apps.settings.gateway).chain(&asked.state.settings.public_origins);
-    known.into_iter().any(|ours| ours.as_bytes() == origin.as_bytes())
+    let known = std::iter::once(&context.apps.settings.gateway)
+        .chain(&context.state.settings.public_origins);
+    known.into_iter().any(|known| known.as_bytes() == origin.as_bytes())
 }
 
-/// The form's ticket; `None` for what is no such form.
+/// The ticket in the form; `None`: not a valid form.
 async fn read_ticket(request: Request<Incoming>) -> Option<SecretString> {
     let kind = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
     if !kind.split(';').next()?.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
@@ -138,31 +140,31 @@ async fn read_ticket(request: Request<Incoming>) -> Option<SecretString> {
     let bytes: Bytes = tokio::time::timeout(FORM_TIMEOUT, body).await.ok()?.ok()?.to_bytes();
     let text = std::str::from_utf8(&bytes).ok()?;
     let value = text.split('&').find_map(|pair| pair.strip_prefix("ticket="))?;
-    // Tickets are of letters, digits, hyphen and underscore: nothing in them is ever escaped.
+    // Tickets consist of letters, digits, hyphens and underscores, so the form never escapes them.
     let plain = !value.is_empty()
         && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     plain.then(|| SecretString::new(value.to_owned()))
 }
 
-/// Who entered: the cookie's value, and where the application opens.
+/// The cookie's value, and the path at which the application opens.
 struct EntryGrant {
     cookie: SecretString,
     start: String,
 }
 
-/// Opens the application, or joins the one that this login has open already.
+/// Opens the application, or adds a cookie to the one that this login has open already.
 async fn open_or_join(
-    asked: &RequestContext<'_>,
-    origin: RequestSource,
+    context: &RequestContext<'_>,
+    source: RequestSource,
     session: SessionId,
     grant: StreamGrant,
 ) -> Result<EntryGrant, Box<Response<Body>>> {
-    let settings = &asked.apps.settings;
+    let settings = &context.apps.settings;
     let (Some(login), WorkspaceKind::Html5) =
         (grant.caller().map(|caller| caller.login_id), grant.lease.session().workspace_kind)
     else {
-        // A desktop's ticket: there is no application.
-        let closed = asked.state.broker.close_stream(&origin, grant, "not_an_application").await;
+        // The ticket of a desktop.
+        let closed = context.state.broker.close_stream(&source, grant, "not_an_application").await;
         return Err(Box::new(if closed.is_ok() {
             pages::not_found(settings, Some(session))
         } else {
@@ -172,31 +174,31 @@ async fn open_or_join(
     let start =
         grant.lease.upstream().web_app.as_deref().map_or("/", WebAppConfig::start_path).to_owned();
     let Some(cookie) = random_cookie() else {
-        drop(asked.state.broker.close_stream(&origin, grant, "aborted").await);
+        drop(context.state.broker.close_stream(&source, grant, "aborted").await);
         return Err(Box::new(pages::unavailable(settings)));
     };
-    if asked.apps.table.join(session, login, cookie.expose()) {
-        return match asked.state.broker.close_stream(&origin, grant, "joined").await {
+    if context.apps.table.join(session, login, cookie.expose()) {
+        return match context.state.broker.close_stream(&source, grant, "joined").await {
             Ok(()) => Ok(EntryGrant { cookie, start }),
             Err(_) => Err(Box::new(pages::unavailable(settings))),
         };
     }
-    let right = grant.authorization.clone();
-    let place = AppOrigin {
+    let authorization = grant.authorization.clone();
+    let app_origin = AppOrigin {
         origin: settings.origin(session),
         gateway_origin: settings.gateway.clone(),
         cross_site: settings.cross_site,
     };
     let app = {
-        // What it keeps running outlives this connection, and the thread that serves it.
-        let _runtime = asked.apps.runtime.enter();
-        App::open(&asked.state.viewer, origin, grant, place)
+        // Its tasks outlive this connection and its thread.
+        let _runtime = context.apps.runtime.enter();
+        App::open(&context.state.viewer, source, grant, app_origin)
     };
-    asked.apps.table.add(session, app, right, cookie.expose());
+    context.apps.table.add(session, app, authorization, cookie.expose());
     Ok(EntryGrant { cookie, start })
 }
 
-/// 256 random bits; `None` when the system has none to give.
+/// 256 random bits; `None`: the system's random generator failed.
 fn random_cookie() -> Option<SecretString> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).ok()?;
@@ -219,8 +221,8 @@ fn open_error(settings: &AppsSettings, error: &Error) -> Response<Body> {
     }
 }
 
-/// To where the application opens, by an absolute address: a start such as `//evil.example` names a
-/// path and no host.
+/// Leads to the start of the application, by an absolute URL, so that a start path such as
+/// `//evil.example` is not taken for a host.
 fn entry_response(
     settings: &AppsSettings,
     session: SessionId,
@@ -228,7 +230,7 @@ fn entry_response(
     by_script: bool,
 ) -> Response<Body> {
     let start = format!("{}{}", settings.origin(session), entered.start);
-    let mut answer = if by_script {
+    let mut response = if by_script {
         pages::json(&json!({ "start": start }))
     } else {
         pages::empty(StatusCode::SEE_OTHER)
@@ -243,9 +245,9 @@ fn entry_response(
     };
     cookie.set_sensitive(true);
     if !by_script {
-        answer.headers_mut().insert(header::LOCATION, location);
+        response.headers_mut().insert(header::LOCATION, location);
     }
-    answer.headers_mut().insert(header::SET_COOKIE, cookie);
-    answer.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    answer
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }

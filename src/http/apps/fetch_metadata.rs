@@ -1,9 +1,9 @@
-//! What pages of other origins may ask of an application, by what browsers say of them: Fetch
-//! Metadata (W3C, `Sec-Fetch-*`) and `RequestSource` (RFC 6454).
+//! Which requests of other origins' pages are allowed, by Fetch Metadata (W3C, `Sec-Fetch-*`) and
+//! `Origin` (RFC 6454).
 //!
-//! Applications of an intranet often trust whoever reaches them. Other sessions' applications are
-//! *same-site* to this one, so that `SameSite` cookies do not keep them out; this does. A page of
-//! another origin may lead its user here by a link, and nothing else.
+//! Intranet applications often trust every client that reaches them, and the applications of other
+//! sessions are *same-site* to this one, so `SameSite` cookies do not protect against their pages. A
+//! page of another origin may link here, and nothing else.
 
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName};
@@ -12,23 +12,23 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Whether a request may pass to the application whose origin is `own`, which few requests need.
+/// Whether a request to the application is allowed. `own`: its origin, computed only where needed.
 #[must_use]
 pub fn is_allowed(method: &Method, headers: &HeaderMap, own: impl Fn() -> String) -> bool {
-    let word = |name: HeaderName| headers.get(name).map(|v| v.as_bytes());
-    // A WebSocket is open to every page but for this check (RFC 6455 section 10.2).
+    let value = |name: HeaderName| headers.get(name).map(|v| v.as_bytes());
+    // Browsers let pages of any origin open a WebSocket (RFC 6455 section 10.2).
     if headers.contains_key(header::UPGRADE) && !is_own_origin(headers, &own()) {
         return false;
     }
-    match word(SEC_FETCH_SITE) {
+    match value(SEC_FETCH_SITE) {
         Some(b"same-origin" | b"none") => true,
         Some(_) => {
             let reads = [Method::GET, Method::HEAD].contains(method);
-            let navigates = word(SEC_FETCH_MODE) == Some(b"navigate")
-                && matches!(word(SEC_FETCH_DEST), Some(b"document" | b"iframe"));
+            let navigates = value(SEC_FETCH_MODE) == Some(b"navigate")
+                && matches!(value(SEC_FETCH_DEST), Some(b"document" | b"iframe"));
             reads && navigates
         }
-        // A browser from before Fetch Metadata, or none at all.
+        // A browser without Fetch Metadata, or another client.
         None => {
             [Method::GET, Method::HEAD].contains(method)
                 || !headers.contains_key(header::ORIGIN)
@@ -49,7 +49,7 @@ mod tests {
 
     const OWN: &str = "https://one.apps.example";
 
-    fn judged(method: Method, pairs: &[(&'static str, &'static str)]) -> bool {
+    fn allowed(method: Method, pairs: &[(&'static str, &'static str)]) -> bool {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -58,8 +58,8 @@ mod tests {
     }
 
     #[test]
-    fn its_own_pages_and_its_user_may() {
-        assert!(judged(Method::POST, &[("sec-fetch-site", "same-origin")]));
+    fn own_pages_and_direct_navigation_are_allowed() {
+        assert!(allowed(Method::POST, &[("sec-fetch-site", "same-origin")]));
         assert!(judged(
             Method::GET,
             &[
@@ -69,10 +69,10 @@ mod tests {
             ]
         ));
         assert!(
-            judged(Method::GET, &[]) && judged(Method::DELETE, &[]),
+            allowed(Method::GET, &[]) && allowed(Method::DELETE, &[]),
             "a program with the cookie"
         );
-        assert!(judged(Method::POST, &[("origin", OWN)]));
+        assert!(allowed(Method::POST, &[("origin", OWN)]));
         assert!(judged(
             Method::GET,
             &[("upgrade", "websocket"), ("origin", OWN), ("sec-fetch-site", "same-origin")]
@@ -80,17 +80,17 @@ mod tests {
     }
 
     #[test]
-    fn others_may_lead_here_and_no_more() {
+    fn other_origins_may_only_navigate() {
         for site in ["same-site", "cross-site", "", "SAME-ORIGIN"] {
             let with = |mode, dest| {
                 [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)]
             };
             assert!(
-                judged(Method::GET, &with("navigate", "document"))
-                    && judged(Method::HEAD, &with("navigate", "iframe")),
+                allowed(Method::GET, &with("navigate", "document"))
+                    && allowed(Method::HEAD, &with("navigate", "iframe")),
                 "{site}"
             );
-            assert!(!judged(Method::POST, &with("navigate", "document")), "{site}: a form");
+            assert!(!allowed(Method::POST, &with("navigate", "document")), "{site}: a form");
             for (mode, dest) in [
                 ("no-cors", "image"),
                 ("cors", "empty"),
@@ -98,29 +98,29 @@ mod tests {
                 ("navigate", "object"),
                 ("navigate", "embed"),
             ] {
-                assert!(!judged(Method::GET, &with(mode, dest)), "{site} {mode} {dest}");
+                assert!(!allowed(Method::GET, &with(mode, dest)), "{site} {mode} {dest}");
             }
-            assert!(!judged(Method::OPTIONS, &with("cors", "empty")), "{site}: a preflight");
+            assert!(!allowed(Method::OPTIONS, &with("cors", "empty")), "{site}: a preflight");
         }
     }
 
     #[test]
-    fn a_websocket_is_its_own_pages_alone() {
+    fn only_own_pages_may_open_a_websocket() {
         for pairs in [
             vec![("upgrade", "websocket")],
             vec![("upgrade", "websocket"), ("origin", "https://two.apps.example")],
             vec![("upgrade", "websocket"), ("origin", "null"), ("sec-fetch-site", "same-origin")],
             vec![("upgrade", "websocket"), ("origin", OWN), ("origin", OWN)],
         ] {
-            assert!(!judged(Method::GET, &pairs), "{pairs:?}");
+            assert!(!allowed(Method::GET, &pairs), "{pairs:?}");
         }
     }
 
     #[test]
-    fn an_old_browser_is_judged_by_its_origin() {
+    fn without_fetch_metadata_the_origin_decides() {
         for origin in ["https://evil.example", "null", "https://one.apps.example.evil"] {
-            assert!(!judged(Method::POST, &[("origin", origin)]), "{origin}");
-            assert!(!judged(Method::OPTIONS, &[("origin", origin)]), "{origin}");
+            assert!(!allowed(Method::POST, &[("origin", origin)]), "{origin}");
+            assert!(!allowed(Method::OPTIONS, &[("origin", origin)]), "{origin}");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Streams of an HTTP/2 connection, which requests, windows and even applications share: one whose
-//! browser takes nothing, or whose application it may no longer have, ends alone.
+//! Streams of an HTTP/2 connection. Requests, tabs and even applications share the connection, so a
+//! stream whose browser accepts nothing, or whose authorization is lost, must end alone.
 //!
-//! hyper gives each stream a task ([`Streams`]). The request's service, run in it, finds there
-//! whose [`StreamProgress`] it is, and the answer's body ([`Taken`]) says when it was asked for more: what is
-//! given and not asked on is what the browser's window has no room for.
+//! hyper spawns a task per stream through [`H2Executor`], which keeps the stream's
+//! [`StreamProgress`] in a task-local variable. The service reads it there, and the response body
+//! ([`TrackedBody`]) updates it: a frame after which hyper does not poll for another waits for the
+//! browser's flow-control window.
 
 use crate::viewer::html5::{Body, BoxError};
 use bytes::Bytes;
@@ -18,40 +19,40 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Most bytes of an answer given at a time, so that a slow browser is seen to take something.
+/// Largest data frame, in bytes, so that progress of a slow browser is noticed.
 const FRAME_MAX: usize = 16 * 1024;
 
 tokio::task_local! {
     static CURRENT_STREAM: Arc<StreamProgress>;
 }
 
-/// Whose turn it is on a stream. Read and written in the stream's task alone.
+/// Progress of one stream. Read and written in the stream's task alone.
 #[derive(Debug, Default)]
 pub(super) struct StreamProgress {
-    /// Pieces given so far.
-    frames_given: AtomicU64,
-    /// The last one was not asked on yet.
+    /// Frames produced so far.
+    frames_sent: AtomicU64,
+    /// The body was not polled again since the last frame.
     waits_for_browser: AtomicBool,
-    /// Ends the stream.
+    /// Resets the stream.
     reset_token: OnceLock<CancellationToken>,
 }
 
 impl StreamProgress {
-    /// That of the stream in whose task this is asked; `None` on HTTP/1.1.
+    /// That of the current task's stream; `None` on HTTP/1.1.
     pub(super) fn current() -> Option<Arc<Self>> {
         CURRENT_STREAM.try_with(Arc::clone).ok()
     }
 
-    /// The stream ends, whatever it is at, when the token is cancelled.
+    /// Resets the stream when the token is cancelled.
     pub(super) fn reset_on(&self, token: CancellationToken) {
         let _ = self.reset_token.set(token);
     }
 }
 
-/// Runs a connection's streams.
+/// Spawns the tasks of a connection's streams.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct H2Executor {
-    /// A browser that asks for nothing more of an answer for this long loses it.
+    /// A stream whose browser accepts nothing for this long is reset.
     pub(super) stall: Duration,
 }
 
@@ -60,32 +61,36 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let turn = Arc::<StreamProgress>::default();
-        let mut watch = StreamWatchdog {
-            progress: Arc::clone(&turn),
+        let progress = Arc::<StreamProgress>::default();
+        let mut watchdog = StreamWatchdog {
+            progress: Arc::clone(&progress),
             stall: self.stall,
             timer: None,
             timed_frame: None,
             reset: None,
         };
-        let watched = async move {
+        let supervised = async move {
             let mut stream = pin!(stream);
-            // Dropping a stream resets it (RFC 9113 section 6.4).
+            // Dropping the future of a stream resets it (RFC 9113 section 6.4).
             poll_fn(|cx| {
-                if stream.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { watch.poll(cx) }
+                if stream.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(())
+                } else {
+                    watchdog.poll(cx)
+                }
             })
             .await;
         };
-        tokio::spawn(CURRENT_STREAM.scope(turn, watched));
+        tokio::spawn(CURRENT_STREAM.scope(progress, supervised));
     }
 }
 
-/// Resolves when a stream must end.
+/// Resolves when a stream must be reset.
 struct StreamWatchdog {
     progress: Arc<StreamProgress>,
     stall: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    /// The piece for which the timer runs.
+    /// The frame for which the timer runs.
     timed_frame: Option<u64>,
     reset: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
@@ -93,10 +98,10 @@ struct StreamWatchdog {
 impl StreamWatchdog {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.reset.is_none() {
-            self.reset =
-                self.progress.reset_token.get().map(|cut| Box::pin(cut.clone().cancelled_owned()));
+            let token = self.progress.reset_token.get();
+            self.reset = token.map(|token| Box::pin(token.clone().cancelled_owned()));
         }
-        if self.reset.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+        if self.reset.as_mut().is_some_and(|reset| reset.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(());
         }
         if !self.progress.waits_for_browser.load(Ordering::Relaxed) {
@@ -105,36 +110,36 @@ impl StreamWatchdog {
         }
         let stall = self.stall;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(stall)));
-        let given = self.progress.frames_given.load(Ordering::Relaxed);
-        if self.timed_frame != Some(given) {
-            self.timed_frame = Some(given);
+        let sent = self.progress.frames_sent.load(Ordering::Relaxed);
+        if self.timed_frame != Some(sent) {
+            self.timed_frame = Some(sent);
             timer.as_mut().reset(Instant::now() + stall);
         }
         timer.as_mut().poll(cx)
     }
 }
 
-/// An answer's body that says how it is taken.
+/// A response body that records its progress.
 pub(super) struct TrackedBody {
     body: Body,
-    /// Of the last frame, what was too much for one piece.
+    /// Data beyond [`FRAME_MAX`] of the last frame.
     rest: Bytes,
     progress: Option<Arc<StreamProgress>>,
 }
 
 impl TrackedBody {
-    /// On the stream of this turn; without one as it is.
+    /// `progress`: of the stream; `None`: the body is passed through.
     pub(super) fn new(body: Body, progress: Option<Arc<StreamProgress>>) -> Self {
         Self { body, rest: Bytes::new(), progress }
     }
 
-    fn next_frame(&mut self, mut piece: Bytes, turn: &StreamProgress) -> Frame<Bytes> {
-        if piece.len() > FRAME_MAX {
-            self.rest = piece.split_off(FRAME_MAX);
+    fn next_frame(&mut self, mut data: Bytes, progress: &StreamProgress) -> Frame<Bytes> {
+        if data.len() > FRAME_MAX {
+            self.rest = data.split_off(FRAME_MAX);
         }
-        turn.frames_given.fetch_add(1, Ordering::Relaxed);
-        turn.waits_for_browser.store(true, Ordering::Relaxed);
-        Frame::data(piece)
+        progress.frames_sent.fetch_add(1, Ordering::Relaxed);
+        progress.waits_for_browser.store(true, Ordering::Relaxed);
+        Frame::data(data)
     }
 }
 
@@ -146,17 +151,17 @@ impl hyper::body::Body for TrackedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(turn) = self.progress.clone() else {
+        let Some(progress) = self.progress.clone() else {
             return Pin::new(&mut self.body).poll_frame(cx);
         };
-        turn.waits_for_browser.store(false, Ordering::Relaxed);
+        progress.waits_for_browser.store(false, Ordering::Relaxed);
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
-            return Poll::Ready(Some(Ok(self.next_frame(rest, &turn))));
+            return Poll::Ready(Some(Ok(self.next_frame(rest, &progress))));
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
-                Ok(data) => self.next_frame(data, &turn),
+                Ok(data) => self.next_frame(data, &progress),
                 Err(other) => other,
             }))),
             end => Poll::Ready(end),

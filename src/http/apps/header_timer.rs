@@ -1,6 +1,6 @@
-//! The clock of a connection of HTTP/1.1, by which the server waits for heads. Each request begins
-//! such a wait and ends it; the runtime is told of one timer a connection, which is put forward
-//! only when it rings.
+//! The timer by which hyper's HTTP/1.1 server waits for request heads. hyper starts and drops a
+//! sleep per request; this timer keeps one runtime timer per connection and resets it only when it
+//! fires, so that requests do not take the runtime's timer lock.
 
 use crate::domain::sync::lock;
 use hyper::rt::{Sleep, Timer};
@@ -12,10 +12,10 @@ use std::time::Instant;
 
 type SharedTimer = Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>;
 
-/// See the module.
+/// The header read timer of one connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeaderReadTimer {
-    /// The timer, while nobody waits by it.
+    /// The runtime timer, while no sleep uses it.
     timer: SharedTimer,
 }
 
@@ -25,13 +25,13 @@ impl Timer for HeaderReadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        let kept = lock(&self.timer).take();
-        let timer = kept.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        let timer = lock(&self.timer).take();
+        let timer = timer.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         Box::pin(HeaderReadSleep { deadline, timer: Some(timer), shared: Arc::clone(&self.timer) })
     }
 }
 
-/// A wait, which gives its timer back.
+/// A sleep, which returns the runtime timer when it is dropped.
 struct HeaderReadSleep {
     deadline: Instant,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -46,8 +46,8 @@ impl Future for HeaderReadSleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline;
         let Some(timer) = &mut self.timer else { return Poll::Ready(()) };
-        // It was set for another wait: for a later one it would ring too late, for an earlier one
-        // it rings too soon and is put forward below.
+        // The timer was set for another sleep: a later deadline is moved forward here, an earlier one
+        // when it fires, below.
         if timer.deadline() > deadline.into() {
             timer.as_mut().reset(deadline.into());
         }
@@ -74,20 +74,20 @@ mod tests {
     use tokio::time::timeout;
 
     #[tokio::test]
-    async fn a_wait_is_as_long_as_it_says() {
-        let clock = HeaderReadTimer::default();
-        let mut hour = clock.sleep(Duration::from_secs(3600));
+    async fn a_reused_timer_keeps_each_deadline() {
+        let timer = HeaderReadTimer::default();
+        let mut hour = timer.sleep(Duration::from_secs(3600));
         assert!(timeout(Duration::from_millis(1), &mut hour).await.is_err());
         drop(hour);
-        // The timer that is given back was set for later, then for earlier than what is waited for.
+        // The returned timer is set for a later deadline first, then for an earlier one.
         for wanted in [40, 90].map(Duration::from_millis) {
             let since = Instant::now();
-            let mut wait = clock.sleep(wanted);
-            assert!(clock.timer.lock().unwrap().is_none());
-            wait.as_mut().await;
+            let mut sleep = timer.sleep(wanted);
+            assert!(timer.timer.lock().unwrap().is_none());
+            sleep.as_mut().await;
             assert!(since.elapsed() >= wanted, "{:?}", since.elapsed());
-            drop(wait);
-            assert!(clock.timer.lock().unwrap().is_some());
+            drop(sleep);
+            assert!(timer.timer.lock().unwrap().is_some());
         }
     }
 }

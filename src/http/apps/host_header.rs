@@ -1,25 +1,25 @@
-//! Which session a request's host names.
+//! Which session the host of a request names.
 
-use super::AppsSettings;
+use super::settings::{AppsSettings, split_port};
 use crate::domain::SessionId;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Uri};
 
-/// What a request's host says.
+/// What the host of a request names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HostTarget {
-    /// A session's origin, whether there is such a session or not.
+    /// The origin of a session, which may not exist.
     Session(SessionId),
-    /// A name below the domain that is no session's.
+    /// A subdomain that is not a session id.
     UnknownSubdomain,
-    /// A name that is not served here (RFC 9110 section 15.5.20).
+    /// A host that is not served here (RFC 9110 section 15.5.20).
     Misdirected,
-    /// None, several, or something that is no host.
+    /// None, several, or not a valid host.
     Invalid,
 }
 
-/// Reads the host of a request: `:authority` in HTTP/2, the target's or `HostTunnel` in HTTP/1.1. Where
-/// both are there they must agree: of two names, whoever is behind us might believe the other one.
+/// Reads the host of a request: `:authority` in HTTP/2; the target or `Host` in HTTP/1.1. If both are
+/// present they must be equal: an upstream server might use the other one.
 #[must_use]
 pub fn host_target(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> HostTarget {
     let mut hosts = headers.get_all(header::HOST).into_iter();
@@ -36,7 +36,7 @@ pub fn host_target(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> H
         (None, None) => return HostTarget::Invalid,
     };
     let (host, port) = split_port(authority);
-    // The port itself does not count, since a forwarded port changes it.
+    // The port is not compared, because port forwarding changes it.
     let is_host = !host.is_empty()
         && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b));
     if !is_host || port.is_some_and(|port| port.parse::<u16>().is_err()) {
@@ -46,27 +46,20 @@ pub fn host_target(uri: &Uri, headers: &HeaderMap, settings: &AppsSettings) -> H
         return HostTarget::Misdirected;
     }
     let label = &host[..host.len() - settings.domain.len() - 1];
-    // Only as we write it: an id has several spellings, and each would be an origin of its own.
-    let written = |id: SessionId| {
+    // Only the canonical form: an id has several spellings, each of which would be another origin.
+    let is_canonical = |id: SessionId| {
         id.0.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).eq_ignore_ascii_case(label)
     };
     match label.parse::<SessionId>() {
-        Ok(id) if written(id) => HostTarget::Session(id),
+        Ok(id) if is_canonical(id) => HostTarget::Session(id),
         Ok(_) | Err(_) => HostTarget::UnknownSubdomain,
     }
 }
 
-/// A request's target that can be served: a path (RFC 9112 section 3.2.1 and 3.2.2), and no tunnel.
+/// Whether the request target is a path that can be served, in origin or absolute form (RFC 9112
+/// sections 3.2.1 and 3.2.2).
 #[must_use]
 pub fn is_origin_form(method: &Method, uri: &Uri) -> bool {
     let scheme = uri.scheme_str().is_none_or(|s| s.eq_ignore_ascii_case("https"));
     *method != Method::CONNECT && scheme && uri.path().starts_with('/')
-}
-
-/// Host and port of an authority.
-pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
-        Some(_) | None => (authority, None),
-    }
 }

@@ -1,17 +1,17 @@
-//! What a person reads at an application's origin who cannot be let in. Complete in themselves:
-//! nothing is loaded, nothing is scripted.
+//! Pages at an application's origin for users who have no access to it. They contain no scripts and
+//! load no resources.
 
+use super::settings::AppsSettings;
 use super::table::AppEnd;
-use super::{AppsSettings, Body};
 use crate::domain::SessionId;
 use crate::domain::session::EndReason;
+use crate::viewer::html5::Body;
+use crate::viewer::html5::body::full_body;
 use crate::viewer::html5::page::{PAGE_POLICY, STYLE};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
-/// A page's words.
 struct PageText {
     status: StatusCode,
     title: &'static str,
@@ -19,17 +19,15 @@ struct PageText {
     link: Link,
 }
 
-/// Where the gateway's page goes on.
+/// Where the page links to.
 enum Link {
     Portal,
-    /// The viewer of the session that the address names, whether there is one or not: it opens what
-    /// is its reader's.
+    /// The viewer of the session in the URL, which may not exist or not be accessible.
     Viewer(SessionId),
 }
 
-/// For everybody without a cookie to an open application: no session, somebody else's, one that
-/// ended, one of one's own. One page for all, so that nobody learns which ids exist. `session`: the
-/// id in the address, when there is one.
+/// For requests without a cookie to an open application. The same page whether the session exists or
+/// not, so that it does not disclose which ids exist. `session`: the id in the URL.
 pub(super) fn not_found(settings: &AppsSettings, session: Option<SessionId>) -> Response<Body> {
     page(
         settings,
@@ -43,9 +41,9 @@ pub(super) fn not_found(settings: &AppsSettings, session: Option<SessionId>) -> 
     )
 }
 
-/// For who held a cookie to an application that ended.
-pub(super) fn ended(settings: &AppsSettings, session: SessionId, ending: AppEnd) -> Response<Body> {
-    let (title, text, link) = match ending {
+/// For holders of a cookie to an application that ended.
+pub(super) fn ended(settings: &AppsSettings, session: SessionId, end: AppEnd) -> Response<Body> {
+    let (title, text, link) = match end {
         AppEnd::Session(reason) => {
             ("This session has ended", end_reason_text(reason), Link::Portal)
         }
@@ -89,7 +87,7 @@ fn end_reason_text(reason: EndReason) -> &'static str {
     }
 }
 
-/// A ticket that opens nothing: unknown, used, too old, or for another session.
+/// The ticket is unknown, used, expired, or for another session.
 pub(super) fn bad_ticket(settings: &AppsSettings) -> Response<Body> {
     let text = "It can be used once, within half a minute. Open the application again from the viewer or the portal.";
     page(
@@ -103,7 +101,6 @@ pub(super) fn bad_ticket(settings: &AppsSettings) -> Response<Body> {
     )
 }
 
-/// A session that is open in as many windows as it may be.
 pub(super) fn too_many_viewers(settings: &AppsSettings) -> Response<Body> {
     let text = "This session is open in as many windows as it may be. Close one first.";
     page(
@@ -117,7 +114,6 @@ pub(super) fn too_many_viewers(settings: &AppsSettings) -> Response<Body> {
     )
 }
 
-/// What a page of another origin may not ask.
 pub(super) fn foreign_origin(settings: &AppsSettings) -> Response<Body> {
     let text = "A page of another site asked for this. Only the application's own pages may.";
     page(
@@ -131,7 +127,6 @@ pub(super) fn foreign_origin(settings: &AppsSettings) -> Response<Body> {
     )
 }
 
-/// Too many attempts from one address.
 pub(super) fn rate_limited(settings: &AppsSettings) -> Response<Body> {
     let text = "There were too many attempts from your address. Try again in a minute.";
     page(
@@ -145,7 +140,6 @@ pub(super) fn rate_limited(settings: &AppsSettings) -> Response<Body> {
     )
 }
 
-/// What failed is ours.
 pub(super) fn unavailable(settings: &AppsSettings) -> Response<Body> {
     let text = "The gateway cannot open it just now. Try again in a moment.";
     page(
@@ -159,51 +153,51 @@ pub(super) fn unavailable(settings: &AppsSettings) -> Response<Body> {
     )
 }
 
-/// One line, for what no browser sends.
-pub(super) fn plain(status: StatusCode, line: &'static str) -> Response<Body> {
-    let mut answer = Response::new(full_body(Bytes::from_static(line.as_bytes())));
-    *answer.status_mut() = status;
-    add_headers(&mut answer, "text/plain; charset=utf-8", "default-src 'none'");
-    answer
+/// One line of text, for requests that browsers do not send.
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(full_body(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    add_headers(&mut response, "text/plain; charset=utf-8", "default-src 'none'");
+    response
 }
 
-/// JSON for the viewer.
+/// For the viewer.
 pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
-    let mut answer = Response::new(full_body(value.to_string().into()));
-    add_headers(&mut answer, "application/json", "default-src 'none'");
-    answer
+    let mut response = Response::new(full_body(value.to_string().into()));
+    add_headers(&mut response, "application/json", "default-src 'none'");
+    response
 }
 
-/// Nothing in it, but a status.
+/// An empty response.
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
-    let mut answer = Response::new(full_body(Bytes::new()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    let mut response = Response::new(full_body(Bytes::new()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
-fn page(settings: &AppsSettings, words: &PageText) -> Response<Body> {
-    let PageText { status, title, text, link } = words;
+fn page(settings: &AppsSettings, text: &PageText) -> Response<Body> {
+    let PageText { status, title, text, link } = text;
     let (to, link) = match link {
         Link::Portal => ("/".to_owned(), "Go to the portal"),
         Link::Viewer(session) => (format!("/viewer/{session}"), "Open it again"),
     };
-    // A frame may not navigate the viewer, so the link opens a window.
+    // A frame must not navigate the viewer, so the link opens a window.
     let html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
         <title>{title}</title><style>{STYLE}</style>\
         <main><h1>{title}</h1><p>{text}</p><p><a href=\"{}{to}\" target=\"_blank\" rel=\"noopener\">{link}</a></p></main></html>\n",
         settings.gateway
     );
-    let mut answer = Response::new(full_body(html.into()));
-    *answer.status_mut() = *status;
+    let mut response = Response::new(full_body(html.into()));
+    *response.status_mut() = *status;
     let policy = format!("{}; frame-ancestors 'self' {}", *PAGE_POLICY, settings.gateway);
-    add_headers(&mut answer, "text/html; charset=utf-8", &policy);
-    answer
+    add_headers(&mut response, "text/html; charset=utf-8", &policy);
+    response
 }
 
-fn add_headers(answer: &mut Response<Body>, kind: &'static str, policy: &str) {
-    let headers = answer.headers_mut();
+fn add_headers(response: &mut Response<Body>, kind: &'static str, policy: &str) {
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -212,8 +206,4 @@ fn add_headers(answer: &mut Response<Body>, kind: &'static str, policy: &str) {
     if let Ok(policy) = HeaderValue::from_str(policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-}
-
-fn full_body(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }

@@ -1,47 +1,45 @@
-//! Which applications are open in this process, and whose cookies open them.
+//! The applications that are open in this process, and the cookies that grant access to them.
 //!
-//! One [`App`] per session and login: who enters again gets one more cookie to it. In memory alone,
-//! like every stream: after a restart the viewer enters anew. One that ended is remembered for a
-//! while, so that whoever held its cookie reads why.
+//! There is one [`App`] per session and login; each further entry adds a cookie to it. The table is
+//! in memory only, like every stream: after a restart the viewer enters again. An application that
+//! ended is kept for a while, so that holders of its cookie read why it ended.
 
-use super::App;
 use crate::broker::core::stream_registry::StreamAuthorization;
 use crate::domain::session::EndReason;
 use crate::domain::sync::lock;
 use crate::domain::{LoginId, SessionId};
+use crate::viewer::html5::App;
 use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Cookies to one application: so many tabs and windows may have entered by themselves. The oldest
-/// goes.
+/// Most cookies per application: one per tab or window that entered. The oldest is removed.
 const COOKIES_MAX: usize = 8;
-/// How long one that ended is remembered.
+/// How long an application that ended is kept.
 const ENDED_RETENTION: Duration = Duration::from_secs(3600);
-/// How many that ended are remembered.
+/// Most applications that ended and are kept.
 const ENDED_MAX: usize = 4096;
 
-/// What is kept of a cookie's value.
+/// SHA-256 of a cookie's value.
 type Hash = [u8; 32];
 
-/// Why an application can no longer be used by who holds a cookie to it.
+/// Why an application can no longer be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) enum AppEnd {
-    /// The session ended.
     Session(EndReason),
     /// The login that opened it ended.
     SignedOut,
-    /// It was not used for long.
+    /// It was not used for a while.
     Idle,
-    /// It must be opened anew: its rules were changed, the gateway goes, or its stream was closed.
+    /// It must be opened again: its policy changed, the gateway drains, or its stream was closed.
     Reopen,
 }
 
 impl AppEnd {
-    /// Its word for the viewer.
+    /// Its code for the viewer.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Session(reason) => reason.as_str(),
@@ -52,11 +50,10 @@ impl AppEnd {
     }
 }
 
-/// An application somebody opened.
+/// An application that was app.
 pub(in crate::http) struct OpenApp {
     pub(in crate::http) app: Arc<App>,
-    /// The right it was opened under.
-    pub(in crate::http) right: watch::Receiver<StreamAuthorization>,
+    pub(in crate::http) authorization: watch::Receiver<StreamAuthorization>,
     idle: AtomicBool,
     cookies: Mutex<VecDeque<Hash>>,
     ended: Mutex<Option<Instant>>,
@@ -65,14 +62,14 @@ pub(in crate::http) struct OpenApp {
 impl OpenApp {
     /// Why it ended; `None` while it can be used.
     pub(super) fn end(&self) -> Option<AppEnd> {
-        let right = *self.right.borrow();
-        match right {
+        let authorization = *self.authorization.borrow();
+        match authorization {
             StreamAuthorization::SessionEnded(reason) => Some(AppEnd::Session(reason)),
             StreamAuthorization::SignedOut => Some(AppEnd::SignedOut),
             StreamAuthorization::PolicyChanged => Some(AppEnd::Reopen),
             StreamAuthorization::Valid if self.idle.load(Ordering::Relaxed) => Some(AppEnd::Idle),
             StreamAuthorization::Valid
-                if self.app.end().is_some() || self.right.has_changed().is_err() =>
+                if self.app.end().is_some() || self.authorization.has_changed().is_err() =>
             {
                 Some(AppEnd::Reopen)
             }
@@ -93,14 +90,14 @@ impl OpenApp {
     }
 }
 
-/// All of them.
+/// All applications that are open, or ended recently.
 #[derive(Default)]
 pub(in crate::http) struct AppTable {
     by_session: Mutex<HashMap<SessionId, Vec<Arc<OpenApp>>>>,
 }
 
 impl AppTable {
-    /// The application of this session that one of these cookie values opens.
+    /// The application of a session that one of these cookie values grants access to.
     pub(super) fn find<'a>(
         &self,
         session: SessionId,
@@ -112,59 +109,58 @@ impl AppTable {
             .get(&session)?
             .iter()
             .rev()
-            .find(|opened| hashes.iter().any(|hash| opened.accepts_cookie(hash)))
+            .find(|app| hashes.iter().any(|hash| app.accepts_cookie(hash)))
             .cloned()
     }
 
-    /// Lets a cookie open the application that this login has open; false when it has none.
+    /// Adds a cookie to the application that a login has open; false: it has none.
     pub(super) fn join(&self, session: SessionId, login: LoginId, value: &str) -> bool {
         let found = lock(&self.by_session)
             .get(&session)
             .and_then(|all| all.iter().find(|o| is_open_by(o, login)).cloned());
-        let Some(opened) = found else { return false };
-        opened.add_cookie(hash(value));
+        let Some(app) = found else { return false };
+        app.add_cookie(hash(value));
         true
     }
 
-    /// Adds one, with its first cookie.
+    /// Adds an application with its first cookie.
     pub(super) fn add(
         &self,
         session: SessionId,
         app: Arc<App>,
-        right: watch::Receiver<StreamAuthorization>,
+        authorization: watch::Receiver<StreamAuthorization>,
         value: &str,
     ) {
-        let opened = OpenApp {
+        let app = OpenApp {
             app,
-            right,
+            authorization,
             idle: AtomicBool::new(false),
             cookies: Mutex::new(VecDeque::from([hash(value)])),
             ended: Mutex::new(None),
         };
-        lock(&self.by_session).entry(session).or_default().push(Arc::new(opened));
+        lock(&self.by_session).entry(session).or_default().push(Arc::new(app));
     }
 
-    /// Closes what was not used for `idle`, and forgets what ended long ago. Asked now and then.
+    /// Marks applications that were not used for `idle` as ended, and returns them; removes those that
+    /// ended long ago.
     pub(super) fn sweep(&self, idle: Duration, now: Instant) -> Vec<Arc<App>> {
         let mut closed = Vec::new();
         let mut table = lock(&self.by_session);
         let mut ended = 0;
-        for opened in table.values().flatten() {
-            if opened.end().is_none()
-                && now.saturating_duration_since(opened.app.last_used()) >= idle
-            {
-                opened.idle.store(true, Ordering::Relaxed);
-                closed.push(Arc::clone(&opened.app));
+        for app in table.values().flatten() {
+            if app.end().is_none() && now.saturating_duration_since(app.app.last_used()) >= idle {
+                app.idle.store(true, Ordering::Relaxed);
+                closed.push(Arc::clone(&app.app));
             }
-            if opened.end().is_some() {
-                lock(&opened.ended).get_or_insert(now);
+            if app.end().is_some() {
+                lock(&app.ended).get_or_insert(now);
                 ended += 1;
             }
         }
-        let kept = if ended > ENDED_MAX { Duration::ZERO } else { ENDED_RETENTION };
+        let retention = if ended > ENDED_MAX { Duration::ZERO } else { ENDED_RETENTION };
         table.retain(|_, all| {
-            all.retain(|opened| {
-                lock(&opened.ended).is_none_or(|at| now.saturating_duration_since(at) < kept)
+            all.retain(|app| {
+                lock(&app.ended).is_none_or(|at| now.saturating_duration_since(at) < retention)
             });
             !all.is_empty()
         });
@@ -172,8 +168,8 @@ impl AppTable {
     }
 }
 
-fn is_open_by(opened: &OpenApp, login: LoginId) -> bool {
-    opened.app.login() == login && opened.end().is_none()
+fn is_open_by(app: &OpenApp, login: LoginId) -> bool {
+    app.app.login() == login && app.end().is_none()
 }
 
 fn hash(value: &str) -> Hash {

@@ -1,44 +1,40 @@
-//! The chunked transfer coding (RFC 9112 section 7.1): reading it octet by octet, and writing it.
+//! The chunked transfer coding (RFC 9112 section 7.1): an incremental decoder, and encoding.
 //!
 //! ```text
 //! Size ─┬─────────> SizeEnd ─> Data ─> DataCr ─> DataLf ─> Size
-//!       ├─ Padding ────┤  └─ of the last ─> Trailers ─> Done
+//!       ├─ Padding ────┤  └─ last chunk ─> Trailers ─> Done
 //!       └─ Extension ──┘
 //! ```
 
-use super::{FIELDS_MAX, HEAD_MAX, Malformed, from_httparse, header_map};
+use super::fields::{FIELDS_MAX, HEAD_MAX, Malformed, from_httparse, header_map, write_field};
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::HeaderMap;
 
-/// Most digits of a chunk's size: those of 64 bits.
+/// Most digits of a chunk size: 64 bits.
 const DIGITS_MAX: u8 = 16;
-/// Most octets of chunk extensions in a body. They say nothing to us (section 7.1.1).
+/// Most octets of chunk extensions in a body. They are ignored (section 7.1.1).
 const EXTENSIONS_MAX: usize = 16 * 1024;
-/// What ends a body without trailers.
+/// Ends a body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// A piece of a body.
+/// A part of a body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Chunk {
-    /// Some of it, never nothing.
+    /// Never empty.
     Data(Bytes),
-    /// The fields behind it.
     Trailers(HeaderMap),
-    /// It is over.
     End,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Within the size, of which so many digits were read.
+    /// In the size, after so many digits.
     Size(u8),
-    /// Blanks behind the size.
+    /// Blanks after the size.
     Padding,
-    /// Within an extension.
     Extension,
-    /// The LF behind a size.
+    /// Before the LF after a size.
     SizeEnd,
-    /// Within a chunk.
     Data,
     DataCr,
     DataLf,
@@ -46,15 +42,14 @@ enum State {
     Done,
 }
 
-/// Reads a chunked body.
+/// Decodes a chunked body.
 #[derive(Clone, Debug)]
 pub struct ChunkedDecoder {
     state: State,
-    /// Of the chunk at hand: its size, then what is left of it.
+    /// Octets of the current chunk that are left; while its size is parsed, the size so far.
     remaining: u64,
-    /// Octets of extensions so far.
     extension_octets: usize,
-    /// Octets of trailers that were looked through.
+    /// Octets of trailers already searched for their end.
     scanned: usize,
 }
 
@@ -65,10 +60,10 @@ impl Default for ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// Takes the next piece from the front of what has arrived; `None`: more has to arrive first.
+    /// Takes the next part from the front of `arrived`; `None`: more has to arrive first.
     ///
     /// # Errors
-    /// [`Malformed::Chunk`]; the body can be read no further.
+    /// [`Malformed::Chunk`] or [`Malformed::TooLarge`]; the decoder must not be used again.
     pub fn decode(&mut self, arrived: &mut BytesMut) -> Result<Option<Chunk>, Malformed> {
         loop {
             match self.state {
@@ -78,13 +73,13 @@ impl ChunkedDecoder {
                     if arrived.is_empty() {
                         return Ok(None);
                     }
-                    let many =
+                    let length =
                         usize::try_from(self.remaining).unwrap_or(usize::MAX).min(arrived.len());
-                    self.remaining -= many as u64;
+                    self.remaining -= length as u64;
                     if self.remaining == 0 {
                         self.state = State::DataCr;
                     }
-                    return Ok(Some(Chunk::Data(arrived.split_to(many).freeze())));
+                    return Ok(Some(Chunk::Data(arrived.split_to(length).freeze())));
                 }
                 state => {
                     let Some(octet) = arrived.first().copied() else { return Ok(None) };
@@ -95,13 +90,13 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Whether it was read to its end.
+    /// Whether the body is complete.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// What an octet between the data leads to.
+    /// The state after an octet outside of chunk data.
     fn next_state(&mut self, state: State, octet: u8) -> Result<State, Malformed> {
         match (state, octet) {
             (State::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
@@ -128,7 +123,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The section behind the last chunk: fields and an empty line.
+    /// The trailer section: fields and an empty line.
     fn trailers(&mut self, arrived: &mut BytesMut) -> Result<Option<Chunk>, Malformed> {
         let end = match &arrived[..] {
             [] | [b'\r'] => return Ok(None),
@@ -154,8 +149,8 @@ impl ChunkedDecoder {
         if end == 2 {
             return Ok(Some(Chunk::End));
         }
-        let mut places = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        match httparse::parse_headers(&octets, &mut places).map_err(from_httparse)? {
+        let mut headers = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        match httparse::parse_headers(&octets, &mut headers).map_err(from_httparse)? {
             httparse::Status::Complete((length, parsed)) if length == octets.len() => {
                 Ok(Some(Chunk::Trailers(header_map(&octets, parsed)?)))
             }
@@ -164,13 +159,13 @@ impl ChunkedDecoder {
     }
 }
 
-/// The line before a chunk of so many bytes, more than none: none would end the body.
+/// The size line of a chunk of `bytes`, which must not be 0: that would end the body.
 #[must_use]
 pub fn size_line(bytes: usize) -> String {
     format!("{bytes:x}\r\n")
 }
 
-/// What is behind a chunk.
+/// Follows the data of each chunk.
 pub const CRLF: &[u8] = b"\r\n";
 
 /// The last chunk with trailers.
@@ -178,7 +173,7 @@ pub const CRLF: &[u8] = b"\r\n";
 pub fn last_chunk(trailers: &HeaderMap) -> Vec<u8> {
     let mut out = b"0\r\n".to_vec();
     for (name, value) in trailers {
-        super::head::write_field(&mut out, name, value);
+        write_field(&mut out, name, value);
     }
     out.extend_from_slice(CRLF);
     out

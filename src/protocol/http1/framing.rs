@@ -1,27 +1,25 @@
-//! Where an answer's body ends (RFC 9112 section 6.3), and whether another answer may follow it
+//! Where a response body ends (RFC 9112 section 6.3), and whether the connection is persistent
 //! (section 9.3).
 
+use super::fields::{Malformed, has_token};
 use super::head::Head;
-use super::{Malformed, has_token};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
 
-/// How the end of a body is told.
+/// How the end of a body is determined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
-    /// So many bytes; none: there is no body.
+    /// In bytes; 0: there is no body.
     Length(u64),
-    /// The last chunk.
     Chunked,
-    /// The connection's end.
     UntilClose,
 }
 
-/// The framing of an answer. `to_head`: the request was HEAD, whose answers have no body.
+/// The framing of a response. `to_head`: it responds to HEAD and has no body.
 ///
 /// # Errors
-/// [`Malformed::Framing`] when it is told in two ways, twice, or in a way that is not understood:
-/// what follows might be taken for another answer.
+/// [`Malformed::Framing`] when the length is given in two ways, twice, or in an unknown way: the rest
+/// of the body could be parsed as another response.
 pub fn response_framing(head: &Head, to_head: bool) -> Result<Framing, Malformed> {
     let length = content_length(&head.fields)?;
     let chunked = is_chunked(head)?;
@@ -39,7 +37,7 @@ pub fn response_framing(head: &Head, to_head: bool) -> Result<Framing, Malformed
     })
 }
 
-/// Chunked, once, is the one coding that is understood, and no part of HTTP/1.0 (section 6.1).
+/// Only `chunked`, once, is accepted, and only in HTTP/1.1 (section 6.1).
 fn is_chunked(head: &Head) -> Result<bool, Malformed> {
     let mut codings = head.fields.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -54,33 +52,35 @@ fn is_chunked(head: &Head) -> Result<bool, Malformed> {
     }
 }
 
-/// `Content-Length`; said several times it must be the same (RFC 9110 section 8.6).
+/// `Content-Length`; repeated values must be equal (RFC 9110 section 8.6).
 fn content_length(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let mut length = None;
-    for word in fields
+    for item in fields
         .get_all(CONTENT_LENGTH)
         .iter()
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
     {
-        let word = word.trim_ascii();
-        // `parse` would take a plus sign.
+        let item = item.trim_ascii();
+        // `parse` would accept a plus sign.
         let digits =
-            std::str::from_utf8(word).ok().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
-        let said: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or(Malformed::Framing)?;
-        if length.is_some_and(|known| known != said) {
+            std::str::from_utf8(item).ok().filter(|item| item.bytes().all(|b| b.is_ascii_digit()));
+        let value: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or(Malformed::Framing)?;
+        if length.is_some_and(|known| known != value) {
             return Err(Malformed::Framing);
         }
-        length = Some(said);
+        length = Some(value);
     }
     Ok(length)
 }
 
-/// Whether the connection may carry another answer behind this one.
+/// Whether the connection may carry another response after this one.
 #[must_use]
 pub fn is_persistent(head: &Head, framing: Framing) -> bool {
-    let persists = match head.version {
+    let is_persistent = match head.version {
         Version::HTTP_10 => has_token(&head.fields, &CONNECTION, "keep-alive"),
         _ => true,
     };
-    persists && framing != Framing::UntilClose && !has_token(&head.fields, &CONNECTION, "close")
+    is_persistent
+        && framing != Framing::UntilClose
+        && !has_token(&head.fields, &CONNECTION, "close")
 }

@@ -1,39 +1,38 @@
-//! The status line and the fields of an answer.
+//! The status line and the fields of a response.
 
-use super::{FIELDS_MAX, HEAD_MAX, Malformed, from_httparse, header_map};
+use super::fields::{FIELDS_MAX, HEAD_MAX, Malformed, from_httparse, header_map};
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use std::mem::MaybeUninit;
 
-/// How every answer begins.
+/// Start of every response.
 const VERSION_PREFIX: &[u8] = b"HTTP/1.";
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Clone, Debug)]
 pub struct Head {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// From 100 to 999.
     pub status: StatusCode,
-    /// As they came.
     pub fields: HeaderMap,
 }
 
-/// Reads heads from octets as they come.
+/// Decodes heads incrementally.
 #[derive(Clone, Default, Debug)]
 pub struct HeadDecoder {
-    /// So many octets were looked through for the end of the head, which is not among them.
+    /// Octets already searched for the end of the head.
     scanned: usize,
 }
 
 impl HeadDecoder {
-    /// Takes a head from the front of what has arrived; `None`: it is not whole.
+    /// Takes a head from the front of `arrived`; `None`: it is not complete.
     ///
     /// # Errors
-    /// [`Malformed`] as soon as it is seen to be no head, or too large a one.
+    /// [`Malformed`] as soon as it is known to be invalid or too large.
     pub fn decode(&mut self, arrived: &mut BytesMut) -> Result<Option<Head>, Malformed> {
-        let begins = arrived.len().min(VERSION_PREFIX.len());
-        if arrived.get(..begins) != VERSION_PREFIX.get(..begins) {
+        let prefix = arrived.len().min(VERSION_PREFIX.len());
+        if arrived.get(..prefix) != VERSION_PREFIX.get(..prefix) {
             return Err(Malformed::Head);
         }
         let Some(end) = self.find_end(arrived) else {
@@ -44,12 +43,12 @@ impl HeadDecoder {
         }
         self.scanned = 0;
         let octets = arrived.split_to(end).freeze();
-        let mut places = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-        let mut answer = httparse::Response::new(&mut []);
+        let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut response = httparse::Response::new(&mut []);
         let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-            &mut answer,
+            &mut response,
             &octets,
-            &mut places,
+            &mut headers,
         );
         match parsed.map_err(from_httparse)? {
             httparse::Status::Complete(length) if length == octets.len() => {}
@@ -57,16 +56,17 @@ impl HeadDecoder {
                 return Err(Malformed::Head);
             }
         }
-        let version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-        let status =
-            answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed::Head)?;
-        Ok(Some(Head { version, status, fields: header_map(&octets, answer.headers)? }))
+        let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+        let status = response
+            .code
+            .and_then(|code| StatusCode::from_u16(code).ok())
+            .ok_or(Malformed::Head)?;
+        Ok(Some(Head { version, status, fields: header_map(&octets, response.headers)? }))
     }
 
-    /// Where the head ends: behind its empty line. What was looked through is not looked through
-    /// again.
+    /// The end of the head, after its empty line. Octets are searched once.
     fn find_end(&mut self, arrived: &[u8]) -> Option<usize> {
-        // An end may have begun in what was seen.
+        // The end may span octets that were searched before.
         let mut from = self.scanned.saturating_sub(2);
         while let Some(at) = arrived.get(from..)?.iter().position(|b| *b == b'\n') {
             let behind = from + at + 1;
@@ -78,12 +78,5 @@ impl HeadDecoder {
         }
         self.scanned = arrived.len();
         None
-    }
-}
-
-/// Writes a field line (RFC 9112 section 5). Its types have no line breaks in them.
-pub fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-        out.extend_from_slice(piece);
     }
 }

@@ -1,21 +1,21 @@
-//! Heads, framings and chunks: whole, octet by octet, cut short, and random.
+//! Heads, framing and the chunked coding: complete, octet by octet, truncated, and random.
 
 use super::*;
 use bytes::BytesMut;
-use http::{StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use proptest::prelude::*;
 
-/// Reads a head that arrives in pieces of so many octets; what is behind it.
-fn read(octets: &[u8], piece: usize) -> (Result<Option<Head>, Malformed>, BytesMut) {
-    let (mut reader, mut arrived) = (HeadDecoder::default(), BytesMut::new());
+/// Decodes a head that arrives in pieces of so many octets; also returns what follows it.
+fn decode_head(octets: &[u8], piece: usize) -> (Result<Option<Head>, Malformed>, BytesMut) {
+    let (mut decoder, mut arrived) = (HeadDecoder::default(), BytesMut::new());
     let mut pieces = octets.chunks(piece.max(1));
     for some in pieces.by_ref() {
         arrived.extend_from_slice(some);
-        match reader.decode(&mut arrived) {
+        match decoder.decode(&mut arrived) {
             Ok(None) => {}
-            read => {
+            decoded => {
                 arrived.extend_from_slice(&pieces.collect::<Vec<_>>().concat());
-                return (read, arrived);
+                return (decoded, arrived);
             }
         }
     }
@@ -23,24 +23,24 @@ fn read(octets: &[u8], piece: usize) -> (Result<Option<Head>, Malformed>, BytesM
 }
 
 fn framed(octets: &str, to_head: bool) -> Result<Framing, Malformed> {
-    let (head, _) = read(octets.as_bytes(), usize::MAX);
-    response_framing(&head?.expect("a whole head"), to_head)
+    let (head, _) = decode_head(octets.as_bytes(), usize::MAX);
+    response_framing(&head?.expect("a complete head"), to_head)
 }
 
-/// Reads a chunked body that arrives in pieces: its data, its trailers, what is behind it; `None`:
-/// it is not whole.
+/// Data and trailers of a body, and what follows it.
 type Body = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 
-fn unchunk(octets: &[u8], piece: usize) -> Result<Option<Body>, Malformed> {
-    let (mut chunks, mut arrived, mut data, mut trailers) =
+/// Decodes a chunked body that arrives in pieces; `None`: it is not complete.
+fn decode_body(octets: &[u8], piece: usize) -> Result<Option<Body>, Malformed> {
+    let (mut decoder, mut arrived, mut data, mut trailers) =
         (ChunkedDecoder::default(), BytesMut::new(), Vec::new(), None);
     let mut pieces = octets.chunks(piece.max(1));
     loop {
-        match chunks.decode(&mut arrived)? {
+        match decoder.decode(&mut arrived)? {
             Some(Chunk::Data(some)) => data.extend_from_slice(&some),
             Some(Chunk::Trailers(fields)) => trailers = Some(fields),
             Some(Chunk::End) => {
-                assert!(chunks.is_done());
+                assert!(decoder.is_done());
                 return Ok(Some((
                     data,
                     trailers,
@@ -56,11 +56,11 @@ fn unchunk(octets: &[u8], piece: usize) -> Result<Option<Body>, Malformed> {
 }
 
 #[test]
-fn a_head_is_read_however_it_comes() {
+fn a_head_is_decoded_in_any_pieces() {
     let octets = b"HTTP/1.1 200 OK\r\nA: 1\r\na:  2 \r\nEmpty:\r\nB: \xff\r\n\r\nbody";
     for piece in 1..=octets.len() {
-        let (head, behind) = read(octets, piece);
-        let head = head.unwrap().expect("a whole head");
+        let (head, rest) = decode_head(octets, piece);
+        let head = head.unwrap().expect("a complete head");
         assert_eq!((head.status, head.version), (StatusCode::OK, Version::HTTP_11));
         let values: Vec<&[u8]> =
             head.fields.get_all("a").iter().map(HeaderValue::as_bytes).collect();
@@ -69,16 +69,16 @@ fn a_head_is_read_however_it_comes() {
             (head.fields["empty"].as_bytes(), head.fields["b"].as_bytes()),
             (&b""[..], &b"\xff"[..])
         );
-        assert_eq!(&behind[..], b"body");
+        assert_eq!(&rest[..], b"body");
     }
     for end in 0..octets.len() - 4 {
-        assert!(matches!(read(&octets[..end], 3).0, Ok(None)), "{end}");
+        assert!(matches!(decode_head(&octets[..end], 3).0, Ok(None)), "{end}");
     }
-    // No reason, and lines of old servers.
+    // Without a reason phrase, and with bare LF.
     for octets in
         ["HTTP/1.0 204\r\n\r\n", "HTTP/1.0 204 \nA: b\n\n", "HTTP/1.0 204 x\r\nA: b\n\r\n"]
     {
-        let head = read(octets.as_bytes(), 1).0.unwrap().expect("a whole head");
+        let head = decode_head(octets.as_bytes(), 1).0.unwrap().expect("a complete head");
         assert_eq!(
             (head.status, head.version),
             (StatusCode::NO_CONTENT, Version::HTTP_10),
@@ -88,7 +88,7 @@ fn a_head_is_read_however_it_comes() {
 }
 
 #[test]
-fn what_is_no_head_is_seen_at_once() {
+fn an_invalid_head_is_rejected_early() {
     for octets in [
         "S",
         "SSH-2.0-OpenSSH_9.2\r\n",
@@ -107,30 +107,33 @@ fn what_is_no_head_is_seen_at_once() {
         "HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
     ] {
-        assert!(matches!(read(octets.as_bytes(), 1).0, Err(Malformed::Head)), "{octets:?}");
+        assert!(matches!(decode_head(octets.as_bytes(), 1).0, Err(Malformed::Head)), "{octets:?}");
     }
 }
 
 #[test]
-fn a_head_has_its_limits() {
-    let fields = |many: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(many));
+fn heads_are_limited() {
+    let fields = |count: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(count));
     assert_eq!(
-        read(fields(FIELDS_MAX).as_bytes(), 4096).0.unwrap().unwrap().fields.len(),
+        decode_head(fields(FIELDS_MAX).as_bytes(), 4096).0.unwrap().unwrap().fields.len(),
         FIELDS_MAX
     );
-    assert!(matches!(read(fields(FIELDS_MAX + 1).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
-    let long = |many: usize| format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "x".repeat(many));
-    assert!(read(long(HEAD_MAX - 64).as_bytes(), 4096).0.unwrap().is_some());
-    assert!(matches!(read(long(HEAD_MAX).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
-    // Without an end it is not waited for forever.
     assert!(matches!(
-        read(format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096).0,
+        decode_head(fields(FIELDS_MAX + 1).as_bytes(), 4096).0,
+        Err(Malformed::TooLarge)
+    ));
+    let long = |count: usize| format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "x".repeat(count));
+    assert!(decode_head(long(HEAD_MAX - 64).as_bytes(), 4096).0.unwrap().is_some());
+    assert!(matches!(decode_head(long(HEAD_MAX).as_bytes(), 4096).0, Err(Malformed::TooLarge)));
+    // Without an end it is rejected at the limit.
+    assert!(matches!(
+        decode_head(format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096).0,
         Err(Malformed::TooLarge)
     ));
 }
 
 #[test]
-fn a_body_ends_in_one_way() {
+fn ambiguous_framing_is_rejected() {
     let ok = "HTTP/1.1 200 OK\r\n";
     for (fields, framing) in [
         ("", Framing::UntilClose),
@@ -187,7 +190,7 @@ fn a_body_ends_in_one_way() {
 }
 
 #[test]
-fn a_connection_is_kept_where_both_say_so() {
+fn persistence_follows_version_and_connection_field() {
     for (head, kept) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n", true),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: x, Close\r\n", false),
@@ -197,9 +200,9 @@ fn a_connection_is_kept_where_both_say_so() {
         ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: Keep-Alive\r\n", true),
         ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive, close\r\n", false),
     ] {
-        let head_read = read(format!("{head}\r\n").as_bytes(), usize::MAX).0.unwrap().unwrap();
+        let decoded = decode_head(format!("{head}\r\n").as_bytes(), usize::MAX).0.unwrap().unwrap();
         assert_eq!(
-            is_persistent(&head_read, response_framing(&head_read, false).unwrap()),
+            is_persistent(&decoded, response_framing(&decoded, false).unwrap()),
             kept,
             "{head}"
         );
@@ -207,31 +210,31 @@ fn a_connection_is_kept_where_both_say_so() {
 }
 
 #[test]
-fn chunks_are_put_together() {
+fn chunks_are_decoded_in_any_pieces() {
     let octets = b"5\r\nhello\r\n1 \t; name=\"v\"; b\r\n \r\n00006\r\nworld!\r\n0\r\n\r\nHTTP/1.1";
     for piece in 1..=octets.len() {
-        let (data, trailers, behind) = unchunk(octets, piece).unwrap().expect("a whole body");
+        let (data, trailers, rest) = decode_body(octets, piece).unwrap().expect("a complete body");
         assert_eq!(
-            (&data[..], trailers, &behind[..]),
+            (&data[..], trailers, &rest[..]),
             (&b"hello world!"[..], None, &b"HTTP/1.1"[..])
         );
     }
     for end in 0..octets.len() - 8 {
-        assert_eq!(unchunk(&octets[..end], 2), Ok(None), "{end}");
+        assert_eq!(decode_body(&octets[..end], 2), Ok(None), "{end}");
     }
     let octets = b"0;x\r\nA: 1\r\nB: 2\r\n\r\nrest";
     for piece in 1..=octets.len() {
-        let (data, trailers, behind) = unchunk(octets, piece).unwrap().expect("a whole body");
+        let (data, trailers, rest) = decode_body(octets, piece).unwrap().expect("a complete body");
         let trailers = trailers.expect("trailers");
         assert_eq!(
-            (data.len(), trailers["a"].as_bytes(), trailers["b"].as_bytes(), &behind[..]),
+            (data.len(), trailers["a"].as_bytes(), trailers["b"].as_bytes(), &rest[..]),
             (0, &b"1"[..], &b"2"[..], &b"rest"[..])
         );
     }
 }
 
 #[test]
-fn what_are_no_chunks_is_refused() {
+fn invalid_chunks_are_rejected() {
     for octets in [
         "\r\n",
         "x\r\n",
@@ -252,25 +255,28 @@ fn what_are_no_chunks_is_refused() {
         "0\r\nA: b\r\n c\r\n\r\n",
         "0\r\nA: b\n\nx\r\n\r\n",
     ] {
-        assert!(unchunk(octets.as_bytes(), 1).is_err(), "{octets:?}");
-        assert!(unchunk(octets.as_bytes(), usize::MAX).is_err(), "{octets:?}");
+        assert!(decode_body(octets.as_bytes(), 1).is_err(), "{octets:?}");
+        assert!(decode_body(octets.as_bytes(), usize::MAX).is_err(), "{octets:?}");
     }
     assert_eq!(
-        unchunk(format!("1;{}\r\n", "x".repeat(20_000)).as_bytes(), 4096),
+        decode_body(format!("1;{}\r\n", "x".repeat(20_000)).as_bytes(), 4096),
         Err(Malformed::Chunk)
     );
-    // Spread over many chunks, too.
-    assert_eq!(unchunk("1;xxxxxxx\r\ny\r\n".repeat(3_000).as_bytes(), 4096), Err(Malformed::Chunk));
+    // Also when spread over many chunks.
     assert_eq!(
-        unchunk(format!("0\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096),
+        decode_body("1;xxxxxxx\r\ny\r\n".repeat(3_000).as_bytes(), 4096),
+        Err(Malformed::Chunk)
+    );
+    assert_eq!(
+        decode_body(format!("0\r\na: {}", "x".repeat(HEAD_MAX)).as_bytes(), 4096),
         Err(Malformed::TooLarge)
     );
 }
 
 proptest! {
-    /// Whatever is written is read again, in whichever pieces it comes.
+    /// Encoded bodies are decoded unchanged, in any pieces.
     #[test]
-    fn chunks_come_back(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..8), piece in 1usize..40, fields in any::<bool>()) {
+    fn encoding_round_trips(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..8), piece in 1usize..40, fields in any::<bool>()) {
         let mut octets = Vec::new();
         for data in &pieces {
             octets.extend_from_slice(chunked::size_line(data.len()).as_bytes());
@@ -285,29 +291,29 @@ proptest! {
             octets.extend_from_slice(chunked::LAST_CHUNK);
         }
         octets.extend_from_slice(b"behind");
-        prop_assert_eq!(unchunk(&octets, piece), Ok(Some((pieces.concat(), fields.then_some(trailers), b"behind".to_vec()))));
+        prop_assert_eq!(decode_body(&octets, piece), Ok(Some((pieces.concat(), fields.then_some(trailers), b"behind".to_vec()))));
     }
 
-    /// Random octets are read alike in whichever pieces they come, or are no answer in either.
+    /// The result does not depend on the pieces in which octets arrive.
     #[test]
-    fn pieces_do_not_matter(octets in "(HTTP/1\\.[01] [0-9]{2,4}( [a-z]{0,3})?\r?\n)?([a-zA-Z: ]{0,6}\r?\n?){0,6}(\r?\n){0,2}[a-f0-9;\r\n]{0,12}", piece in 1usize..8) {
-        let (whole, behind) = read(octets.as_bytes(), usize::MAX);
-        let (parts, rest) = read(octets.as_bytes(), piece);
+    fn decoding_is_independent_of_pieces(octets in "(HTTP/1\\.[01] [0-9]{2,4}( [a-z]{0,3})?\r?\n)?([a-zA-Z: ]{0,6}\r?\n?){0,6}(\r?\n){0,2}[a-f0-9;\r\n]{0,12}", piece in 1usize..8) {
+        let (whole, whole_rest) = decode_head(octets.as_bytes(), usize::MAX);
+        let (parts, parts_rest) = decode_head(octets.as_bytes(), piece);
         match (whole, parts) {
-            (Ok(Some(a)), Ok(Some(b))) => prop_assert_eq!((a.status, a.version, a.fields, behind), (b.status, b.version, b.fields, rest)),
+            (Ok(Some(a)), Ok(Some(b))) => prop_assert_eq!((a.status, a.version, a.fields, whole_rest), (b.status, b.version, b.fields, parts_rest)),
             (Ok(None), Ok(None)) => {}
             (Err(a), Err(b)) => prop_assert_eq!(a, b),
             (a, b) => prop_assert!(false, "{a:?} {b:?}"),
         }
-        let whole = unchunk(octets.as_bytes(), usize::MAX);
-        let parts = unchunk(octets.as_bytes(), piece);
+        let whole = decode_body(octets.as_bytes(), usize::MAX);
+        let parts = decode_body(octets.as_bytes(), piece);
         prop_assert!(whole == parts || (whole.is_err() && parts.is_err()), "{whole:?} {parts:?}");
     }
 
     #[test]
-    fn chunks_of_anything(octets in "([0-3]{1,2}(;[a-z]{0,3})?\r\n[a-z]{0,3}\r\n){0,4}(0\r\n)?([A-Z]: [a-z]\r\n){0,2}\r\n", piece in 1usize..8) {
-        let whole = unchunk(octets.as_bytes(), usize::MAX);
-        let parts = unchunk(octets.as_bytes(), piece);
+    fn chunked_decoding_is_independent_of_pieces(octets in "([0-3]{1,2}(;[a-z]{0,3})?\r\n[a-z]{0,3}\r\n){0,4}(0\r\n)?([A-Z]: [a-z]\r\n){0,2}\r\n", piece in 1usize..8) {
+        let whole = decode_body(octets.as_bytes(), usize::MAX);
+        let parts = decode_body(octets.as_bytes(), piece);
         prop_assert!(whole == parts || (whole.is_err() && parts.is_err()), "{whole:?} {parts:?}");
     }
 }

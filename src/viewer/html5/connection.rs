@@ -1,23 +1,21 @@
 //! A connection to the application: one request at a time, written and answered in the browser's
-//! own task, so that nobody is woken in between. Only a request whose body comes bit by bit has a
-//! task for that ([`Upload`]): an application may answer before it has read all.
+//! own task, so that no other task is woken in between. Only a request with a body has a task of
+//! its own for that ([`Upload`]), because an application may respond before it has read all of it.
 //!
 //! ```text
-//! idle ── head, and what body there is ──> awaiting ── interim answers ──> awaiting ── answer ──> Received ── whole ──> idle
-//!                                                                                        └─ 101 ──> another protocol's
+//! idle ── head, start of the body ──> waiting ── interim responses ──> waiting ── response ──> body ── complete ──> idle
+//!                                                                               └─ 101 ──> another protocol
 //! ```
 
-use super::app::Shared;
-use super::body::RequestBody;
 use super::error::ProxyError;
-use super::request_log::RequestProgress;
-use super::response_body::ResponseBody;
+use super::progress::RequestProgress;
+use super::request_body::RequestBody;
 use super::upload::{Upload, UploadError};
-use crate::protocol::http1::{Head, HeadDecoder, Malformed, is_persistent, response_framing};
+use crate::protocol::http1::{Framing, Head, HeadDecoder, Malformed, response_framing};
 use crate::viewer::Duplex;
 use crate::viewer::revocation::RevocationToken;
 use bytes::{Bytes, BytesMut};
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, StatusCode};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,30 +27,28 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
-/// Most interim answers before the last one.
+/// Most interim responses before the final one.
 const INTERIM_MAX: usize = 64;
-/// Room for what is read at a time, in bytes: for most answers, and where the last read filled it.
-/// It is made anew when a quarter is left.
+/// Space for one read, in bytes: enough for most responses, and after a read that filled the
+/// buffer. It is allocated anew when less than a quarter is left.
 const READ_BUF: usize = 8 * 1024;
 const READ_BUF_BULK: usize = 128 * 1024;
 
 type Stream = Box<dyn Duplex>;
 
-/// A request as it goes out.
+/// A request to the application.
 pub(super) struct OutboundRequest {
-    /// Its head, whole.
+    /// The complete head.
     head: Vec<u8>,
-    /// It is HEAD.
     is_head_request: bool,
-    /// What comes after the head; taken when it begins to be sent.
+    /// Taken when sending it starts.
     body: Option<Box<RequestBody>>,
-    /// It may be sent twice: it has no body, and asking twice does no more than asking once (RFC
-    /// 9110 section 9.2.2).
+    /// It may be sent twice: it has no body and an idempotent method (RFC 9110 section 9.2.2).
     pub(super) is_retryable: bool,
 }
 
 impl OutboundRequest {
-    /// Of a head without its empty line.
+    /// `head`: without its final empty line.
     pub(super) fn new(mut head: Vec<u8>, method: &Method, body: Option<Box<RequestBody>>) -> Self {
         head.extend_from_slice(b"\r\n");
         Self {
@@ -64,52 +60,58 @@ impl OutboundRequest {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 pub(super) enum ExchangeError {
-    /// The connection took nothing of the request.
+    /// The connection accepted no byte of the request.
     Unsent(io::Error),
-    /// It ended without a byte of an answer.
+    /// It ended without a byte of a response.
     NoResponse(io::Error),
-    /// It makes no sense to ask again.
+    /// The request must not be sent again.
     Final(ProxyError),
 }
 
 impl From<ExchangeError> for ProxyError {
-    fn from(failure: ExchangeError) -> Self {
-        match failure {
+    fn from(error: ExchangeError) -> Self {
+        match error {
             ExchangeError::Unsent(error) | ExchangeError::NoResponse(error) => {
                 Self::ConnectionClosed(error)
             }
-            ExchangeError::Final(fault) => fault,
+            ExchangeError::Final(error) => error,
         }
     }
 }
 
-/// See the module.
+/// A response head, and the connection that the body arrives on.
+pub(super) struct Exchanged {
+    pub(super) head: Head,
+    pub(super) framing: Framing,
+    pub(super) connection: Connection,
+}
+
+/// A connection to the application.
 pub(super) struct Connection {
     reader: ReadHalf<Stream>,
-    /// Not here while, and after, a task writes a request's body.
+    /// `None` while a task sends a request body, and after it failed.
     writer: Option<WriteHalf<Stream>>,
-    /// The request's body, which was not sent to its end yet.
     upload: Option<Upload>,
-    /// What has arrived and nobody has read.
+    /// Bytes read and not consumed yet.
     pub(super) read_buf: BytesMut,
-    /// The last read filled what there was to fill.
+    /// The last read filled the buffer.
     is_bulk: bool,
-    /// Ends the wait for an answer. It is kept from one request to the next, and put forward only
-    /// when it rings: setting it for each would tell the runtime's clock twice a request.
+    /// Timeout of the wait for a response head. It is kept between requests and reset only when it
+    /// fires: resetting it per request would take the runtime's timer lock twice per request.
     timer: Pin<Box<Sleep>>,
-    /// The thread whose clock the timer is of.
+    /// The thread that used it last; its runtime drives the timer.
     last_thread: ThreadId,
     revocation: RevocationToken,
-    /// Counts the connection, until it is closed.
+    /// Counts the connection until it is closed.
     permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Connection {
     pub(super) fn new(
         stream: Stream,
-        seat: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         revocation: RevocationToken,
     ) -> Self {
         let (reader, writer) = split(stream);
@@ -122,125 +124,115 @@ impl Connection {
             timer: Box::pin(sleep(Duration::ZERO)),
             last_thread: thread::current().id(),
             revocation,
-            permit: Arc::new(seat),
+            permit: Arc::new(permit),
         }
     }
 
-    /// The thread that used it last.
     pub(super) fn last_thread(&self) -> ThreadId {
         self.last_thread
     }
 
-    /// This thread uses it from now on. That of another thread's clock ends with that thread.
+    /// Prepares it for use by the current thread. A timer stops with the runtime that drives it.
     pub(super) fn move_to_current_thread(&mut self) {
-        let here = thread::current().id();
-        if self.last_thread != here {
+        let current = thread::current().id();
+        if self.last_thread != current {
             self.timer = Box::pin(sleep(Duration::ZERO));
-            self.last_thread = here;
+            self.last_thread = current;
         }
     }
 
-    /// Whether it may be asked again: the last request was sent to its end, and the application
-    /// said nothing that nobody asked for.
+    /// Whether it may carry another request: the last one was sent completely, nothing arrived that
+    /// was not requested, and the session has not ended.
     pub(super) fn is_reusable(&self) -> bool {
-        self.writer.is_some() && self.read_buf.is_empty()
+        self.writer.is_some() && self.read_buf.is_empty() && !self.revocation.is_revoked()
     }
 
-    /// Whether it can be asked now: the application neither closed it nor says anything meanwhile.
+    /// Whether it may be used now: the application has neither closed it nor sent anything.
     pub(super) fn is_open_and_silent(&mut self) -> bool {
-        let mut octet = [0];
-        let mut octet = ReadBuf::new(&mut octet);
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
         Pin::new(&mut self.reader)
-            .poll_read(&mut Context::from_waker(Waker::noop()), &mut octet)
+            .poll_read(&mut Context::from_waker(Waker::noop()), &mut byte)
             .is_pending()
     }
 
-    /// Gives back memory that only a connection in use needs.
+    /// Frees memory that an idle connection does not need.
     pub(super) fn release_buffer(&mut self) {
         self.read_buf = BytesMut::new();
         self.is_bulk = false;
     }
 
-    /// Reads some of what comes; nothing at its end.
+    /// Reads into the buffer; 0 bytes at the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let wanted = if self.is_bulk { READ_BUF_BULK } else { READ_BUF };
         if self.read_buf.capacity() - self.read_buf.len() < wanted / 4 {
             self.read_buf.reserve(wanted);
         }
-        let room = self.read_buf.capacity() - self.read_buf.len();
+        let space = self.read_buf.capacity() - self.read_buf.len();
         let read = ready!(poll_read_buf(Pin::new(&mut self.reader), cx, &mut self.read_buf))?;
-        self.is_bulk = read == room || (self.is_bulk && read > READ_BUF);
+        self.is_bulk = read == space || (self.is_bulk && read > READ_BUF);
         Poll::Ready(Ok(read))
     }
 
-    /// See [`Cut::is_over_or_wakes`].
+    /// See [`RevocationToken::is_revoked_or_register`].
     pub(super) fn is_revoked_or_register(&self, cx: &Context<'_>) -> bool {
         self.revocation.is_revoked_or_register(cx)
     }
 
-    /// Takes the writer back once the request's body is sent. Ready: why it never will be, where
-    /// that ends the answer, too.
+    /// Takes the writer back when the request body is sent. Ready: it failed in a way that ends the
+    /// response, too.
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
-        let Some(sending) = &mut self.upload else { return Poll::Pending };
-        let ended = ready!(sending.poll(cx));
+        let Some(upload) = &mut self.upload else { return Poll::Pending };
+        let outcome = ready!(upload.poll(cx));
         self.upload = None;
-        match ended {
+        match outcome {
             Ok(writer) => self.writer = Some(writer),
-            // It may say why it takes no more, or answer to the end all the same.
+            // The application may respond with the reason, or completely all the same.
             Err(UploadError::Upstream(error)) if error.kind() != ErrorKind::TimedOut => {}
-            Err(broken) => return Poll::Ready(broken),
+            Err(error) => return Poll::Ready(error),
         }
         Poll::Pending
     }
 
-    /// The stream itself and what has arrived of it, for another protocol; `None` when a body is
-    /// still being sent.
+    /// The stream and the bytes read from it, for another protocol; `None` while a body is being
+    /// sent.
     pub(super) fn into_stream(self) -> Option<(Stream, Bytes, Arc<OwnedSemaphorePermit>)> {
         let stream = self.reader.unsplit(self.writer?);
         Some((stream, self.read_buf.freeze(), self.permit))
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the response head. `timeout`: since the last progress of the
+    /// request.
     pub(super) async fn exchange(
         mut self,
-        shared: &Arc<Shared>,
         request: &mut OutboundRequest,
-        flow: &Arc<RequestProgress>,
-    ) -> Result<Response<ResponseBody>, ExchangeError> {
+        progress: &RequestProgress,
+        timeout: Duration,
+    ) -> Result<Exchanged, ExchangeError> {
         self.send(request).await?;
-        let head = self.read_head(shared, flow).await?;
+        let head = self.read_head(progress, timeout).await?;
         let framing = response_framing(&head, request.is_head_request).map_err(invalid_response)?;
-        let keeps = is_persistent(&head, framing);
-        let Head { status, fields, .. } = head;
-        let received = if status == StatusCode::SWITCHING_PROTOCOLS {
-            ResponseBody::upgraded(self, Arc::clone(shared))
-        } else {
-            ResponseBody::new(self, framing, keeps, Arc::clone(shared))
-        };
-        let mut response = Response::new(received);
-        *response.status_mut() = status;
-        *response.headers_mut() = fields;
-        Ok(response)
+        Ok(Exchanged { head, framing, connection: self })
     }
 
-    /// Writes the head, and begins to write the body.
+    /// Writes the head, and starts to send the body.
     async fn send(&mut self, request: &mut OutboundRequest) -> Result<(), ExchangeError> {
         let mut sent = 0;
         let outcome = {
             let Some(writer) = &mut self.writer else {
                 return Err(ExchangeError::Unsent(ErrorKind::BrokenPipe.into()));
             };
-            let writes = async {
+            let write = async {
                 while let Some(rest) = request.head.get(sent..).filter(|rest| !rest.is_empty()) {
                     match writer.write(rest).await? {
                         0 => return Err(ErrorKind::WriteZero.into()),
-                        many => sent += many,
+                        written => sent += written,
                     }
                 }
                 writer.flush().await
             };
             self.revocation
-                .run_until_revoked(writes)
+                .run_until_revoked(write)
                 .await
                 .ok_or(ExchangeError::Final(ProxyError::SessionEnded))?
         };
@@ -250,7 +242,7 @@ impl Connection {
                 return Err(ExchangeError::Final(ProxyError::ResponseTimeout));
             }
             Err(error) if sent == 0 => return Err(ExchangeError::Unsent(error)),
-            // It may have said why it takes no more.
+            // The application may have responded with the reason.
             Err(_) => {
                 self.writer = None;
                 return Ok(());
@@ -262,32 +254,30 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the head of the answer, as long as the request moves, and not much longer.
     async fn read_head(
         &mut self,
-        shared: &Shared,
-        flow: &RequestProgress,
+        progress: &RequestProgress,
+        timeout: Duration,
     ) -> Result<Head, ExchangeError> {
-        let (mut reader, mut any, mut interim) = (HeadDecoder::default(), false, 0);
-        let began = Instant::now();
+        let (mut decoder, mut received, mut interim) = (HeadDecoder::default(), false, 0);
+        let started_at = Instant::now();
         loop {
-            // Before the first octet there is nothing to read.
             if !self.read_buf.is_empty() {
-                any = true;
-                match reader.decode(&mut self.read_buf) {
-                    // Interim answers (RFC 9110 section 15.2) are for this hop; a change of
-                    // protocol is the last of it.
+                received = true;
+                match decoder.decode(&mut self.read_buf) {
+                    // Interim responses (RFC 9110 section 15.2) concern this hop alone; 101 is
+                    // final.
                     Ok(Some(head))
                         if head.status.is_informational()
                             && head.status != StatusCode::SWITCHING_PROTOCOLS =>
                     {
                         if head.status == StatusCode::CONTINUE {
-                            flow.release_body();
+                            progress.release_body();
                         }
                         interim += 1;
                         if interim > INTERIM_MAX {
                             return Err(ExchangeError::Final(ProxyError::InvalidResponse(
-                                "it answers without an end".into(),
+                                "too many interim responses".into(),
                             )));
                         }
                         continue;
@@ -297,10 +287,11 @@ impl Connection {
                     Err(malformed) => return Err(invalid_response(malformed)),
                 }
             }
-            let filled = std::future::poll_fn(|cx| self.poll_head(cx, shared, flow, began)).await;
+            let filled =
+                std::future::poll_fn(|cx| self.poll_head(cx, progress, started_at, timeout)).await;
             match filled.map_err(ExchangeError::Final)? {
                 Ok(1..) => {}
-                Ok(0) if any => {
+                Ok(0) if received => {
                     return Err(ExchangeError::Final(ProxyError::ConnectionClosed(
                         ErrorKind::UnexpectedEof.into(),
                     )));
@@ -309,7 +300,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
                     return Err(ExchangeError::Final(ProxyError::ResponseTimeout));
                 }
-                Err(error) if any || !is_disconnect(&error) => {
+                Err(error) if received || !is_disconnect(&error) => {
                     return Err(ExchangeError::Final(ProxyError::ConnectionClosed(error)));
                 }
                 Err(error) => return Err(ExchangeError::NoResponse(error)),
@@ -317,13 +308,13 @@ impl Connection {
         }
     }
 
-    /// Some more of the head; a fault where it is not waited for any longer.
+    /// Reads more of the head. An error: the wait has ended.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        shared: &Shared,
-        flow: &RequestProgress,
-        began: Instant,
+        progress: &RequestProgress,
+        started_at: Instant,
+        timeout: Duration,
     ) -> Poll<Result<io::Result<usize>, ProxyError>> {
         if let Poll::Ready(read) = self.poll_fill(cx) {
             return Poll::Ready(Ok(read));
@@ -337,17 +328,16 @@ impl Connection {
             }
             Poll::Pending => {}
         }
-        let patience = shared.limits().head;
         while self.timer.as_mut().poll(cx).is_ready() {
-            let until = flow.last_progress().max(began) + patience;
-            if until <= Instant::now() {
-                return Poll::Ready(Err(if flow.is_body_incomplete() {
+            let deadline = progress.last_progress().max(started_at) + timeout;
+            if deadline <= Instant::now() {
+                return Poll::Ready(Err(if progress.is_body_incomplete() {
                     ProxyError::RequestTimeout
                 } else {
                     ProxyError::ResponseTimeout
                 }));
             }
-            self.timer.as_mut().reset(until.into());
+            self.timer.as_mut().reset(deadline.into());
         }
         if self.is_revoked_or_register(cx) {
             Poll::Ready(Err(ProxyError::SessionEnded))

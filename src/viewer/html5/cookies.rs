@@ -1,12 +1,12 @@
-//! Cookies of an application, kept within the session's own origin.
+//! Cookies of an application, limited to its public origin.
 //!
-//! - What the application sets becomes host-only: `McsPdu` is taken out, so that no other session's
-//!   origin gets it.
-//! - What the browser sends may hold a name twice: another session's page can set cookies for the
-//!   common parent domain (`document.cookie` with `domain=`), and those are sent here too. Of two
-//!   the one whose value this application set itself is kept ([`CookieJar`]); else the first, which RFC
-//!   6265 section 5.4 makes the one with the longer path, or the older.
-//! - The gateway's own cookies go neither way.
+//! - Cookies that the application sets become host-only: `Domain` is removed, so that no other
+//!   session's origin receives them.
+//! - A browser may send a name twice: another session's page can set cookies for the common parent
+//!   domain (`document.cookie` with `domain=`), which the browser sends here, too. Of two values the
+//!   one that this application has set is kept ([`CookieJar`]); otherwise the first, which by RFC
+//!   6265 section 5.4 has the longer path or is older.
+//! - The gateway's own cookies are removed in both directions.
 
 use crate::domain::sync::lock;
 use hyper::header::HeaderValue;
@@ -14,34 +14,34 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 
-/// Names beginning so are the gateway's, in whatever case: browsers compare the prefix `__Host-`
-/// without case.
+/// Prefix of the gateway's own cookies. Compared without case, as browsers compare `__Host-`.
 const GATEWAY_PREFIX: &[u8] = b"__host-portcullis";
-/// Most names a jar remembers.
+/// Most names in a jar.
 const NAMES_MAX: usize = 512;
-/// Most values of a name: several paths, several generations.
+/// Most values per name: one for each path and recent change.
 const VALUES_MAX: usize = 8;
 
-/// What the application set lately, as keyed hashes: enough to know a value again, useless to
-/// whoever reads the memory.
+/// Values that the application has set recently, as keyed hashes: sufficient to recognize a value,
+/// without keeping secrets in memory.
 #[derive(Debug, Default)]
 pub(super) struct CookieJar {
     hasher: RandomState,
+    /// Hashes of values by the hash of their name.
     known: Mutex<HashMap<u64, Vec<u64>>>,
 }
 
 impl CookieJar {
     fn remember(&self, name: &[u8], value: &[u8]) {
         let (name, value) = (self.hasher.hash_one(name), self.hasher.hash_one(value));
-        let mut seen = lock(&self.known);
-        if seen.len() >= NAMES_MAX && !seen.contains_key(&name) {
-            // Some other name is forgotten: then its first value counts, as for a name never set.
-            if let Some(&other) = seen.keys().next() {
-                seen.remove(&other);
+        let mut known = lock(&self.known);
+        if known.len() >= NAMES_MAX && !known.contains_key(&name) {
+            // An arbitrary name is removed; it is then treated as one that was never set.
+            if let Some(&other) = known.keys().next() {
+                known.remove(&other);
             }
         }
-        let values = seen.entry(name).or_default();
-        values.retain(|known| *known != value);
+        let values = known.entry(name).or_default();
+        values.retain(|other| *other != value);
         if values.len() >= VALUES_MAX {
             values.remove(0);
         }
@@ -53,8 +53,8 @@ impl CookieJar {
         lock(&self.known).get(&name).is_some_and(|values| values.contains(&value))
     }
 
-    /// A `Set-Cookie` of the application for the browser; `None`: it does not pass. In a frame of
-    /// another site only cookies that say `SameSite=None; Secure; Partitioned` work.
+    /// Rewrites a `Set-Cookie` of the application for the browser; `None`: it is removed. In a frame
+    /// of another site, browsers accept only cookies with `SameSite=None; Secure; Partitioned`.
     pub(super) fn rewrite_set_cookie(
         &self,
         header: &HeaderValue,
@@ -70,12 +70,12 @@ impl CookieJar {
         for attribute in attributes {
             let attribute = attribute.trim_ascii();
             let key = attribute_name(attribute).to_ascii_lowercase();
-            let dropped = match &*key {
+            let is_removed = match &*key {
                 b"domain" => true,
                 b"samesite" | b"secure" | b"partitioned" => cross_site,
                 _ => false,
             };
-            if !dropped {
+            if !is_removed {
                 kept.extend_from_slice(b"; ");
                 kept.extend_from_slice(attribute);
             }
@@ -87,39 +87,39 @@ impl CookieJar {
         HeaderValue::from_bytes(&kept).ok()
     }
 
-    /// The browser's cookies for the application, in one field (HTTP/2 may send several, RFC 9113
-    /// section 8.2.3); `None`: there are none.
+    /// Rewrites the browser's `Cookie` fields into one for the application (HTTP/2 may send several,
+    /// RFC 9113 section 8.2.3); `None`: no cookie is left.
     pub(super) fn rewrite_cookies<'a>(
         &self,
         headers: impl IntoIterator<Item = &'a HeaderValue>,
     ) -> Option<HeaderValue> {
         let headers: Vec<&HeaderValue> = headers.into_iter().collect();
-        let crumbs = headers.iter().flat_map(|header| header.as_bytes().split(|b| *b == b';'));
+        let pairs = headers.iter().flat_map(|header| header.as_bytes().split(|b| *b == b';'));
         let mut kept: Vec<(&[u8], &[u8], &[u8])> = Vec::new();
-        let mut places: HashMap<&[u8], usize> = HashMap::new();
+        let mut indices: HashMap<&[u8], usize> = HashMap::new();
         let mut changed = headers.len() != 1;
-        for crumb in crumbs {
-            let crumb = crumb.trim_ascii();
-            let (name, value) = split_pair(crumb);
-            if crumb.is_empty()
+        for pair in pairs {
+            let pair = pair.trim_ascii();
+            let (name, value) = split_pair(pair);
+            if pair.is_empty()
                 || is_gateway_cookie(name)
                 || (name.is_empty() && is_gateway_cookie(value))
             {
                 changed = true;
                 continue;
             }
-            match places.get(name).copied() {
+            match indices.get(name).copied() {
                 None => {
-                    places.insert(name, kept.len());
-                    kept.push((name, value, crumb));
+                    indices.insert(name, kept.len());
+                    kept.push((name, value, pair));
                 }
-                Some(place) => {
+                Some(index) => {
                     changed = true;
-                    if let Some(first) = kept.get_mut(place)
+                    if let Some(first) = kept.get_mut(index)
                         && !self.contains(name, first.1)
                         && self.contains(name, value)
                     {
-                        *first = (name, value, crumb);
+                        *first = (name, value, pair);
                     }
                 }
             }
@@ -130,12 +130,12 @@ impl CookieJar {
         if kept.is_empty() {
             return None;
         }
-        let crumbs: Vec<&[u8]> = kept.into_iter().map(|(.., crumb)| crumb).collect();
-        HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).ok()
+        let pairs: Vec<&[u8]> = kept.into_iter().map(|(.., pair)| pair).collect();
+        HeaderValue::from_bytes(&pairs.join(&b"; "[..])).ok()
     }
 }
 
-/// Name and value of a cookie (RFC 6265 section 5.2); without `=` it is a value that has no name.
+/// Name and value of a cookie (RFC 6265 section 5.2); without `=` it is a value without a name.
 fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
     match pair.iter().position(|b| *b == b'=') {
         Some(at) => {
@@ -151,7 +151,8 @@ fn attribute_name(attribute: &[u8]) -> &[u8] {
 }
 
 fn is_gateway_cookie(name: &[u8]) -> bool {
-    name.get(..GATEWAY_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(GATEWAY_PREFIX))
+    name.get(..GATEWAY_PREFIX.len())
+        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(GATEWAY_PREFIX))
 }
 
 #[cfg(test)]
@@ -168,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_stays_with_the_host() {
-        for (cross_site, said, kept) in [
+    fn set_cookies_become_host_only() {
+        for (cross_site, sent, kept) in [
             (false, "a=1", Some("a=1")),
             (false, "a=1; Domain=corp.test; Path=/x;HttpOnly", Some("a=1; Path=/x; HttpOnly")),
             (false, "a=1; domain = .apps.gw.test ; SameSite=Lax", Some("a=1; SameSite=Lax")),
@@ -187,38 +188,35 @@ mod tests {
             (false, "a=b=c", Some("a=b=c")),
         ] {
             assert_eq!(
-                text(CookieJar::default().rewrite_set_cookie(&value(said), cross_site)).as_deref(),
+                text(CookieJar::default().rewrite_set_cookie(&value(sent), cross_site)).as_deref(),
                 kept,
-                "{said}"
+                "{sent}"
             );
         }
     }
 
     #[test]
-    fn ours_never_reach_the_application() {
-        for (said, kept) in [
+    fn gateway_cookies_are_removed() {
+        for (sent, kept) in [
             ("a=1; b=2", Some("a=1; b=2")),
             ("a=1; __Host-portcullis-app=s; b=2", Some("a=1; b=2")),
             ("__HOST-Portcullis-app=s", None),
             ("=__Host-portcullis-app=s", None),
             ("", None),
         ] {
-            assert_eq!(
-                text(CookieJar::default().rewrite_cookies([&value(said)])).as_deref(),
-                kept,
-                "{said}"
-            );
+            let rewritten = CookieJar::default().rewrite_cookies([&value(sent)]);
+            assert_eq!(text(rewritten).as_deref(), kept, "{sent}");
         }
         assert_eq!(
             text(CookieJar::default().rewrite_cookies([&value("a=1"), &value("b=2")])).as_deref(),
             Some("a=1; b=2"),
-            "crumbs of HTTP/2"
+            "HTTP/2 sends several fields"
         );
         assert_eq!(text(CookieJar::default().rewrite_cookies([])), None);
     }
 
     #[test]
-    fn of_two_the_applications_own_is_kept() {
+    fn of_two_values_the_applications_own_is_kept() {
         let jar = CookieJar::default();
         jar.rewrite_set_cookie(&value("sid=mine; HttpOnly"), false).unwrap();
         assert_eq!(
@@ -232,12 +230,12 @@ mod tests {
         assert_eq!(
             text(jar.rewrite_cookies([&value("new=a; new=b")])).as_deref(),
             Some("new=a"),
-            "nobody knows: the first"
+            "neither is known: the first"
         );
         assert_eq!(
             text(jar.rewrite_cookies([&value("sid=evil")])).as_deref(),
             Some("sid=evil"),
-            "one alone may be the application's script's"
+            "a single value may be set by a script of the application"
         );
     }
 
@@ -248,31 +246,33 @@ mod tests {
             jar.rewrite_set_cookie(&value(&format!("n{n}=v")), false);
             jar.rewrite_set_cookie(&value(&format!("same={n}")), false);
         }
-        let seen = jar.known.lock().unwrap();
-        assert!(seen.len() <= NAMES_MAX && seen.values().all(|values| values.len() <= VALUES_MAX));
-        drop(seen);
+        let known = jar.known.lock().unwrap();
+        assert!(
+            known.len() <= NAMES_MAX && known.values().all(|values| values.len() <= VALUES_MAX)
+        );
+        drop(known);
     }
 
     proptest! {
-        /// Whatever is sent, no name goes on twice, none of ours goes on, and every pair that goes
-        /// on was sent.
+        /// Of any `Cookie`: each name is forwarded once, none of the gateway's is, and every
+        /// forwarded pair was sent.
         #[test]
-        fn each_name_once(said in "[ab_=; ]{0,24}", with in "(;? ?__Host-portcullis-app=1)?") {
-            let said = format!("{said}{with}");
-            let Some(out) = text(CookieJar::default().rewrite_cookies([&value(&said)])) else { return Ok(()) };
-            let crumbs = |text: &str| text.split(';').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
-            let mut names: Vec<String> = crumbs(&out).iter().map(|c| c.split_once('=').map_or("", |p| p.0).trim().to_owned()).collect();
+        fn each_name_is_forwarded_once(sent in "[ab_=; ]{0,24}", with in "(;? ?__Host-portcullis-app=1)?") {
+            let sent = format!("{sent}{with}");
+            let Some(out) = text(CookieJar::default().rewrite_cookies([&value(&sent)])) else { return Ok(()) };
+            let pairs = |text: &str| text.split(';').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
+            let mut names: Vec<String> = pairs(&out).iter().map(|c| c.split_once('=').map_or("", |p| p.0).trim().to_owned()).collect();
             let all = names.len();
             names.sort();
             names.dedup();
             prop_assert_eq!(names.len(), all);
-            for crumb in crumbs(&out) {
-                let (name, value) = crumb.split_once('=').unwrap_or(("", &crumb));
+            for pair in pairs(&out) {
+                let (name, value) = pair.split_once('=').unwrap_or(("", &pair));
                 let named = if name.trim().is_empty() { value } else { name };
                 prop_assert!(!is_gateway_cookie(named.trim().as_bytes()), "{}", out);
             }
-            let sent = crumbs(&said);
-            prop_assert!(crumbs(&out).iter().all(|crumb| sent.contains(crumb)));
+            let sent = pairs(&sent);
+            prop_assert!(pairs(&out).iter().all(|pair| sent.contains(pair)));
         }
     }
 }

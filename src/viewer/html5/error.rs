@@ -1,4 +1,5 @@
-//! Why the application gave no answer, with the leg that failed, and what its user reads of it.
+//! Why there is no response of the application, on which segment of the path it failed, and the page
+//! that says so.
 
 use super::page::Page;
 use super::policy::Refusal;
@@ -8,45 +9,46 @@ use crate::viewer::stream_end::{StreamEnd, host_answered};
 use hyper::StatusCode;
 use std::io;
 
-/// What went wrong with the application, or on the way to it.
+/// Why a request to the application failed.
 #[derive(Debug)]
 pub enum ProxyError {
-    /// It could not be dialled, or not in time: the host's leg, or its own.
+    /// The application could not be dialled, or not in time: the host or the application is
+    /// unreachable.
     Unreachable(io::Error),
-    /// It was reached, but TLS with it did not come about.
+    /// The TLS handshake failed.
     Tls(io::Error),
-    /// Its certificate is not the one it must have.
+    /// Its certificate is not trusted.
     Certificate(&'static str),
-    /// It took the request and did not answer in time, or does not take the request.
+    /// It did not accept the request, or did not respond, in time.
     ResponseTimeout,
-    /// It hung up without an answer.
+    /// It closed the connection without a response.
     ConnectionClosed(io::Error),
-    /// What it answers is no HTTP, or not what was asked for.
+    /// Its response is not valid HTTP, or not the protocol that was requested.
     InvalidResponse(Box<dyn std::error::Error + Send + Sync>),
-    /// The browser did not send the rest of its request in time.
+    /// The browser did not send the whole request in time.
     RequestTimeout,
-    /// The gateway is to sign in to it, and has nothing to sign in with.
+    /// The gateway has no credential to sign in with.
     CredentialRequired(CredentialSource),
-    /// What must be written down could not be. Fails closed.
+    /// A required audit entry could not be written. Fails closed.
     AuditUnavailable,
-    /// As many requests as may be are under way already.
+    /// All connections to the application are in use.
     ConnectionLimit,
-    /// The session, or the right to it, ended meanwhile.
+    /// The session, or the authorization for it, has ended.
     SessionEnded,
 }
 
 impl ProxyError {
-    /// The fault that an end of TLS is.
+    /// The error for the end of a TLS handshake.
     pub(super) fn from_tls_end(end: StreamEnd) -> Self {
         match end {
-            StreamEnd::CertificateRefused(why) => Self::Certificate(why),
+            StreamEnd::CertificateRefused(reason) => Self::Certificate(reason),
             StreamEnd::AuditFailed(_) => Self::AuditUnavailable,
             StreamEnd::TlsFailed(error) => Self::Tls(error),
             other => Self::Tls(io::Error::other(other.reason_code())),
         }
     }
 
-    /// One short word.
+    /// Error code, for programs and support.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -65,11 +67,11 @@ impl ProxyError {
         }
     }
 
-    /// What its user reads, with the leg that failed.
+    /// The page that the user reads.
     #[must_use]
     pub fn page(&self) -> Page {
         let bad = StatusCode::BAD_GATEWAY;
-        let (status, title, text, action, again) = match self {
+        let (status, title, text, action, retryable) = match self {
             Self::Unreachable(error) if host_answered(error) => (
                 bad,
                 "The application does not take connections.",
@@ -155,7 +157,7 @@ impl ProxyError {
                 false,
             ),
         };
-        Page { status, code: self.code(), title, text: text.to_owned(), action, retryable: again }
+        Page { status, code: self.code(), title, text: text.to_owned(), action, retryable }
     }
 }
 
@@ -185,7 +187,7 @@ impl std::error::Error for ProxyError {
 }
 
 impl Refusal {
-    /// What its user reads.
+    /// The page that the user reads.
     pub(super) fn page(self) -> Page {
         let (title, text, action) = match self {
             Self::Method => (
@@ -243,10 +245,10 @@ impl Refusal {
 
 const ASK_ADMINISTRATOR: &str = "If you need it for your work, ask your administrator.";
 
-/// What the user of an application reads once it has ended.
+/// The page that the user reads after the application has ended.
 #[must_use]
 pub fn ended_page(end: &StreamEnd) -> Page {
-    let (title, text, again) = match end {
+    let (title, text, retryable) = match end {
         StreamEnd::SessionEnded(EndReason::UserDisconnected) => {
             ("You disconnected this session.", "", false)
         }
@@ -318,7 +320,7 @@ pub fn ended_page(end: &StreamEnd) -> Page {
         | StreamEnd::NoDesktop
         | StreamEnd::BadFrame => ("The connection to this application has ended.", "", false),
     };
-    let action = if again {
+    let action = if retryable {
         "Wait a moment, then open it again from the portal."
     } else {
         "Open the workspace again from the portal."

@@ -1,13 +1,13 @@
-//! What the application is told of the user, and how the gateway signs in to it in the user's
-//! place.
+//! Headers that tell the application who the user is, and that sign the gateway in on the user's
+//! behalf.
 
-use super::app::Shared;
 use super::error::ProxyError;
+use super::grant::AppGrant;
 use super::head::IdentityHeaders;
-use super::serve::unless_ended;
+use super::lifecycle::Lifecycle;
 use crate::domain::secret::SecretString;
-use crate::domain::upstream::Credential;
-use crate::domain::web_app::UpstreamSignIn;
+use crate::domain::upstream::{Credential, CredentialSource};
+use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -20,18 +20,20 @@ const X_FORWARDED_NAME: HeaderName = HeaderName::from_static("x-forwarded-name")
 const X_FORWARDED_GROUPS: HeaderName = HeaderName::from_static("x-forwarded-groups");
 const X_PORTCULLIS_ASSERTION: HeaderName = HeaderName::from_static("x-portcullis-assertion");
 
-/// An assertion lives a minute; one is sent for half of it, so that it reaches the application with
-/// time to spare.
+/// How long an assertion is used. It is valid for 60 s, so that at least 30 s remain when the
+/// application reads it.
 const ASSERTION_REUSE: Duration = Duration::from_secs(30);
 
-/// What is said to the application, made once and, where an assertion is in it, anew twice a
-/// minute.
+/// Identity and sign-in headers of an application, built once; an assertion is renewed.
 pub(super) struct UpstreamIdentity {
+    /// All but the assertion.
     static_headers: Arc<IdentityHeaders>,
+    assertion_audience: Option<String>,
+    /// Headers with an assertion, and when that was issued.
     asserted_headers: Mutex<Option<(Instant, Arc<IdentityHeaders>)>>,
 }
 
-/// A value of any visible text: names hold more than ASCII.
+/// Names hold more than ASCII, so any visible text is accepted.
 fn header_value(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(text.as_bytes()).ok()
 }
@@ -49,82 +51,83 @@ fn basic_credentials(credential: &Credential) -> SecretString {
 }
 
 impl UpstreamIdentity {
-    /// From the lease and whoever opened it.
-    pub(super) fn new(shared: &Shared) -> Result<Self, ProxyError> {
-        let terms = shared.config();
+    /// # Errors
+    /// Where the credential for signing in should come from, when there is none.
+    pub(super) fn new(config: &WebAppConfig, grant: &AppGrant) -> Result<Self, CredentialSource> {
         let mut fields = Vec::new();
-        if terms.identity.headers {
-            let (email, name, role) = match shared.caller() {
+        if config.identity.headers {
+            let (email, name, role) = match &grant.caller {
                 Some(caller) => (
                     caller.user.email.as_str(),
                     caller.user.name.as_str(),
                     caller.user.role.as_str(),
                 ),
-                None => (shared.lease().session().user_email.as_str(), "", ""),
+                None => (grant.lease.session().user_email.as_str(), "", ""),
             };
-            let said =
+            let texts =
                 [(X_FORWARDED_USER, email), (X_FORWARDED_NAME, name), (X_FORWARDED_GROUPS, role)];
             fields.extend(
-                said.into_iter()
+                texts
+                    .into_iter()
                     .filter_map(|(field, text)| header_value(text).map(|value| (field, value))),
             );
         }
-        let server = shared.lease().upstream();
-        let required = || ProxyError::CredentialRequired(server.credential_source);
-        match &terms.sign_in {
+        let upstream = grant.lease.upstream();
+        let required = || upstream.credential_source;
+        match &config.sign_in {
             UpstreamSignIn::None => {}
             UpstreamSignIn::Basic => {
-                let credential = server.credential.as_ref().ok_or_else(required)?;
-                fields.push((
-                    AUTHORIZATION,
-                    sensitive_value(&basic_credentials(credential)).ok_or_else(required)?,
-                ));
+                let credential = upstream.credential.as_ref().ok_or_else(required)?;
+                let value = sensitive_value(&basic_credentials(credential)).ok_or_else(required)?;
+                fields.push((AUTHORIZATION, value));
             }
             UpstreamSignIn::Header(name) => {
-                let credential = server.credential.as_ref().ok_or_else(required)?;
+                let credential = upstream.credential.as_ref().ok_or_else(required)?;
                 let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| required())?;
                 fields.push((name, sensitive_value(&credential.password).ok_or_else(required)?));
             }
         }
         Ok(Self {
             static_headers: Arc::new(IdentityHeaders { fields }),
+            assertion_audience: config.identity.assertion_audience.clone(),
             asserted_headers: Mutex::default(),
         })
     }
 
-    /// What is said now.
+    /// The headers of a request that is sent now.
     pub(super) async fn headers(
         &self,
-        shared: &Shared,
+        grant: &AppGrant,
+        lifecycle: &Lifecycle,
     ) -> Result<Arc<IdentityHeaders>, ProxyError> {
-        let Some(audience) = &shared.config().identity.assertion_audience else {
+        let Some(audience) = &self.assertion_audience else {
             return Ok(Arc::clone(&self.static_headers));
         };
-        Box::pin(unless_ended(shared, self.headers_with_assertion(shared, audience))).await
+        Box::pin(lifecycle.unless_ended(self.headers_with_assertion(grant, audience))).await
     }
 
     async fn headers_with_assertion(
         &self,
-        shared: &Shared,
+        grant: &AppGrant,
         audience: &str,
     ) -> Result<Arc<IdentityHeaders>, ProxyError> {
-        // One is made at a time: those who come meanwhile wait for it.
+        // Held while an assertion is issued, so that concurrent requests share it.
         let mut asserted = self.asserted_headers.lock().await;
-        if let Some((made, said)) = &*asserted
-            && made.elapsed() < ASSERTION_REUSE
+        if let Some((issued_at, headers)) = &*asserted
+            && issued_at.elapsed() < ASSERTION_REUSE
         {
-            return Ok(Arc::clone(said));
+            return Ok(Arc::clone(headers));
         }
-        let caller = shared.caller().ok_or(ProxyError::AuditUnavailable)?;
-        let made = Instant::now();
-        let token = shared.broker().assert_identity(caller, audience).await.map_err(|error| {
+        let caller = grant.caller.as_ref().ok_or(ProxyError::AuditUnavailable)?;
+        let issued_at = Instant::now();
+        let token = grant.broker.assert_identity(caller, audience).await.map_err(|error| {
             tracing::error!(%error, "application.assertion");
             ProxyError::AuditUnavailable
         })?;
         let mut fields = self.static_headers.fields.clone();
         fields.extend(sensitive_value(&token).map(|value| (X_PORTCULLIS_ASSERTION, value)));
-        let said = Arc::new(IdentityHeaders { fields });
-        *asserted = Some((made, Arc::clone(&said)));
-        Ok(said)
+        let headers = Arc::new(IdentityHeaders { fields });
+        *asserted = Some((issued_at, Arc::clone(&headers)));
+        Ok(headers)
     }
 }

@@ -1,5 +1,5 @@
-//! What the gateway answers in the application's place: a small page for people, JSON for programs.
-//! No script, nothing from elsewhere.
+//! Responses that the gateway generates in place of the application's: a page for browsers, JSON for
+//! other clients. Without scripts and external resources.
 
 use super::body::{Body, full_body};
 use base64::Engine as _;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// How every page of the gateway's looks at an application's origin.
+/// The style sheet of the gateway's pages at an application's origin.
 pub const STYLE: &str = ":root{color-scheme:light dark;--bg:#f7f8fa;--card:#fff;--ink:#1c2330;--soft:#566072;--line:#dfe3ea;--accent:#2457d6}\
 @media(prefers-color-scheme:dark){:root{--bg:#12151b;--card:#1a1f28;--ink:#e8ebf1;--soft:#a3adbd;--line:#2c3442;--accent:#8fb0ff}}\
 *{box-sizing:border-box}body{margin:0;min-height:100vh;display:grid;place-items:center;padding:24px;background:var(--bg);color:var(--ink);\
@@ -22,8 +22,8 @@ font:16px/1.5 system-ui,sans-serif}main{max-width:520px;width:100%;background:va
 h1{font-size:20px;line-height:1.3;margin:0 0 8px}p{margin:0 0 12px}.do{color:var(--soft)}a{color:var(--accent)}\
 small{display:block;margin-top:20px;padding-top:12px;border-top:1px solid var(--line);color:var(--soft);font-size:13px;overflow-wrap:anywhere}";
 
-/// The policy of every such page but who may frame it; the style by its hash (CSP3 section
-/// 6.7.3.3).
+/// The content security policy of those pages, without `frame-ancestors`. The style is allowed by its
+/// hash (CSP3 section 6.7.3.3).
 pub static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
@@ -31,24 +31,23 @@ pub static PAGE_POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// A page in the making.
+/// The content of a response.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page {
-    /// Status.
     pub status: StatusCode,
-    /// One short word, in small print.
+    /// Error code, for programs and support.
     pub code: &'static str,
-    /// What happened, in one line.
+    /// What happened, in one sentence.
     pub title: &'static str,
-    /// Why, and which leg of the way it concerns.
+    /// Why, and on which segment of the path.
     pub text: String,
-    /// What to do.
+    /// What the user can do.
     pub action: &'static str,
-    /// Whether the same request may go better a moment later: the page has a link for it.
+    /// Whether the same request may succeed later: the page then links to it.
     pub retryable: bool,
 }
 
-/// Whether it is a person who asks.
+/// Whether the client accepts HTML.
 #[must_use]
 pub fn accepts_html(headers: &HeaderMap) -> bool {
     headers
@@ -72,11 +71,11 @@ fn escape_html(text: &str) -> String {
 }
 
 impl Page {
-    /// The answer; `frame`: the origin whose viewer page may show it in a frame.
+    /// `html`: a page instead of JSON. `gateway_origin`: whose viewer page may frame it.
     #[must_use]
-    pub fn response(&self, people: bool, frame: &str) -> Response<Body> {
+    pub fn response(&self, html: bool, gateway_origin: &str) -> Response<Body> {
         let id = Uuid::new_v4();
-        let (kind, text) = if people {
+        let (kind, text) = if html {
             ("text/html; charset=utf-8", self.html(id))
         } else {
             ("application/json", self.json())
@@ -92,7 +91,7 @@ impl Page {
             HeaderName::from_static("origin-agent-cluster"),
             HeaderValue::from_static("?1"),
         );
-        let policy = format!("{}; frame-ancestors 'self' {frame}", *PAGE_POLICY);
+        let policy = format!("{}; frame-ancestors 'self' {gateway_origin}", *PAGE_POLICY);
         for (name, value) in
             [(header::CONTENT_SECURITY_POLICY, policy), (REQUEST_ID, id.to_string())]
         {
@@ -131,10 +130,10 @@ impl Page {
 
     fn json(&self) -> String {
         let mut detail = self.title.to_owned();
-        for more in [self.text.as_str(), self.action] {
-            if !more.is_empty() {
+        for text in [self.text.as_str(), self.action] {
+            if !text.is_empty() {
                 detail.push(' ');
-                detail.push_str(more);
+                detail.push_str(text);
             }
         }
         serde_json::json!({ "detail": detail, "code": self.code }).to_string()
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn people_get_a_page_and_programs_json() {
+    async fn html_for_browsers_and_json_for_other_clients() {
         let page = page().response(true, "https://gw.test");
         let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
         assert!(
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn people_say_so() {
+    fn only_text_html_counts_as_html() {
         let accept = |text: &'static str| {
             accepts_html(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(text))]))
         };

@@ -1,34 +1,27 @@
-//! Connections to the application: made through the session's tunnel, kept while they are in use
-//! again and again, gone with the session.
+//! Connections to the application: opened through the session's tunnel, kept alive between
+//! requests, closed with the session.
 //!
-//! They belong to one login's opening of one session. Should an application answer twice and so
-//! spoil a connection, it can harm nobody else's requests.
+//! A pool belongs to one login's opening of one session, so an application that corrupts a
+//! connection by an unrequested response affects no other user's requests.
 
-use super::app::Shared;
 use super::connection::Connection;
 use super::error::ProxyError;
-use super::serve::unless_ended;
-use super::write_timeout::WriteTimeout;
 use crate::domain::sync::lock;
-use crate::domain::web_app::Scheme;
 use crate::viewer::Duplex;
 use crate::viewer::revocation::RevocationSource;
-use crate::viewer::trust::{ExpectedServer, connect_tls};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Most connections to an application at once: many browsers' worth, few enough for small servers.
+/// Most connections to an application: enough for many browsers, few enough for small servers.
 const CONNECTIONS_MAX: usize = 256;
-/// Most idle ones.
 const IDLE_MAX: usize = 64;
-/// An idle one is closed after this long; many servers close theirs sooner.
+/// An idle connection is closed after this; many servers close theirs sooner.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A request that cannot be repeated takes only one used this lately: the application may be
-/// closing an older one at this moment.
+/// A request that must not be sent twice uses only connections idle for less than this: the
+/// application may be closing an older one at the same time.
 const NON_RETRYABLE_IDLE_MAX: Duration = Duration::from_secs(2);
 
 struct Idle {
@@ -44,31 +37,31 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             revocation: RevocationSource::default(),
-        }
+        })
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         lock(&self.idle)
     }
 
-    /// An idle connection, one of this thread if there is one, the last used first. `repeatable`:
-    /// the request may be sent again when it turns out to be closed.
-    pub(super) fn checkout(&self, repeatable: bool) -> Option<Connection> {
-        let (now, here) = (Instant::now(), thread::current().id());
-        let most = if repeatable { IDLE_TIMEOUT } else { NON_RETRYABLE_IDLE_MAX };
-        let fit = |kept: &Idle| now.saturating_duration_since(kept.since) < most;
+    /// Takes the most recently used idle connection, of this thread if there is one.
+    /// `is_retryable`: the request may be sent again if the connection turns out to be closed.
+    pub(super) fn checkout(&self, is_retryable: bool) -> Option<Connection> {
+        let (now, current) = (Instant::now(), thread::current().id());
+        let max_idle = if is_retryable { IDLE_TIMEOUT } else { NON_RETRYABLE_IDLE_MAX };
+        let usable = |idle: &Idle| now.saturating_duration_since(idle.since) < max_idle;
         let mut idle = self.idle();
-        while let Some(at) = idle
+        while let Some(index) = idle
             .iter()
-            .rposition(|kept| kept.connection.last_thread() == here && fit(kept))
-            .or_else(|| idle.iter().rposition(fit))
+            .rposition(|entry| entry.connection.last_thread() == current && usable(entry))
+            .or_else(|| idle.iter().rposition(usable))
         {
-            let mut connection = idle.remove(at).connection;
+            let mut connection = idle.remove(index).connection;
             if connection.is_open_and_silent() {
                 drop(idle);
                 connection.move_to_current_thread();
@@ -78,69 +71,53 @@ impl Pool {
         None
     }
 
-    /// Keeps one for the next request, unless the session has ended.
-    pub(super) fn checkin(&self, connection: Connection, shared: &Shared) {
+    /// Keeps a connection for the next request, unless the session has ended.
+    pub(super) fn checkin(&self, connection: Connection) {
         let mut idle = self.idle();
         if idle.len() >= IDLE_MAX {
             idle.remove(0);
         }
-        // The end is said before they are cleared.
-        if connection.is_reusable() && !shared.has_ended() {
+        // `close` revokes first and then empties the list under this lock: no connection stays.
+        if connection.is_reusable() {
             idle.push(Idle { connection, since: Instant::now() });
         }
     }
 
-    /// Closes those that idle too long or that the application closed; how many are left.
+    /// Closes connections that are idle too long or that the application closed. Returns how many
+    /// are left.
     pub(super) fn sweep(&self) -> usize {
         let mut idle = self.idle();
-        idle.retain_mut(|kept| {
-            kept.since.elapsed() < IDLE_TIMEOUT && kept.connection.is_open_and_silent()
+        idle.retain_mut(|entry| {
+            entry.since.elapsed() < IDLE_TIMEOUT && entry.connection.is_open_and_silent()
         });
-        for kept in idle.iter_mut().filter(|kept| kept.since.elapsed() >= NON_RETRYABLE_IDLE_MAX) {
-            kept.connection.release_buffer();
+        for entry in idle.iter_mut().filter(|entry| entry.since.elapsed() >= NON_RETRYABLE_IDLE_MAX)
+        {
+            entry.connection.release_buffer();
         }
         idle.len()
     }
 
-    /// At the end of the session: none is kept, and whoever waits at one is woken.
-    pub(super) fn clear(&self) {
-        self.idle().clear();
+    /// Ends the session: wakes the tasks that wait on a connection, and closes the idle ones.
+    pub(super) fn close(&self) {
         self.revocation.revoke();
+        self.idle().clear();
     }
-}
 
-/// A new connection to the application of the lease, and to no other.
-pub(super) async fn connect(shared: &Arc<Shared>) -> Result<Connection, ProxyError> {
-    unless_ended(shared, dial_and_secure(shared)).await
-}
+    /// Reserves a connection, within `limit`.
+    pub(super) async fn reserve(
+        &self,
+        limit: Duration,
+    ) -> Result<OwnedSemaphorePermit, ProxyError> {
+        let permit = timeout(limit, Arc::clone(&self.permits).acquire_owned()).await;
+        permit.map_err(|_| ProxyError::ConnectionLimit)?.map_err(|_| ProxyError::SessionEnded)
+    }
 
-async fn dial_and_secure(shared: &Arc<Shared>) -> Result<Connection, ProxyError> {
-    let limits = shared.limits();
-    let seat = timeout(limits.dial, Arc::clone(&shared.pool().permits).acquire_owned()).await;
-    let seat =
-        seat.map_err(|_| ProxyError::ConnectionLimit)?.map_err(|_| ProxyError::SessionEnded)?;
-    let lease = shared.lease();
-    let stream = timeout(limits.dial, shared.dial().dial(lease)).await;
-    let stream = stream
-        .map_err(|_| ProxyError::Unreachable(io::ErrorKind::TimedOut.into()))?
-        .map_err(ProxyError::Unreachable)?;
-    let stream: WriteTimeout<Box<dyn Duplex>> = WriteTimeout::new(stream, limits.stall);
-    let stream: Box<dyn Duplex> = match shared.config().scheme {
-        Scheme::Http => Box::new(stream),
-        Scheme::Https => {
-            let expected = ExpectedServer {
-                trust: &lease.upstream().trust,
-                address: lease.address(),
-                name: shared.server_name(),
-                timeout: limits.dial,
-            };
-            Box::new(
-                connect_tls(stream, expected, &shared.audit())
-                    .await
-                    .map_err(ProxyError::from_tls_end)?
-                    .stream,
-            )
-        }
-    };
-    Ok(Connection::new(stream, seat, shared.pool().revocation.token()))
+    /// A connection on a new stream.
+    pub(super) fn adopt(
+        &self,
+        stream: Box<dyn Duplex>,
+        permit: OwnedSemaphorePermit,
+    ) -> Connection {
+        Connection::new(stream, permit, self.revocation.token())
+    }
 }

@@ -1,104 +1,94 @@
-//! The body of an answer as it comes from the application: read when the browser takes it, and no
-//! further. Its connection goes back to the pool when it was read to its end, and is closed when it
-//! was not.
+//! A response body as it arrives from the application: read when the browser's side polls it, and
+//! no further. Its connection returns to the pool when the body was read completely, and is closed
+//! otherwise.
 
-use super::app::Shared;
 use super::body::BoxError;
-use super::connection::Connection;
-use crate::protocol::http1::{Chunk, ChunkedDecoder, Framing};
+use super::connection::{Connection, Exchanged};
+use super::pool::Pool;
+use crate::protocol::http1::{Chunk, ChunkedDecoder, Framing, Head, is_persistent};
 use crate::viewer::Duplex;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
+use hyper::{Response, StatusCode};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// What is to come.
+/// What is left of a body.
 enum Remaining {
     Length(u64),
     Chunked(ChunkedDecoder),
     UntilClose,
-    /// Another protocol, for which this is no body.
+    /// Not a body but another protocol, after 101.
     Upgraded,
 }
 
-/// See the module.
+/// A response body as it arrives from the application.
 pub(super) struct ResponseBody {
-    /// Until the body is whole, or broken.
+    /// Until the body is complete or fails.
     connection: Option<Connection>,
     remaining: Remaining,
-    /// The connection may carry another answer.
+    /// The connection may carry another response.
     is_persistent: bool,
-    /// It broke off, which is not said yet.
+    /// Returned by the next poll.
     pending_error: Option<BoxError>,
-    /// The browser's server has something that it had no chance to send yet: the head, or the last
-    /// piece.
+    /// hyper's server may hold output that it had no chance to flush: the head, or the last frame.
     has_unflushed_output: bool,
-    shared: Arc<Shared>,
+    pool: Arc<Pool>,
 }
 
-/// The next piece of a body.
 enum BodyPart {
     Frame(Frame<Bytes>),
     End,
-    /// Nothing of it has arrived.
+    /// More has to arrive first.
     Incomplete,
 }
 
+/// The response to an exchange, its body still on the connection.
+pub(super) fn into_response(exchanged: Exchanged, pool: Arc<Pool>) -> Response<ResponseBody> {
+    let Exchanged { head, framing, connection } = exchanged;
+    let is_persistent = is_persistent(&head, framing);
+    let Head { status, fields, .. } = head;
+    let remaining = match framing {
+        _ if status == StatusCode::SWITCHING_PROTOCOLS => Remaining::Upgraded,
+        Framing::Length(length) => Remaining::Length(length),
+        Framing::Chunked => Remaining::Chunked(ChunkedDecoder::default()),
+        Framing::UntilClose => Remaining::UntilClose,
+    };
+    let mut body = ResponseBody {
+        connection: Some(connection),
+        remaining,
+        is_persistent,
+        pending_error: None,
+        has_unflushed_output: true,
+        pool,
+    };
+    if matches!(body.remaining, Remaining::Length(0)) {
+        body.release_connection();
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
 impl ResponseBody {
-    pub(super) fn new(
-        connection: Connection,
-        framing: Framing,
-        keeps: bool,
-        shared: Arc<Shared>,
-    ) -> Self {
-        let rest = match framing {
-            Framing::Length(length) => Remaining::Length(length),
-            Framing::Chunked => Remaining::Chunked(ChunkedDecoder::default()),
-            Framing::UntilClose => Remaining::UntilClose,
-        };
-        let mut received = Self {
-            connection: Some(connection),
-            remaining: rest,
-            is_persistent: keeps,
-            pending_error: None,
-            has_unflushed_output: true,
-            shared,
-        };
-        if framing == Framing::Length(0) {
-            received.release_connection();
-        }
-        received
-    }
-
-    /// An answer after which the connection speaks another protocol.
-    pub(super) fn upgraded(connection: Connection, shared: Arc<Shared>) -> Self {
-        Self {
-            connection: Some(connection),
-            remaining: Remaining::Upgraded,
-            is_persistent: false,
-            pending_error: None,
-            has_unflushed_output: true,
-            shared,
-        }
-    }
-
-    /// The connection of such an answer, and what has arrived on it already.
+    /// The stream after 101, the bytes read from it, and the permit that counts it.
     pub(super) fn into_stream(self) -> Option<(Box<dyn Duplex>, Bytes, Arc<OwnedSemaphorePermit>)> {
         self.connection.filter(|_| matches!(self.remaining, Remaining::Upgraded))?.into_stream()
     }
 
-    /// It is whole: the connection is free, if it is kept and the request was sent to its end as
-    /// well.
+    /// The body is complete: the connection returns to the pool, if it is persistent and the request
+    /// was sent completely.
     fn release_connection(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         if self.is_persistent {
-            // A request that was not sent to its end by now leaves the connection in the middle of
-            // it.
+            // Takes the writer back if the upload has finished; otherwise the connection is in the
+            // middle of a request and is closed.
             let _ = connection.poll_upload(&mut Context::from_waker(Waker::noop()));
-            self.shared.pool().checkin(connection, &self.shared);
+            self.pool.checkin(connection);
         }
     }
 
@@ -108,7 +98,7 @@ impl ResponseBody {
             match next_part(&mut self.remaining, &mut connection.read_buf)? {
                 BodyPart::Frame(frame) => {
                     if matches!(&self.remaining, Remaining::Length(0))
-                        || matches!(&self.remaining, Remaining::Chunked(chunks) if chunks.is_done())
+                        || matches!(&self.remaining, Remaining::Chunked(decoder) if decoder.is_done())
                     {
                         self.release_connection();
                     }
@@ -136,25 +126,25 @@ impl ResponseBody {
                     return Poll::Ready(Some(Err("the session has ended".into())));
                 }
                 Poll::Pending => {
-                    return connection.poll_upload(cx).map(|broken| Some(Err(broken.into())));
+                    return connection.poll_upload(cx).map(|error| Some(Err(error.into())));
                 }
             }
         }
     }
 }
 
-/// What there is of a body in what has arrived.
-fn next_part(rest: &mut Remaining, arrived: &mut BytesMut) -> Result<BodyPart, BoxError> {
-    Ok(match rest {
+/// The next part of a body in the bytes that have arrived.
+fn next_part(remaining: &mut Remaining, read_buf: &mut BytesMut) -> Result<BodyPart, BoxError> {
+    Ok(match remaining {
         Remaining::Length(0) | Remaining::Upgraded => BodyPart::End,
-        Remaining::Length(_) | Remaining::UntilClose if arrived.is_empty() => BodyPart::Incomplete,
+        Remaining::Length(_) | Remaining::UntilClose if read_buf.is_empty() => BodyPart::Incomplete,
         Remaining::Length(left) => {
-            let many = usize::try_from(*left).unwrap_or(usize::MAX).min(arrived.len());
-            *left -= many as u64;
-            BodyPart::Frame(Frame::data(arrived.split_to(many).freeze()))
+            let length = usize::try_from(*left).unwrap_or(usize::MAX).min(read_buf.len());
+            *left -= length as u64;
+            BodyPart::Frame(Frame::data(read_buf.split_to(length).freeze()))
         }
-        Remaining::UntilClose => BodyPart::Frame(Frame::data(arrived.split().freeze())),
-        Remaining::Chunked(chunks) => match chunks.decode(arrived)? {
+        Remaining::UntilClose => BodyPart::Frame(Frame::data(read_buf.split().freeze())),
+        Remaining::Chunked(decoder) => match decoder.decode(read_buf)? {
             Some(Chunk::Data(data)) => BodyPart::Frame(Frame::data(data)),
             Some(Chunk::Trailers(trailers)) => BodyPart::Frame(Frame::trailers(trailers)),
             Some(Chunk::End) => BodyPart::End,
@@ -179,8 +169,8 @@ impl hyper::body::Body for ResponseBody {
             };
             self.connection = None;
             self.pending_error = Some(error);
-            // An error ends the browser's connection, with what was not sent to it: that goes
-            // first.
+            // hyper closes the browser's connection at an error, without the output that it has not
+            // flushed: let it flush first.
             if std::mem::take(&mut self.has_unflushed_output) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

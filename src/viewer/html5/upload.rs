@@ -1,7 +1,8 @@
-//! The body of a request on its way to the application, in a task of its own: the answer may come,
-//! and be large, before the application has read all.
+//! Sends a request body to the application, in a task of its own: the application may respond, at
+//! length, before it has read the whole body.
 
-use super::body::{BoxError, RequestBody};
+use super::body::BoxError;
+use super::request_body::RequestBody;
 use crate::protocol::http1::chunked;
 use crate::viewer::Duplex;
 use bytes::{Buf, Bytes};
@@ -14,11 +15,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 type Writer = WriteHalf<Box<dyn Duplex>>;
 
-/// Why a body did not come to its end.
+/// Why a body was not sent completely.
 pub(super) enum UploadError {
-    /// The application takes no more of it.
+    /// The application does not accept more of it.
     Upstream(io::Error),
-    /// The browser, or the rules, let no more of it come.
+    /// The browser does not send more of it, or policy does not allow more.
     Browser(BoxError),
 }
 
@@ -29,47 +30,43 @@ impl From<io::Error> for UploadError {
 }
 
 impl From<UploadError> for BoxError {
-    fn from(broken: UploadError) -> Self {
-        match broken {
+    fn from(error: UploadError) -> Self {
+        match error {
             UploadError::Upstream(error) => error.into(),
             UploadError::Browser(error) => error,
         }
     }
 }
 
-/// A body that is being sent. Dropped, it is not sent any further.
+/// A body being sent. Dropping it aborts the task.
 pub(super) struct Upload(AbortOnDropHandle<Result<Writer, UploadError>>);
 
 impl Upload {
-    /// Begins to send a body.
     pub(super) fn spawn(body: Box<RequestBody>, writer: Writer) -> Self {
         Self(AbortOnDropHandle::new(tokio::spawn(send(body, writer))))
     }
 
-    /// The writer, once the body is sent.
+    /// Returns the writer when the body is sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Writer, UploadError>> {
         self.0
             .poll_unpin(cx)
-            .map(|ended| ended.unwrap_or_else(|error| Err(UploadError::Browser(error.into()))))
+            .map(|joined| joined.unwrap_or_else(|error| Err(UploadError::Browser(error.into()))))
     }
 }
 
 async fn send(mut body: Box<RequestBody>, mut writer: Writer) -> Result<Writer, UploadError> {
-    // What is written is what the head said, whatever comes: octets beyond it would be another
-    // request's.
-    let mut left = body.length();
+    // Exactly as many bytes are written as the head declares: further ones would be read as the next
+    // request.
+    let mut remaining = body.length();
     let mut trailers = None;
-    while left != Some(0) {
-        let Some(frame) =
-            poll_fn(|cx| body.poll(cx)).await.transpose().map_err(UploadError::Browser)?
-        else {
-            break;
-        };
+    while remaining != Some(0) {
+        let frame = poll_fn(|cx| body.poll(cx)).await.transpose().map_err(UploadError::Browser)?;
+        let Some(frame) = frame else { break };
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
-            Ok(data) => match &mut left {
-                Some(left) => {
-                    *left = left
+            Ok(data) => match &mut remaining {
+                Some(remaining) => {
+                    *remaining = remaining
                         .checked_sub(data.len() as u64)
                         .ok_or_else(|| UploadError::Browser("more than its length".into()))?;
                     write(&mut writer, data).await?;
@@ -84,7 +81,7 @@ async fn send(mut body: Box<RequestBody>, mut writer: Writer) -> Result<Writer, 
             Err(other) => trailers = other.into_trailers().ok(),
         }
     }
-    match left {
+    match remaining {
         Some(0) => {}
         Some(_) => return Err(UploadError::Browser("less than its length".into())),
         None => match trailers {
@@ -95,7 +92,7 @@ async fn send(mut body: Box<RequestBody>, mut writer: Writer) -> Result<Writer, 
     Ok(writer)
 }
 
-async fn write(writer: &mut Writer, mut octets: impl Buf) -> io::Result<()> {
-    writer.write_all_buf(&mut octets).await?;
+async fn write(writer: &mut Writer, mut bytes: impl Buf) -> io::Result<()> {
+    writer.write_all_buf(&mut bytes).await?;
     writer.flush().await
 }

@@ -1,5 +1,4 @@
-//! A connection whose peer must take what is written: one that takes nothing for too long is
-//! broken. How long it says nothing is its own matter.
+//! A stream whose writes time out when the peer accepts nothing. Reads have no timeout.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice};
@@ -9,33 +8,31 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream whose writes fail with `TimedOut` when the peer takes nothing for `limit`.
+/// A stream whose writes fail with `TimedOut` when the peer accepts nothing for `limit`.
 #[derive(Debug)]
 pub struct WriteTimeout<S> {
     stream: S,
     limit: Duration,
-    /// Made at the first write that has to wait, and kept for the next.
+    /// Created when a write first has to wait, and kept.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
 impl<S> WriteTimeout<S> {
-    /// Guards a stream.
     pub fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, timer: None, waiting: false }
     }
 
-    /// What is guarded.
     pub fn get_ref(&self) -> &S {
         &self.stream
     }
 
-    /// Whether the last write has to wait for the peer.
+    /// Whether the last write waits for the peer.
     pub fn is_waiting(&self) -> bool {
         self.waiting
     }
 
-    /// What a write came to; the clock runs while it waits.
+    /// Runs the timer while a write is pending.
     fn apply_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -52,7 +49,7 @@ impl<S> WriteTimeout<S> {
             timer.as_mut().reset(Instant::now() + limit);
         }
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer accepts nothing")))
     }
 }
 
@@ -106,13 +103,13 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
-    async fn only_a_peer_that_takes_nothing_is_broken() {
+    async fn only_a_write_that_makes_no_progress_times_out() {
         let (near, mut far) = tokio::io::duplex(4);
         let mut near = WriteTimeout::new(near, Duration::from_millis(200));
         let mut four = [0; 4];
         near.write_all(b"abcd").await.unwrap();
         far.read_exact(&mut four).await.unwrap();
-        // Saying nothing is no stall, and what was taken counts anew.
+        // A read has no timeout, and an accepted write resets the timer.
         assert!(tokio::time::timeout(Duration::from_millis(400), near.read_u8()).await.is_err());
         near.write_all(b"efgh").await.unwrap();
         let failed = near.write_all(b"ijkl").await.unwrap_err();

@@ -1,13 +1,14 @@
-//! Messages of a WebSocket, both ways: one at a time, whole, each written before the next is read,
-//! so that whoever is slow holds the other side back.
+//! Relays WebSocket messages in both directions: one at a time and complete, each written before
+//! the next is read, so that a slow side holds back the other.
 //!
-//! Close codes and reasons are carried, pings too, and pongs that nobody asked for (RFC 6455
-//! section 5.5.3). A ping is answered at once by this end of its connection, and goes on to the far
-//! end, whose answer to it ends here: a ping has one pong. A side that breaks off without a close
-//! frame is broken off on the other side, so that the other end sees the same.
+//! Close codes and reasons, pings, and unsolicited pongs (RFC 6455 section 5.5.3) are relayed. A
+//! ping is answered at once by this end of its connection and also relayed to the far end, whose
+//! pong stops here: the sender sees one pong. A side that disconnects without a close frame makes
+//! the relay disconnect the other side likewise.
 
-use super::app::Shared;
-use super::request_log::{RequestLogEntry, RequestProgress};
+use super::context::AppContext;
+use super::progress::RequestProgress;
+use super::request_log::RequestLogEntry;
 use crate::domain::sync::lock;
 use crate::domain::web_app::RequestOutcome;
 use crate::viewer::Duplex;
@@ -18,54 +19,53 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
-/// Longest message, in bytes, either way.
-pub(super) const MESSAGE_MAX: usize = 16 * 1024 * 1024;
-/// What is read and written at a time, in bytes.
+/// Longest message, in bytes.
+const MESSAGE_MAX: usize = 16 * 1024 * 1024;
+/// Read and write buffers, in bytes.
 const BUFFER: usize = 16 * 1024;
-/// Most messages put together into one write.
+/// Most messages per flush.
 const BATCH_MAX: usize = 64;
 /// How long each side has to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a close frame may take at the end of the session. A cut holds within a second.
+/// How long sending close frames may take at the end of the session, which must take effect within
+/// a second.
 const REVOKED_CLOSE_TIMEOUT: Duration = Duration::from_millis(400);
+/// Most relayed pings whose pong is awaited. The pong to an older one is relayed, which is
+/// harmless.
+const PENDING_PINGS_MAX: usize = 32;
 
 type Socket = WebSocketStream<Box<dyn Duplex>>;
 type Sink = SplitSink<Socket, Message>;
 type Source = SplitStream<Socket>;
 
-/// Most pings that were passed on to a side and wait for its pong there. Older ones are forgotten:
-/// a pong for them would be passed on, which harms nobody.
-const PENDING_PINGS_MAX: usize = 32;
-
-/// What was passed on to one side as pings and was not answered yet; each was answered already by
-/// this end.
+/// Pings relayed to one side and not answered by it. This end has answered them already.
 #[derive(Default)]
 struct PendingPings(Mutex<VecDeque<Bytes>>);
 
 impl PendingPings {
     fn record(&self, payload: &Bytes) {
-        let mut waiting = lock(&self.0);
-        if waiting.len() >= PENDING_PINGS_MAX {
-            waiting.pop_front();
+        let mut pending = lock(&self.0);
+        if pending.len() >= PENDING_PINGS_MAX {
+            pending.pop_front();
         }
-        waiting.push_back(payload.clone());
+        pending.push_back(payload.clone());
     }
 
-    /// Whether this pong answers one of them. It answers those before it, too.
+    /// Whether this pong answers one of them; it also answers all before it.
     fn acknowledge(&self, payload: &Bytes) -> bool {
-        let mut waiting = lock(&self.0);
-        let found = waiting.iter().position(|ping| ping == payload);
-        if let Some(at) = found {
-            waiting.drain(..=at);
+        let mut pending = lock(&self.0);
+        let found = pending.iter().position(|ping| ping == payload);
+        if let Some(index) = found {
+            pending.drain(..=index);
         }
         found.is_some()
     }
@@ -77,15 +77,15 @@ enum Direction {
     Down,
 }
 
-/// Why one way came to its end.
+/// Why one direction ended.
 enum DirectionEnd {
-    /// Its source said goodbye, and that was passed on.
+    /// Its source sent a close frame, which was relayed.
     Closed,
-    /// Its source broke off.
+    /// Its source disconnected.
     Disconnected,
-    /// What its source says is no WebSocket, or too long.
+    /// Its source violated the protocol or sent a message that is too long.
     ProtocolError(CloseCode),
-    /// Its sink broke off, or takes nothing.
+    /// Its sink disconnected, or accepts nothing.
     Stalled,
 }
 
@@ -93,7 +93,7 @@ fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
-        // One message and what went before it: more is never written ahead.
+        // One message and what was buffered before it.
         .max_write_buffer_size(2 * MESSAGE_MAX)
         .max_message_size(Some(MESSAGE_MAX))
         .max_frame_size(Some(MESSAGE_MAX))
@@ -103,192 +103,193 @@ fn close_frame(code: CloseCode, reason: &str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
 }
 
-/// Carries messages until one side ends, or the session does. `arrived`: what the application has
-/// sent already.
+/// Relays messages until one side or the session ends. `read_buf`: bytes already read from the
+/// application.
 pub(super) async fn run(
-    shared: &Shared,
+    app: &AppContext,
     browser: Upgraded,
-    (application, arrived): (Box<dyn Duplex>, Bytes),
+    (application, read_buf): (Box<dyn Duplex>, Bytes),
     mut entry: RequestLogEntry,
 ) {
     let browser: Box<dyn Duplex> = Box::new(TokioIo::new(browser));
     let browser = WebSocketStream::from_raw_socket(browser, Role::Server, Some(config())).await;
     let application = WebSocketStream::from_partially_read(
         application,
-        arrived.into(),
+        read_buf.into(),
         Role::Client,
         Some(config()),
     )
     .await;
     let (mut to_browser, mut from_browser) = browser.split();
     let (mut to_application, mut from_application) = application.split();
-    let flow = std::sync::Arc::clone(entry.progress());
-    let (to_far, to_near) = (PendingPings::default(), PendingPings::default());
-    let stop = {
-        let up = relay_direction(
-            shared,
-            &flow,
-            Direction::Up,
-            &mut from_browser,
-            &mut to_application,
-            (&to_far, &to_near),
-        );
-        let down = relay_direction(
-            shared,
-            &flow,
-            Direction::Down,
-            &mut from_application,
-            &mut to_browser,
-            (&to_near, &to_far),
-        );
+    let progress = Arc::clone(entry.progress());
+    let (pings_up, pings_down) = (PendingPings::default(), PendingPings::default());
+    let end = {
+        let up = Relay {
+            app,
+            progress: &progress,
+            direction: Direction::Up,
+            relayed_pings: &pings_up,
+            opposite_pings: &pings_down,
+        };
+        let down = Relay {
+            direction: Direction::Down,
+            relayed_pings: &pings_down,
+            opposite_pings: &pings_up,
+            ..up
+        };
         tokio::select! {
             biased;
-            () = shared.end_token().cancelled() => None,
-            stop = up => Some((Direction::Up, stop)),
-            stop = down => Some((Direction::Down, stop)),
+            () = app.lifecycle.ended() => None,
+            end = up.run(&mut from_browser, &mut to_application) => Some((Direction::Up, end)),
+            end = down.run(&mut from_application, &mut to_browser) => Some((Direction::Down, end)),
         }
     };
-    let ended = match stop {
+    let outcome = match end {
         None => {
-            let (code, reason) =
-                shared.end().map_or((1001, "retry".into()), StreamEnd::close_frame);
-            let told = async {
+            let end = app.lifecycle.end();
+            let (code, reason) = end.map_or((1001, "retry".into()), StreamEnd::close_frame);
+            let close = async {
                 tokio::join!(
                     send_close(&mut to_browser, close_frame(CloseCode::from(code), &reason)),
                     send_close(&mut to_application, close_frame(CloseCode::Away, ""))
                 )
             };
-            let _ = timeout(REVOKED_CLOSE_TIMEOUT, told).await;
+            let _ = timeout(REVOKED_CLOSE_TIMEOUT, close).await;
             RequestOutcome::Revoked
         }
         Some((_, DirectionEnd::Closed)) => {
-            let rest =
+            let drained =
                 async { tokio::join!(drain(&mut from_browser), drain(&mut from_application)) };
-            let over = async {
-                tokio::select! {
-                    _ = timeout(CLOSE_TIMEOUT, rest) => {}
-                    () = shared.end_token().cancelled() => {}
-                }
-            };
-            over.await;
+            tokio::select! {
+                _ = timeout(CLOSE_TIMEOUT, drained) => {}
+                () = app.lifecycle.ended() => {}
+            }
             RequestOutcome::Completed
         }
-        Some((way, DirectionEnd::ProtocolError(code))) => {
+        Some((direction, DirectionEnd::ProtocolError(code))) => {
             let (mut source, mut other) = (&mut to_browser, &mut to_application);
-            if way == Direction::Down {
+            if direction == Direction::Down {
                 std::mem::swap(&mut source, &mut other);
             }
-            let told = async {
+            let close = async {
                 tokio::join!(
                     send_close(source, close_frame(code, "")),
                     send_close(other, close_frame(CloseCode::Away, ""))
                 )
             };
-            let _ = timeout(CLOSE_TIMEOUT, told).await;
-            if way == Direction::Up {
-                RequestOutcome::ClientAborted
-            } else {
-                RequestOutcome::UpstreamAborted
-            }
+            let _ = timeout(CLOSE_TIMEOUT, close).await;
+            aborted_by(direction)
         }
-        Some(
-            (Direction::Up, DirectionEnd::Disconnected) | (Direction::Down, DirectionEnd::Stalled),
-        ) => RequestOutcome::ClientAborted,
-        Some(
-            (Direction::Down, DirectionEnd::Disconnected) | (Direction::Up, DirectionEnd::Stalled),
-        ) => RequestOutcome::UpstreamAborted,
+        Some((direction, DirectionEnd::Disconnected)) => aborted_by(direction),
+        Some((Direction::Up, DirectionEnd::Stalled)) => aborted_by(Direction::Down),
+        Some((Direction::Down, DirectionEnd::Stalled)) => aborted_by(Direction::Up),
     };
-    entry.set_outcome(ended);
+    entry.set_outcome(outcome);
+}
+
+/// The outcome where the source of a direction caused the end.
+fn aborted_by(direction: Direction) -> RequestOutcome {
+    match direction {
+        Direction::Up => RequestOutcome::ClientAborted,
+        Direction::Down => RequestOutcome::UpstreamAborted,
+    }
 }
 
 async fn send_close(sink: &mut Sink, message: Message) {
     drop(sink.send(message).await);
 }
 
-/// What comes after a goodbye is not looked at; reading it answers the close frame (RFC 6455
-/// section 5.5.1).
+/// Discards what arrives after a close frame; reading it answers the close frame (RFC 6455 section
+/// 5.5.1).
 async fn drain(source: &mut Source) {
     while let Some(Ok(_)) = source.next().await {}
 }
 
-/// One way. `pings`: those passed on this way, and those passed on the other way, to the source.
-async fn relay_direction(
-    shared: &Shared,
-    flow: &RequestProgress,
-    way: Direction,
-    source: &mut Source,
-    sink: &mut Sink,
-    pings: (&PendingPings, &PendingPings),
-) -> DirectionEnd {
-    let stall = shared.limits().stall;
-    loop {
-        let mut next = source.next().await;
-        let mut together = 0;
-        // What has come already goes in one write.
+/// One direction of a relay.
+#[derive(Clone, Copy)]
+struct Relay<'a> {
+    app: &'a AppContext,
+    progress: &'a RequestProgress,
+    direction: Direction,
+    /// Pings relayed in this direction.
+    relayed_pings: &'a PendingPings,
+    /// Pings relayed to the source of this direction.
+    opposite_pings: &'a PendingPings,
+}
+
+impl Relay<'_> {
+    async fn run(&self, source: &mut Source, sink: &mut Sink) -> DirectionEnd {
+        let stall = self.app.upstream.limits.stall;
         loop {
-            let message = match next {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return classify_error(&error),
-                None => return DirectionEnd::Disconnected,
-            };
-            let last = message.is_close();
-            count(shared, flow, way, &message);
-            let ends_here = match &message {
-                Message::Ping(payload) => {
-                    pings.0.record(payload);
-                    false
+            let mut next = source.next().await;
+            let mut batched = 0;
+            // Messages that have arrived already are written together.
+            loop {
+                let message = match next {
+                    Some(Ok(message)) => message,
+                    Some(Err(error)) => return classify_error(&error),
+                    None => return DirectionEnd::Disconnected,
+                };
+                let is_close = message.is_close();
+                self.count(&message);
+                let is_answer = match &message {
+                    Message::Ping(payload) => {
+                        self.relayed_pings.record(payload);
+                        false
+                    }
+                    Message::Pong(payload) => self.opposite_pings.acknowledge(payload),
+                    Message::Text(_)
+                    | Message::Binary(_)
+                    | Message::Close(_)
+                    | Message::Frame(_) => false,
+                };
+                if !is_answer && !matches!(timeout(stall, sink.feed(message)).await, Ok(Ok(()))) {
+                    return DirectionEnd::Stalled;
                 }
-                Message::Pong(payload) => pings.1.acknowledge(payload),
-                Message::Text(_) | Message::Binary(_) | Message::Close(_) | Message::Frame(_) => {
-                    false
+                if is_close {
+                    return if matches!(timeout(stall, sink.flush()).await, Ok(Ok(()))) {
+                        DirectionEnd::Closed
+                    } else {
+                        DirectionEnd::Stalled
+                    };
                 }
-            };
-            if !ends_here && !matches!(timeout(stall, sink.feed(message)).await, Ok(Ok(()))) {
+                batched += 1;
+                if batched >= BATCH_MAX {
+                    break;
+                }
+                match source.next().now_or_never() {
+                    Some(message) => next = message,
+                    None => break,
+                }
+            }
+            if !matches!(timeout(stall, sink.flush()).await, Ok(Ok(()))) {
                 return DirectionEnd::Stalled;
             }
-            if last {
-                return if matches!(timeout(stall, sink.flush()).await, Ok(Ok(()))) {
-                    DirectionEnd::Closed
-                } else {
-                    DirectionEnd::Stalled
-                };
-            }
-            together += 1;
-            if together >= BATCH_MAX {
-                break;
-            }
-            match source.next().now_or_never() {
-                Some(more) => next = more,
-                None => break,
-            }
         }
-        if !matches!(timeout(stall, sink.flush()).await, Ok(Ok(()))) {
-            return DirectionEnd::Stalled;
+    }
+
+    fn count(&self, message: &Message) {
+        let meters = &self.app.grant.meters;
+        match (self.direction, message) {
+            (Direction::Up, Message::Text(_) | Message::Binary(_)) => {
+                self.progress.count_up(message.len(), meters);
+                self.app.lifecycle.touch();
+            }
+            (Direction::Down, Message::Text(_) | Message::Binary(_)) => {
+                self.progress.count_down(message.len(), meters);
+            }
+            (_, Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
         }
     }
 }
 
-fn count(shared: &Shared, flow: &RequestProgress, way: Direction, message: &Message) {
-    match (way, message) {
-        (Direction::Up, Message::Text(_) | Message::Binary(_)) => {
-            flow.count_up(message.len(), shared);
-            shared.touch();
-        }
-        (Direction::Down, Message::Text(_) | Message::Binary(_)) => {
-            flow.count_down(message.len(), shared)
-        }
-        (_, Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
-    }
-}
-
-/// RFC 6455 section 7.4.1.
+/// The close code for an error of a source (RFC 6455 section 7.4.1).
 fn classify_error(error: &Error) -> DirectionEnd {
     match error {
         Error::Capacity(_) => DirectionEnd::ProtocolError(CloseCode::Size),
         Error::Utf8(_) => DirectionEnd::ProtocolError(CloseCode::Invalid),
-        Error::Protocol(
-            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-        ) => DirectionEnd::Disconnected,
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => DirectionEnd::Disconnected,
         Error::Protocol(_) => DirectionEnd::ProtocolError(CloseCode::Protocol),
         _ => DirectionEnd::Disconnected,
     }

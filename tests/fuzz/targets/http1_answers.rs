@@ -1,29 +1,28 @@
-//! Answers of applications: a head, its framing, a chunked body; whole and in pieces alike.
+//! Responses of applications: a head, its framing, a chunked body. The result must not depend on the pieces in which octets arrive.
 #![no_main]
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use portcullis_fuzz::protocol::http1::{Chunk, Chunks, Framing, Malformed, Reader, framing, is_kept};
+use portcullis_fuzz::protocol::http1::{Chunk, ChunkedDecoder, Framing, HeadDecoder, Malformed, is_persistent, response_framing};
 
-/// Everything that is read of octets that come in pieces: the head, how it is framed, the body's
-/// data, what is behind it.
-fn read(octets: &[u8], piece: usize, to_head: bool) -> Result<Option<(String, Framing, Vec<u8>, Vec<u8>)>, Malformed> {
-    let (mut reader, mut arrived) = (Reader::default(), BytesMut::new());
+/// Decodes octets that arrive in pieces: head and persistence, framing, body data, and what follows.
+fn decode(octets: &[u8], piece: usize, to_head: bool) -> Result<Option<(String, Framing, Vec<u8>, Vec<u8>)>, Malformed> {
+    let (mut decoder, mut arrived) = (HeadDecoder::default(), BytesMut::new());
     let mut pieces = octets.chunks(piece);
     let head = loop {
         let Some(some) = pieces.next() else { return Ok(None) };
         arrived.extend_from_slice(some);
-        if let Some(head) = reader.read(&mut arrived)? {
+        if let Some(head) = decoder.decode(&mut arrived)? {
             break head;
         }
     };
-    let framing = framing(&head, to_head)?;
-    let said = format!("{head:?} {}", is_kept(&head, framing));
+    let framing = response_framing(&head, to_head)?;
+    let head = format!("{head:?} {}", is_persistent(&head, framing));
     let mut data = Vec::new();
     if framing == Framing::Chunked {
-        let mut chunks = Chunks::default();
+        let mut decoder = ChunkedDecoder::default();
         loop {
-            match chunks.read(&mut arrived)? {
+            match decoder.decode(&mut arrived)? {
                 Some(Chunk::Data(some)) => {
                     assert!(!some.is_empty());
                     data.extend_from_slice(&some);
@@ -40,13 +39,13 @@ fn read(octets: &[u8], piece: usize, to_head: bool) -> Result<Option<(String, Fr
     for some in pieces {
         arrived.extend_from_slice(some);
     }
-    Ok(Some((said, framing, data, arrived.to_vec())))
+    Ok(Some((head, framing, data, arrived.to_vec())))
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&choice, octets)) = bytes.split_first() else { return };
     let piece = usize::from(choice >> 1).max(1);
-    let whole = read(octets, usize::MAX, choice & 1 == 1);
-    let parts = read(octets, piece, choice & 1 == 1);
+    let whole = decode(octets, usize::MAX, choice & 1 == 1);
+    let parts = decode(octets, piece, choice & 1 == 1);
     assert!(whole == parts || (whole.is_err() && parts.is_err()), "{whole:?} {parts:?}");
 });

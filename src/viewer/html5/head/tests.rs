@@ -1,8 +1,8 @@
-//! Tables of heads, both ways, and what holds of every one.
+//! Head rewriting in both directions: tables of cases, and properties of arbitrary heads.
 
 use super::*;
 use crate::domain::web_app::Scheme;
-use crate::viewer::html5::origin_map::tests::origin_map;
+use crate::viewer::html5::origin_map::tests::app_origin;
 use proptest::prelude::*;
 
 fn map(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -19,27 +19,25 @@ fn map(pairs: &[(&str, &str)]) -> HeaderMap {
     out
 }
 
-fn up(pairs: &[(&str, &str)], host: &str, said: &[(&str, &str)]) -> HeaderMap {
-    let said =
-        IdentityHeaders { fields: map(said).iter().map(|(n, v)| (n.clone(), v.clone())).collect() };
-    written(&map(pairs), &origin_map(Scheme::Http, host), "192.0.2.9", &said)
+fn rewriter(host: &str, cross_site: bool) -> HeadRewriter {
+    let config =
+        WebAppConfig { scheme: Scheme::Http, host: host.into(), ..WebAppConfig::default() };
+    HeadRewriter::new(&AppOrigin { cross_site, ..app_origin() }, &config)
 }
 
-/// The fields that are written, as their reader has them.
-fn written(
-    browser: &HeaderMap,
-    names: &OriginMap,
-    from: &str,
-    said: &IdentityHeaders,
-) -> HeaderMap {
+fn up(pairs: &[(&str, &str)], host: &str, identity: &[(&str, &str)]) -> HeaderMap {
+    let fields = map(identity).iter().map(|(n, v)| (n.clone(), v.clone())).collect();
+    written(&map(pairs), host, "192.0.2.9", &IdentityHeaders { fields })
+}
+
+/// The fields that are written, parsed.
+fn written(browser: &HeaderMap, host: &str, client: &str, identity: &IdentityHeaders) -> HeaderMap {
     let mut out = Vec::new();
-    write_request_fields(
+    rewriter(host, false).write_request_fields(
         &mut out,
         browser,
-        names,
-        from.parse().unwrap(),
-        said,
-        &CookieJar::default(),
+        client.parse().unwrap(),
+        identity,
     );
     let text = String::from_utf8(out).unwrap();
     let lines = text.strip_suffix("\r\n").unwrap().split("\r\n");
@@ -48,12 +46,7 @@ fn written(
 
 fn down(pairs: &[(&str, &str)], cross_site: bool) -> HeaderMap {
     let mut out = map(pairs);
-    rewrite_response_fields(
-        &mut out,
-        &origin_map(Scheme::Http, "wiki.corp"),
-        cross_site,
-        &CookieJar::default(),
-    );
+    rewriter("wiki.corp", cross_site).rewrite_response_fields(&mut out);
     out
 }
 
@@ -62,7 +55,7 @@ fn all(map: &HeaderMap, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_head_begins_as_the_browser_wrote_it() {
+fn the_request_line_keeps_the_target_bytes() {
     assert_eq!(
         request_line(&Method::GET, "/a%2Fb/../c?d={}&e"),
         b"GET /a%2Fb/../c?d={}&e HTTP/1.1\r\n"
@@ -71,7 +64,7 @@ fn a_head_begins_as_the_browser_wrote_it() {
 }
 
 #[test]
-fn hop_by_hop_fields_end_here() {
+fn hop_by_hop_fields_are_removed() {
     let out = up(
         &[
             ("connection", "keep-alive, X-Private, close"),
@@ -114,7 +107,7 @@ fn hop_by_hop_fields_end_here() {
 }
 
 #[test]
-fn who_asks_is_said_by_the_gateway_alone() {
+fn forged_identity_and_forwarding_fields_are_replaced() {
     let forged = [
         "Forwarded",
         "X-Forwarded-For",
@@ -153,7 +146,7 @@ fn who_asks_is_said_by_the_gateway_alone() {
         (vec!["192.0.2.9".into()], vec!["https".into()])
     );
     assert_eq!(all(&out, "x-forwarded-host"), ["s1.apps.gw.test:8443"]);
-    // Nor can a browser have them taken out.
+    // A browser cannot have them removed through `Connection`.
     let out = up(
         &[("connection", "x-forwarded-for, x-api-key, forwarded, host")],
         "wiki.corp",
@@ -165,23 +158,18 @@ fn who_asks_is_said_by_the_gateway_alone() {
             .all(|name| out.contains_key(*name)),
         "{out:?}"
     );
-    let v6 = written(
-        &HeaderMap::new(),
-        &origin_map(Scheme::Http, ""),
-        "2001:db8::1",
-        &IdentityHeaders::default(),
-    );
+    let v6 = written(&HeaderMap::new(), "", "2001:db8::1", &IdentityHeaders::default());
     assert!(all(&v6, "forwarded").concat().starts_with("for=\"[2001:db8::1]\";"));
 }
 
 #[test]
-fn the_application_is_asked_by_its_own_name() {
-    let own = "https://s1.apps.gw.test:8443";
+fn request_urls_are_mapped_to_the_application() {
+    let public = "https://s1.apps.gw.test:8443";
     for (host, name, sent, kept) in [
         ("wiki.corp", "host", "s1.apps.gw.test:8443", Some("wiki.corp")),
         ("", "host", "evil.test", Some("s1.apps.gw.test:8443")),
-        ("wiki.corp", "origin", own, Some("http://wiki.corp")),
-        ("", "origin", own, Some(own)),
+        ("wiki.corp", "origin", public, Some("http://wiki.corp")),
+        ("", "origin", public, Some(public)),
         ("wiki.corp", "origin", "null", Some("null")),
         ("wiki.corp", "origin", "https://evil.test", Some("https://evil.test")),
         ("wiki.corp", "referer", "https://s1.apps.gw.test:8443/a?b", Some("http://wiki.corp/a?b")),
@@ -209,7 +197,7 @@ fn the_application_is_asked_by_its_own_name() {
 }
 
 #[test]
-fn answers_become_the_origins() {
+fn responses_are_mapped_to_the_public_origin() {
     let out = down(
         &[
             ("connection", "x-hop"),
@@ -285,7 +273,7 @@ fn answers_become_the_origins() {
 }
 
 #[test]
-fn trailers_set_nothing() {
+fn control_fields_are_removed_from_trailers() {
     let mut out = map(&[
         ("x-sum", "1"),
         ("grpc-status", "0"),
@@ -299,8 +287,8 @@ fn trailers_set_nothing() {
     assert_eq!(out.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum", "grpc-status"]);
 }
 
-/// Names a browser might send, some of them dangerous.
-fn a_name() -> impl Strategy<Value = String> {
+/// Field names, some of which must be removed.
+fn field_name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z][a-z_-]{0,10}",
         "(x|X)[-_](F|f)orwarded[-_](for|user|[a-z]{1,4})",
@@ -309,10 +297,9 @@ fn a_name() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever a browser sends: one host, which is not the browser's word; no framing, no hop; no
-    /// claim but ours.
+    /// Of any request: one `Host`, not the browser's; no framing, hop-by-hop or forged field.
     #[test]
-    fn of_any_head(fields in proptest::collection::vec((a_name(), "[ -~]{0,12}"), 0..12)) {
+    fn any_request_head(fields in proptest::collection::vec((field_name(), "[ -~]{0,12}"), 0..12)) {
         let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let out = up(&fields, "wiki.corp", &[("x-api-key", "ours")]);
         prop_assert_eq!(all(&out, "host"), ["wiki.corp"]);
@@ -332,15 +319,14 @@ proptest! {
         }
     }
 
-    /// Whatever an application answers: the browser hears of no hop, and who may frame it is said
-    /// once, by us.
+    /// Of any response: exactly one `frame-ancestors`, the gateway's, and host-only cookies.
     #[test]
-    fn of_any_answer(policies in proptest::collection::vec("[a-z';, -]{0,20}(frame-ancestors [a-z'*]{0,5})?[;,]?", 0..4), cookie in "[ -~]{0,30}") {
+    fn any_response_head(policies in proptest::collection::vec("[a-z';, -]{0,20}(frame-ancestors [a-z'*]{0,5})?[;,]?", 0..4), cookie in "[ -~]{0,30}") {
         let mut fields: Vec<(&str, &str)> = policies.iter().map(|p| ("content-security-policy", p.as_str())).collect();
         fields.push(("set-cookie", &cookie));
         let out = down(&fields, true);
-        let said = all(&out, "content-security-policy");
-        let framing: Vec<&str> = said.iter().flat_map(|p| p.split([',', ';'])).map(str::trim).filter(|d| d.split_ascii_whitespace().next() == Some("frame-ancestors")).collect();
+        let policies = all(&out, "content-security-policy");
+        let framing: Vec<&str> = policies.iter().flat_map(|p| p.split([',', ';'])).map(str::trim).filter(|d| d.split_ascii_whitespace().next() == Some("frame-ancestors")).collect();
         prop_assert_eq!(framing, ["frame-ancestors 'self' https://gw.test:8443"]);
         for cookie in all(&out, "set-cookie") {
             let lower = cookie.to_ascii_lowercase();
