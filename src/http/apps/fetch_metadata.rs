@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn own_pages_and_direct_navigation_are_allowed() {
         assert!(allowed(Method::POST, &[("sec-fetch-site", "same-origin")]));
-        assert!(judged(
+        assert!(allowed(
             Method::GET,
             &[
                 ("sec-fetch-site", "none"),
@@ -73,7 +73,7 @@ mod tests {
             "a program with the cookie"
         );
         assert!(allowed(Method::POST, &[("origin", OWN)]));
-        assert!(judged(
+        assert!(allowed(
             Method::GET,
             &[("upgrade", "websocket"), ("origin", OWN), ("sec-fetch-site", "same-origin")]
         ));

@@ -1,5 +1,5 @@
-//! An application that writes down every byte it is sent, and reads requests by a parser of its
-//! own: of two framings it would believe either.
+//! An application that records every request and parses them with a lenient parser of its own,
+//! which accepts either of two framings.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A request as it came.
+/// A request as received.
 #[derive(Clone, Debug)]
 pub struct ReceivedRequest {
     /// Request line and header lines, with their line ends.
@@ -34,7 +34,7 @@ impl ReceivedRequest {
     }
 }
 
-/// What it was asked, and how far its endless answers got.
+/// Received requests, and the progress of endless responses.
 #[derive(Default)]
 struct RequestRecorder {
     seen: Mutex<Vec<ReceivedRequest>>,
@@ -56,7 +56,7 @@ impl Application {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let log = Arc::clone(&kept);
-                tokio::spawn(async move { drop(converse(stream, log).await) });
+                tokio::spawn(async move { drop(serve(stream, log).await) });
             }
         });
         Self { address, log, task }
@@ -66,22 +66,22 @@ impl Application {
         ApplicationDial(self.address)
     }
 
-    /// Everything it was asked.
+    /// All requests received.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.log.seen.lock().unwrap().clone()
     }
 
-    /// What it was asked since the last time.
+    /// Requests received since the last call.
     pub fn take_requests(&self) -> Vec<ReceivedRequest> {
         std::mem::take(&mut self.log.seen.lock().unwrap())
     }
 
-    /// Bytes of endless answers so far: what somebody took, and what the buffers on the way hold.
+    /// Bytes of endless responses so far: received ones and those in buffers on the path.
     pub fn written(&self) -> u64 {
         self.log.written.load(Ordering::SeqCst)
     }
 
-    /// How many endless answers have lost their connection.
+    /// How many endless responses have lost their connection.
     pub fn broken(&self) -> u64 {
         self.log.broken.load(Ordering::SeqCst)
     }
@@ -93,7 +93,7 @@ impl Drop for Application {
     }
 }
 
-async fn converse(stream: TcpStream, log: Arc<RequestRecorder>) -> io::Result<()> {
+async fn serve(stream: TcpStream, log: Arc<RequestRecorder>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = Vec::new();
@@ -138,22 +138,22 @@ async fn converse(stream: TcpStream, log: Arc<RequestRecorder>) -> io::Result<()
     }
 }
 
-/// Says something for ever.
+/// Sends a response without an end.
 async fn endless(stream: &mut BufReader<TcpStream>, log: &RequestRecorder) -> io::Result<()> {
     let chunk = [&b"8000\r\n"[..], &[b'x'; 0x8000], b"\r\n"].concat();
-    let told = async {
+    let write = async {
         stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
         loop {
             stream.write_all(&chunk).await?;
             log.written.fetch_add(chunk.len() as u64, Ordering::SeqCst);
         }
     };
-    let lost: io::Result<()> = told.await;
+    let lost: io::Result<()> = write.await;
     log.broken.fetch_add(1, Ordering::SeqCst);
     lost
 }
 
-/// Every lease leads to it.
+/// Dials the application for every lease.
 pub struct ApplicationDial(SocketAddr);
 
 impl Dial for ApplicationDial {

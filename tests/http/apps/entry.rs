@@ -1,5 +1,5 @@
-//! Who gets in: by a ticket, once, from the gateway's pages; then by the cookie. Everybody else
-//! sees one page.
+//! Access: by a ticket, once, from the gateway's pages; then by the cookie. All others get one
+//! page.
 
 use super::AppsGateway;
 use reqwest::Method;
@@ -7,15 +7,15 @@ use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ticket_becomes_a_cookie_of_that_origin() {
-    let house = AppsGateway::new().await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let ticket = house.ticket(&member, &session).await;
-    let entered = house.post_ticket(&session, &house.app.base, &ticket).await;
+async fn a_ticket_is_exchanged_for_a_cookie_of_its_origin() {
+    let gateway = AppsGateway::new().await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let ticket = gateway.ticket(&member, &session).await;
+    let entered = gateway.post_ticket(&session, &gateway.app.base, &ticket).await;
     assert_eq!(
         (entered.status, entered.header("location")),
-        (303, format!("{}/", house.origin(&session)).as_str())
+        (303, format!("{}/", gateway.origin(&session)).as_str())
     );
     assert_eq!(
         (entered.header("cache-control"), entered.header("referrer-policy")),
@@ -31,32 +31,32 @@ async fn a_ticket_becomes_a_cookie_of_that_origin() {
         "localhost and apps.localhost are two sites"
     );
 
-    let inside = house.at(&session).header("cookie", &entered.cookies_to_send());
+    let inside = gateway.at(&session).header("cookie", &entered.cookies_to_send());
     let answer = inside.get("/a/path?with=query").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "application"));
     assert_eq!(
-        house.application.requests().last().unwrap().line(),
+        gateway.application.requests().last().unwrap().line(),
         "GET /a/path?with=query HTTP/1.1"
     );
 
-    let again = house.post_ticket(&session, &house.app.base, &ticket).await;
-    assert_eq!(again.status, 403, "a ticket is good once");
+    let again = gateway.post_ticket(&session, &gateway.app.base, &ticket).await;
+    assert_eq!(again.status, 403, "a ticket is valid once");
     assert!(again.set_cookies().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_of_the_gateway_reads_where_it_opens() {
-    let house = AppsGateway::new().await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
+async fn a_gateway_script_reads_the_start_url() {
+    let gateway = AppsGateway::new().await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
     let form = |origin: &str| {
-        house
+        gateway
             .at(&session)
             .header("origin", origin)
             .header("accept", "application/json")
             .header("content-type", "application/x-www-form-urlencoded;charset=UTF-8")
     };
-    let body = format!("ticket={}", house.ticket(&member, &session).await).into_bytes();
+    let body = format!("ticket={}", gateway.ticket(&member, &session).await).into_bytes();
     let foreign = form("https://evil.example")
         .send(Method::POST, "/.portcullis/enter", Some(body.clone()))
         .await;
@@ -69,37 +69,38 @@ async fn a_script_of_the_gateway_reads_where_it_opens() {
         (403, "", 0)
     );
     let entered =
-        form(&house.app.base).send(Method::POST, "/.portcullis/enter", Some(body.clone())).await;
+        form(&gateway.app.base).send(Method::POST, "/.portcullis/enter", Some(body.clone())).await;
     assert_eq!(
         (entered.status, entered.json()),
-        (200, json!({"start": format!("{}/", house.origin(&session))}))
+        (200, json!({"start": format!("{}/", gateway.origin(&session))}))
     );
-    assert_eq!(entered.header("access-control-allow-origin"), house.app.base);
+    assert_eq!(entered.header("access-control-allow-origin"), gateway.app.base);
     assert_eq!(
         (entered.header("access-control-allow-credentials"), entered.header("vary")),
         ("true", "Origin")
     );
     assert_eq!((entered.header("location"), entered.header("cache-control")), ("", "no-store"));
-    let inside = house.at(&session).header("cookie", &entered.cookies_to_send());
+    let inside = gateway.at(&session).header("cookie", &entered.cookies_to_send());
     assert_eq!(inside.get("/").await.status, 200);
-    let used = form(&house.app.base).send(Method::POST, "/.portcullis/enter", Some(body)).await;
+    let used = form(&gateway.app.base).send(Method::POST, "/.portcullis/enter", Some(body)).await;
     assert_eq!(
         (used.status, used.header("access-control-allow-origin"), used.set_cookies().len()),
-        (403, house.app.base.as_str(), 0)
+        (403, gateway.app.base.as_str(), 0)
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_pages_of_the_gateway_bring_tickets() {
-    let house = AppsGateway::new().await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let ticket = house.ticket(&member, &session).await;
-    for foreign in ["https://evil.example", "null", "https://localhost", &house.origin(&session)] {
-        let refused = house.post_ticket(&session, foreign, &ticket).await;
+async fn only_gateway_pages_may_present_tickets() {
+    let gateway = AppsGateway::new().await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let ticket = gateway.ticket(&member, &session).await;
+    for foreign in ["https://evil.example", "null", "https://localhost", &gateway.origin(&session)]
+    {
+        let refused = gateway.post_ticket(&session, foreign, &ticket).await;
         assert_eq!((refused.status, refused.set_cookies().len()), (403, 0), "{foreign}");
     }
-    let client = house.at(&session).header("origin", &house.app.base);
+    let client = gateway.at(&session).header("origin", &gateway.app.base);
     let bad = [
         ("text/plain", format!("ticket={ticket}")),
         ("application/x-www-form-urlencoded", String::new()),
@@ -115,40 +116,40 @@ async fn only_pages_of_the_gateway_bring_tickets() {
         assert_eq!((refused.status, refused.set_cookies().len()), (403, 0), "{kind}");
     }
     let get = client.get(&format!("/.portcullis/enter?ticket={ticket}")).await;
-    assert_eq!((get.status, get.header("allow")), (405, "POST"), "never in an address");
+    assert_eq!((get.status, get.header("allow")), (405, "POST"), "never in a URL");
     assert_eq!(
-        house.post_ticket(&session, &house.app.base, &ticket).await.status,
+        gateway.post_ticket(&session, &gateway.app.base, &ticket).await.status,
         303,
         "none of that used the ticket up"
     );
-    assert!(house.app.audit_entries("action=access_denied&q=foreign_origin").await.len() >= 4);
+    assert!(gateway.app.audit_entries("action=access_denied&q=foreign_origin").await.len() >= 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_sees_one_page_whatever_there_is() {
-    let house = AppsGateway::new().await;
-    let (member, other) = (house.app.browser("member").await, house.app.browser("other").await);
-    let theirs = house.launch(&member).await;
-    let cookie = house.enter(&member, &theirs).await;
-    let mine = house.launch(&other).await;
-    let my_cookie = house.enter(&other, &mine).await;
+async fn without_access_every_session_looks_the_same() {
+    let gateway = AppsGateway::new().await;
+    let (member, other) = (gateway.app.browser("member").await, gateway.app.browser("other").await);
+    let theirs = gateway.launch(&member).await;
+    let cookie = gateway.enter(&member, &theirs).await;
+    let mine = gateway.launch(&other).await;
+    let my_cookie = gateway.enter(&other, &mine).await;
     let none = uuid::Uuid::new_v4().to_string();
-    let page = house.at(&none).get("/").await;
+    let page = gateway.at(&none).get("/").await;
     assert_eq!(page.status, 404);
     assert!(
         page.header("content-security-policy")
-            .contains(&format!("frame-ancestors 'self' {}", house.app.base))
+            .contains(&format!("frame-ancestors 'self' {}", gateway.app.base))
     );
     let asked = [
-        house.at(&theirs),
-        house.at(&theirs).header("cookie", &my_cookie),
-        house.at(&theirs).header("cookie", "__Host-portcullis-app=nonsense"),
-        house.at(&none).header("cookie", &cookie),
+        gateway.at(&theirs),
+        gateway.at(&theirs).header("cookie", &my_cookie),
+        gateway.at(&theirs).header("cookie", "__Host-portcullis-app=nonsense"),
+        gateway.at(&none).header("cookie", &cookie),
     ];
     for client in asked {
         for path in ["/", "/deep/path", "/.portcullis/unknown"] {
             let answer = client.get(path).await;
-            // The way back is the one that the address names, whether it leads anywhere or not.
+            // The link is built from the URL, whether the session exists or not.
             assert_eq!(
                 (answer.status, answer.body.replace(&theirs, &none)),
                 (404, page.body.clone()),
@@ -164,39 +165,44 @@ async fn a_stranger_sees_one_page_whatever_there_is() {
         }
     }
     for label in ["not-an-id", &theirs.replace('-', "")] {
-        let answer = house.at(label).header("cookie", &cookie).get("/").await;
+        let answer = gateway.at(label).header("cookie", &cookie).get("/").await;
         let portal = page
             .body
             .replace(&format!("/viewer/{none}"), "/")
             .replace("Open it again</a>", "Go to the portal</a>");
         assert_eq!((answer.status, answer.body), (404, portal), "{label}");
     }
-    assert!(house.application.requests().is_empty());
-    // A good ticket of one's own session, brought to somebody else's and to nobody's: the same
-    // answer.
-    let ticket = house.ticket(&other, &mine).await;
-    let there = house.post_ticket(&theirs, &house.app.base, &ticket).await;
-    let nowhere = house.post_ticket(&none, &house.app.base, &ticket).await;
-    assert_eq!((there.status, nowhere.status), (403, 403));
-    assert_eq!(there.body, nowhere.body);
+    assert!(gateway.application.requests().is_empty());
+    // A valid ticket of one's own session, presented to another's and to a missing one: the same
+    // response.
+    let ticket = gateway.ticket(&other, &mine).await;
+    let there = gateway.post_ticket(&theirs, &gateway.app.base, &ticket).await;
+    let missing = gateway.post_ticket(&none, &gateway.app.base, &ticket).await;
+    assert_eq!((there.status, missing.status), (403, 403));
+    assert_eq!(there.body, missing.body);
     assert_eq!(
-        house.at(&theirs).header("origin", &house.app.base).get("/.portcullis/state").await.body,
+        gateway
+            .at(&theirs)
+            .header("origin", &gateway.app.base)
+            .get("/.portcullis/state")
+            .await
+            .body,
         r#"{"state":"none"}"#
     );
     assert_eq!(
-        house.at(&none).header("origin", &house.app.base).get("/.portcullis/state").await.body,
+        gateway.at(&none).header("origin", &gateway.app.base).get("/.portcullis/state").await.body,
         r#"{"state":"none"}"#
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hosts_are_served_where_they_belong() {
-    let house = AppsGateway::new().await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let cookie = house.enter(&member, &session).await;
-    let inside = house.at(&session).header("cookie", &cookie);
-    // The gateway's names on a connection of the applications, and the reverse.
+async fn misdirected_hosts_are_rejected() {
+    let gateway = AppsGateway::new().await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let cookie = gateway.enter(&member, &session).await;
+    let inside = gateway.at(&session).header("cookie", &cookie);
+    // The gateway's names on a connection of the applications, and vice versa.
     for host in [
         "localhost",
         "127.0.0.1",
@@ -206,7 +212,7 @@ async fn hosts_are_served_where_they_belong() {
     ] {
         assert_eq!(inside.header("host", host).get("/api/health").await.status, 421, "{host}");
     }
-    let gateway = house
+    let gateway = gateway
         .app
         .anonymous()
         .header("cookie", &cookie)
@@ -221,9 +227,9 @@ async fn hosts_are_served_where_they_belong() {
     assert_eq!(
         inside.header("host", &AppsGateway::host(&session).to_uppercase()).get("/").await.status,
         200,
-        "names know no case"
+        "host names are case-insensitive"
     );
-    // Another application's host is another application.
+    // The host of another application is dispatched to that application.
     assert_eq!(
         inside
             .header("host", &AppsGateway::host(&uuid::Uuid::new_v4().to_string()))
@@ -235,26 +241,28 @@ async fn hosts_are_served_where_they_belong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_held_the_cookie_reads_why_it_ended() {
-    let house = AppsGateway::new().await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let cookie = house.enter(&member, &session).await;
-    let inside = house.at(&session).header("cookie", &cookie).header("origin", &house.app.base);
+async fn cookie_holders_read_why_it_ended() {
+    let gateway = AppsGateway::new().await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let cookie = gateway.enter(&member, &session).await;
+    let inside = gateway.at(&session).header("cookie", &cookie).header("origin", &gateway.app.base);
     assert_eq!(inside.get("/.portcullis/state").await.body, r#"{"state":"open"}"#);
-    assert!(house.application.requests().is_empty(), "it is not knocked at");
+    assert!(gateway.application.requests().is_empty(), "no request is sent to it");
     assert_eq!(inside.get("/.portcullis/state?answering").await.body, r#"{"state":"open"}"#);
-    assert_eq!(house.application.requests().len(), 1);
-    let stream =
-        format!("/api/sessions/{session}/stream?ticket={}", house.ticket(&member, &session).await);
+    assert_eq!(gateway.application.requests().len(), 1);
+    let stream = format!(
+        "/api/sessions/{session}/stream?ticket={}",
+        gateway.ticket(&member, &session).await
+    );
     let upgrade =
-        house.app.anonymous().header("upgrade", "websocket").header("connection", "upgrade");
-    assert_eq!(upgrade.get(&stream).await.status, 409, "it has no stream");
+        gateway.app.anonymous().header("upgrade", "websocket").header("connection", "upgrade");
+    assert_eq!(upgrade.get(&stream).await.status, 409, "an application has no stream");
     assert_eq!(
         inside.get("/.portcullis/state").await.header("access-control-allow-origin"),
-        house.app.base
+        gateway.app.base
     );
-    // Who waits for it is told at once.
+    // A long poll responds at once.
     let path = format!("/api/sessions/{session}/disconnect");
     let (waited, _) =
         tokio::join!(inside.get("/.portcullis/state?wait"), member.post(&path, json!({})));
@@ -266,49 +274,49 @@ async fn who_held_the_cookie_reads_why_it_ended() {
         inside.get("/.portcullis/state").await.json(),
         json!({"state": "ended", "reason": "user_disconnected"})
     );
-    assert_eq!(house.at(&session).get("/").await.status, 404, "nobody else learns of it");
+    assert_eq!(gateway.at(&session).get("/").await.status, 404, "only cookie holders learn of it");
 
-    let session = house.launch(&member).await;
-    let cookie = house.enter(&member, &session).await;
+    let session = gateway.launch(&member).await;
+    let cookie = gateway.enter(&member, &session).await;
     member.post("/api/auth/logout", json!({})).await;
-    let ended = house.at(&session).header("cookie", &cookie).get("/").await;
+    let ended = gateway.at(&session).header("cookie", &cookie).get("/").await;
     assert_eq!(ended.status, 410);
     assert!(ended.body.contains("signed out"), "{}", ended.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_application_for_all_windows_of_a_login() {
-    let house = AppsGateway::new().await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
+async fn all_windows_of_a_login_share_one_application() {
+    let gateway = AppsGateway::new().await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
     let mut cookies = Vec::new();
     for _ in 0..9 {
-        cookies.push(house.enter(&member, &session).await);
+        cookies.push(gateway.enter(&member, &session).await);
     }
     let shown = member.get(&format!("/api/sessions/{session}")).await.json();
-    assert_eq!(shown["viewers"], 1, "nine windows, one place");
+    assert_eq!(shown["viewers"], 1, "nine windows, one viewer slot");
     for (n, cookie) in cookies.iter().enumerate() {
-        let status = house.at(&session).header("cookie", cookie).get("/").await.status;
+        let status = gateway.at(&session).header("cookie", cookie).get("/").await.status;
         assert_eq!(
             status,
             if n == 0 { 404 } else { 200 },
-            "cookie {n}: eight at most, the oldest goes"
+            "cookie {n}: at most eight, the oldest is removed"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_uses_is_closed() {
-    let house = AppsGateway::with(|settings, _| {
+async fn an_idle_application_is_closed() {
+    let gateway = AppsGateway::with(|settings, _| {
         settings.apps.as_mut().unwrap().idle = Duration::from_millis(200)
     })
     .await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let cookie = house.enter(&member, &session).await;
-    let inside = house.at(&session).header("cookie", &cookie).header("origin", &house.app.base);
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let cookie = gateway.enter(&member, &session).await;
+    let inside = gateway.at(&session).header("cookie", &cookie).header("origin", &gateway.app.base);
     let closed = async {
-        // Looking at its state is no use of it.
+        // Polling its state does not count as use.
         while inside.get("/.portcullis/state").await.json()
             != json!({"state": "ended", "reason": "idle"})
         {}
@@ -322,17 +330,17 @@ async fn what_nobody_uses_is_closed() {
         page.body
     );
     let shown = member.get(&format!("/api/sessions/{session}")).await.json();
-    assert_eq!(shown["status"], "active", "the session goes on");
-    let anew = house.enter(&member, &session).await;
+    assert_eq!(shown["status"], "active", "the session continues");
+    let anew = gateway.enter(&member, &session).await;
     assert_ne!(anew, cookie);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_origins_may_lead_here_and_no_more() {
-    let house = AppsGateway::new().await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let inside = house.at(&session).header("cookie", &house.enter(&member, &session).await);
+async fn other_origins_may_only_navigate() {
+    let gateway = AppsGateway::new().await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let inside = gateway.at(&session).header("cookie", &gateway.enter(&member, &session).await);
     let from = |site: &str, mode: &str, dest: &str| {
         inside
             .header("sec-fetch-site", site)
@@ -349,5 +357,5 @@ async fn other_origins_may_lead_here_and_no_more() {
         );
     }
     assert_eq!(from("same-origin", "cors", "empty").post("/", json!({})).await.status, 200);
-    assert_eq!(house.application.requests().len(), 3);
+    assert_eq!(gateway.application.requests().len(), 3);
 }

@@ -1,4 +1,5 @@
-//! Web applications at origins of their own: who gets in, and that what passes is one request each.
+//! Web applications at origins of their own: access, request smuggling, and browsers that read
+//! nothing.
 
 mod application;
 mod entry;
@@ -28,7 +29,7 @@ struct AppsGateway {
     application: Application,
 }
 
-/// The workspace that leads to it.
+/// The workspace of the application.
 const WORKSPACE: &str = "ws-board";
 
 impl AppsGateway {
@@ -58,7 +59,7 @@ impl AppsGateway {
         Self { app, application }
     }
 
-    /// A session of the application, launched by whoever the client is.
+    /// Launches a session of the application as the client's user.
     async fn launch(&self, client: &Client) -> String {
         let launched = client.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
         assert_eq!(launched.status, 200, "{}", launched.body);
@@ -77,7 +78,7 @@ impl AppsGateway {
         format!("https://{}:{}", Self::host(label), self.app.port)
     }
 
-    /// Somebody who asks an application's origin.
+    /// A client of an application's origin.
     fn at(&self, label: &str) -> Client {
         let http = reqwest::Client::builder()
             .tls_certs_only([self.app.root.clone()])
@@ -96,7 +97,7 @@ impl AppsGateway {
         issued.json()["ticket"].as_str().unwrap().to_owned()
     }
 
-    /// Enters as the viewer does; the cookie.
+    /// Enters as the viewer does, and returns the cookie.
     async fn enter(&self, client: &Client, session: &str) -> String {
         let ticket = self.ticket(client, session).await;
         let entered = self.post_ticket(session, &self.app.base, &ticket).await;
@@ -122,7 +123,7 @@ impl AppsGateway {
         .await
     }
 
-    /// A TLS connection that says `label` in its hello.
+    /// A TLS connection with this server name.
     async fn connect(&self, name: &str, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
         let mut tls = (*self.app.tls).clone();
         tls.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();

@@ -1,6 +1,5 @@
-//! Two parsers that read one message differently are how requests are smuggled. Whatever bytes a
-//! client sends, the application reads as many requests as the client is answered for, each with
-//! one framing.
+//! Request smuggling: whatever a client sends, the application receives as many requests as the
+//! client gets responses for, each with one framing.
 
 use super::AppsGateway;
 use super::application::ReceivedRequest;
@@ -12,29 +11,30 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A house somebody has entered.
+/// A gateway with an application that was entered.
 struct EnteredApp {
-    house: AppsGateway,
+    gateway: AppsGateway,
     session: String,
     cookie: String,
 }
 
 impl EnteredApp {
     async fn new() -> Self {
-        // Whoever sends half a message is sent away soon.
-        let house =
+        // Incomplete requests time out soon.
+        let gateway =
             AppsGateway::with(|_, limits| limits.head_timeout = Duration::from_secs(2)).await;
-        let member = house.app.browser("member").await;
-        let session = house.launch(&member).await;
-        let cookie = house.enter(&member, &session).await;
-        Self { house, session, cookie }
+        let member = gateway.app.browser("member").await;
+        let session = gateway.launch(&member).await;
+        let cookie = gateway.enter(&member, &session).await;
+        Self { gateway, session, cookie }
     }
 
     fn host(&self) -> String {
         AppsGateway::host(&self.session)
     }
 
-    /// Sends bytes, then one plain request that closes the connection; the statuses of all answers.
+    /// Sends bytes, then a plain request that closes the connection; returns the statuses of all
+    /// responses.
     async fn send(&self, attack: &[u8]) -> Vec<u16> {
         let last = format!(
             "GET /last HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\nConnection: close\r\n\r\n",
@@ -45,20 +45,20 @@ impl EnteredApp {
     }
 
     async fn send_only(&self, bytes: &[u8]) -> Vec<u16> {
-        let mut stream = self.house.connect(&self.host(), &[b"http/1.1"]).await;
-        let heard = tokio::time::timeout(TIMEOUT, async {
-            // It may be refused, and the connection closed, before all is sent.
+        let mut stream = self.gateway.connect(&self.host(), &[b"http/1.1"]).await;
+        let received = tokio::time::timeout(TIMEOUT, async {
+            // The connection may be closed before all is sent.
             let _ = stream.write_all(bytes).await;
-            let mut heard = Vec::new();
-            let _ = stream.read_to_end(&mut heard).await;
-            heard
+            let mut received = Vec::new();
+            let _ = stream.read_to_end(&mut received).await;
+            received
         });
-        let heard = heard.await.expect("the connection is closed in time");
-        let text = String::from_utf8_lossy(&heard);
-        text.split("HTTP/1.").skip(1).map(|answer| answer[2..5].parse().unwrap()).collect()
+        let received = received.await.expect("the connection is closed in time");
+        let text = String::from_utf8_lossy(&received);
+        text.split("HTTP/1.").skip(1).map(|response| response[2..5].parse().unwrap()).collect()
     }
 
-    /// The head of a request, with what makes it odd.
+    /// A request with unusual fields.
     fn request(&self, method: &str, odd: &str, body: &str) -> Vec<u8> {
         let (host, cookie) = (self.host(), &self.cookie);
         format!("{method} /attack HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n{odd}\r\n{body}")
@@ -66,7 +66,7 @@ impl EnteredApp {
     }
 }
 
-/// One framing, and no line a second parser could read otherwise.
+/// One framing, and no line that another parser could read differently.
 fn is_sound(seen: &ReceivedRequest) -> bool {
     let (lengths, codings) = (seen.all("content-length"), seen.all("transfer-encoding"));
     let framings = lengths.len() + codings.len();
@@ -80,12 +80,12 @@ fn is_sound(seen: &ReceivedRequest) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_framings_are_refused_or_read_one_way() {
+async fn ambiguous_framing_is_refused_or_normalized() {
     let entered = EnteredApp::new().await;
     let long = format!("X-Long: {}\r\n", "a".repeat(70_000));
     let many = (0..10_000).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
     let over_many = (0..101).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
-    // What makes it odd, the body, and whether it must be refused.
+    // Name, fields, body, and whether it must be refused.
     let corpus: Vec<(&str, &str, &str, bool)> = vec![
         ("CL.TE", "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n", false),
         (
@@ -158,13 +158,12 @@ async fn odd_framings_are_refused_or_read_one_way() {
         ("no colon", "Transfer-Encoding\r\n", "", true),
     ];
     for (what, odd, body, refused) in corpus {
-        entered.house.application.take_requests();
+        entered.gateway.application.take_requests();
         let statuses = entered.send(&entered.request("POST", odd, body)).await;
-        let seen = entered.house.application.take_requests();
+        let seen = entered.gateway.application.take_requests();
         assert!(seen.iter().all(is_sound), "{what}: {seen:?}");
         let passed = statuses.iter().filter(|status| **status == 200).count();
-        // A body that breaks off in the middle may have begun to reach the application, but is
-        // answered by nobody.
+        // A body that is truncated may reach the application in part, without a response.
         assert!(seen.len() <= statuses.len().max(1), "{what}: {statuses:?} {seen:?}");
         assert!(seen.len() >= passed, "{what}: {statuses:?} {seen:?}");
         if refused {
@@ -172,14 +171,13 @@ async fn odd_framings_are_refused_or_read_one_way() {
             assert!(statuses.iter().all(|s| [400, 431, 502].contains(s)), "{what}: {statuses:?}");
             assert!(
                 !seen.iter().any(|s| s.line().contains("/last")),
-                "{what}: what follows nonsense is not believed"
+                "{what}: bytes after an invalid request are not parsed"
             );
         } else {
             assert!(passed >= 1, "{what}: {statuses:?}");
         }
         if ["CL.TE", "TE.CL"].contains(&what) {
-            // RFC 9112 section 6.1: whatever the one request is taken for, the connection has no
-            // other.
+            // RFC 9112 section 6.1: the connection is closed after such a request.
             assert_eq!((statuses.as_slice(), seen.len()), (&[200][..], 1), "{what}: {seen:?}");
             assert_eq!(seen[0].all("transfer-encoding"), ["chunked"], "{what}: {seen:?}");
         }
@@ -187,7 +185,7 @@ async fn odd_framings_are_refused_or_read_one_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_targets_and_hosts() {
+async fn unusual_targets_and_hosts() {
     let entered = EnteredApp::new().await;
     let (host, cookie) = (entered.host(), entered.cookie.clone());
     let other = AppsGateway::host(&uuid::Uuid::new_v4().to_string());
@@ -215,7 +213,7 @@ async fn odd_targets_and_hosts() {
         let request = format!("{head}Cookie: {cookie}\r\nConnection: close\r\n\r\n");
         assert_eq!(entered.send_only(request.as_bytes()).await, [status], "{head}");
     }
-    let seen = entered.house.application.take_requests();
+    let seen = entered.gateway.application.take_requests();
     assert!(seen.iter().all(is_sound), "{seen:?}");
     assert!(seen.iter().all(|s| !s.head.contains("evil.example")));
     assert!(
@@ -225,10 +223,10 @@ async fn odd_targets_and_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_http2_the_authority_counts_and_host_must_agree() {
+async fn http2_authority_and_host_must_agree() {
     let entered = EnteredApp::new().await;
     let host = entered.host();
-    let stream = entered.house.connect(&host, &[b"h2"]).await;
+    let stream = entered.gateway.connect(&host, &[b"h2"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
@@ -259,7 +257,7 @@ async fn in_http2_the_authority_counts_and_host_must_agree() {
     });
     let answer = sender.send_request(many.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     assert_eq!(answer.status(), 431);
-    let seen = entered.house.application.take_requests();
+    let seen = entered.gateway.application.take_requests();
     assert_eq!(seen.len(), 2);
     assert!(seen.iter().all(is_sound), "{seen:?}");
     drop(sender);
@@ -267,21 +265,21 @@ async fn in_http2_the_authority_counts_and_host_must_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_head_is_not_waited_for() {
+async fn a_slow_request_head_times_out() {
     let entered = EnteredApp::new().await;
-    let mut stream = entered.house.connect(&entered.host(), &[b"http/1.1"]).await;
+    let mut stream = entered.gateway.connect(&entered.host(), &[b"http/1.1"]).await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
-    let mut heard = Vec::new();
-    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut heard))
+    let mut received = Vec::new();
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut received))
         .await
         .expect("the connection is closed in time")
         .ok();
-    assert!(!heard.starts_with(b"HTTP/1.1 200"));
-    // Half a TLS hello is waited for no longer.
-    let mut tcp = tokio::net::TcpStream::connect(entered.house.address()).await.unwrap();
+    assert!(!received.starts_with(b"HTTP/1.1 200"));
+    // Half a ClientHello times out, too.
+    let mut tcp = tokio::net::TcpStream::connect(entered.gateway.address()).await.unwrap();
     tcp.write_all(&[22, 3, 1, 2]).await.unwrap();
-    heard.clear();
-    tokio::time::timeout(TIMEOUT, tcp.read_to_end(&mut heard))
+    received.clear();
+    tokio::time::timeout(TIMEOUT, tcp.read_to_end(&mut received))
         .await
         .expect("the connection is closed in time")
         .ok();

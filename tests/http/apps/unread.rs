@@ -1,5 +1,5 @@
-//! Browsers that read nothing: what they hold is taken from them, after a while or at the end of
-//! the session, and from their neighbours nothing.
+//! Browsers that read nothing: their responses are reset, after a timeout or at the end of the
+//! session, without effect on other streams.
 
 use super::AppsGateway;
 use bytes::Bytes;
@@ -14,19 +14,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// Nothing here takes this long, however busy the machine is.
+/// Longer than any wait on a loaded machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Longer than any test: what ends in one that waits so long was ended otherwise.
+/// Longer than any test, so that this timeout never ends a stream.
 const NO_TIMEOUT: Duration = Duration::from_secs(3600);
 
 async fn gateway_with_stall(stall: Duration) -> AppsGateway {
     AppsGateway::with(|_, limits| limits.write_stall_timeout = stall).await
 }
 
-/// Resolves once it is so.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits for a condition.
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
-        while !is_so() {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -34,8 +34,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 impl AppsGateway {
-    /// Resolves once nobody takes anything more of endless answers: all buffers on the way are
-    /// full.
+    /// Waits until endless responses make no progress: all buffers on the path are full.
     async fn until_full(&self) {
         let (mut before, mut same) = (0, 0);
         until("the buffers are full", || {
@@ -51,7 +50,7 @@ impl AppsGateway {
         until("the application's connection has ended", || self.application.broken() >= many).await;
     }
 
-    /// How a session's endless answer ended, once that is written down.
+    /// The recorded outcome of a session's endless response.
     async fn recorded_end(&self, session: &str) -> String {
         let admin = self.app.browser("admin").await;
         let wait = async {
@@ -68,10 +67,10 @@ impl AppsGateway {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(TIMEOUT, wait).await.expect("the request is written down")
+        tokio::time::timeout(TIMEOUT, wait).await.expect("the request is recorded")
     }
 
-    /// An HTTP/1.1 connection on which an endless answer has begun.
+    /// An HTTP/1.1 connection on which an endless response has started.
     async fn start_endless(&self, session: &str, cookie: &str) -> TlsStream<TcpStream> {
         let host = Self::host(session);
         let mut stream = self.connect(&host, &[b"http/1.1"]).await;
@@ -85,7 +84,7 @@ impl AppsGateway {
         let mut start = [0; 15];
         tokio::time::timeout(TIMEOUT, stream.read_exact(&mut start))
             .await
-            .expect("an answer in time")
+            .expect("a response in time")
             .unwrap();
         assert_eq!(&start, b"HTTP/1.1 200 OK");
         stream
@@ -108,108 +107,114 @@ impl AppsGateway {
         let request =
             Request::get(format!("https://{}{path}", Self::host(session))).header("cookie", cookie);
         let asked = sender.send_request(request.body(Empty::new()).unwrap());
-        tokio::time::timeout(TIMEOUT, asked).await.expect("an answer in time").unwrap()
+        tokio::time::timeout(TIMEOUT, asked).await.expect("a response in time").unwrap()
     }
 }
 
-/// The connection is reset although nobody reads it.
+/// Waits until the connection is reset, without reading from it.
 async fn until_reset(stream: &TlsStream<TcpStream>) {
     until("the connection is reset", || stream.get_ref().0.take_error().unwrap().is_some()).await;
 }
 
-/// Reads an answer to its end, which is none.
+/// Reads a response, which must end with an error.
 async fn expect_broken_off(answer: Response<Incoming>) {
     let mut body = answer.into_body();
-    let rest = async { while body.frame().await.expect("an endless answer has no end").is_ok() {} };
-    tokio::time::timeout(TIMEOUT, rest).await.expect("it breaks off");
+    let rest =
+        async { while body.frame().await.expect("an endless response has no end").is_ok() {} };
+    tokio::time::timeout(TIMEOUT, rest).await.expect("it is reset");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_that_takes_nothing_loses_its_answer() {
-    let house = gateway_with_stall(Duration::from_secs(1)).await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let cookie = house.enter(&member, &session).await;
-    let stream = house.start_endless(&session, &cookie).await;
-    house.until_broken(1).await;
+async fn a_browser_that_reads_nothing_is_reset() {
+    let gateway = gateway_with_stall(Duration::from_secs(1)).await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let cookie = gateway.enter(&member, &session).await;
+    let stream = gateway.start_endless(&session, &cookie).await;
+    gateway.until_broken(1).await;
     until_reset(&stream).await;
-    assert_eq!(house.recorded_end(&session).await, "client_gone");
-    let next = house.at(&session).header("cookie", &cookie).get("/").await;
+    assert_eq!(gateway.recorded_end(&session).await, "client_gone");
+    let next = gateway.at(&session).header("cookie", &cookie).get("/").await;
     assert_eq!((next.status, next.body.as_str()), (200, "application"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_not_taken_ends_alone() {
-    let house = gateway_with_stall(Duration::from_secs(1)).await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let cookie = house.enter(&member, &session).await;
-    let mut sender = house.http2(&session).await;
-    let unread = house.ask(&mut sender, (&session, &cookie), "/endless").await;
-    house.until_broken(1).await;
-    let beside = house.ask(&mut sender, (&session, &cookie), "/beside").await;
+async fn an_unread_http2_stream_is_reset_alone() {
+    let gateway = gateway_with_stall(Duration::from_secs(1)).await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let cookie = gateway.enter(&member, &session).await;
+    let mut sender = gateway.http2(&session).await;
+    let unread = gateway.ask(&mut sender, (&session, &cookie), "/endless").await;
+    gateway.until_broken(1).await;
+    let beside = gateway.ask(&mut sender, (&session, &cookie), "/beside").await;
     assert_eq!(beside.status(), 200);
     assert_eq!(beside.into_body().collect().await.unwrap().to_bytes(), "application");
     expect_broken_off(unread).await;
-    assert_eq!(house.recorded_end(&session).await, "client_gone");
+    assert_eq!(gateway.recorded_end(&session).await, "client_gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_cut_and_reads_nothing_is_reset() {
-    let house = gateway_with_stall(NO_TIMEOUT).await;
-    let member = house.app.browser("member").await;
-    let session = house.launch(&member).await;
-    let cookie = house.enter(&member, &session).await;
-    let mut stream = house.start_endless(&session, &cookie).await;
-    house.until_full().await;
+async fn a_revoked_browser_that_reads_nothing_is_reset() {
+    let gateway = gateway_with_stall(NO_TIMEOUT).await;
+    let member = gateway.app.browser("member").await;
+    let session = gateway.launch(&member).await;
+    let cookie = gateway.enter(&member, &session).await;
+    let mut stream = gateway.start_endless(&session, &cookie).await;
+    gateway.until_full().await;
     let began = Instant::now();
     member.post(&format!("/api/sessions/{session}/disconnect"), json!({})).await;
-    house.until_broken(1).await;
+    gateway.until_broken(1).await;
     let application = began.elapsed();
     until_reset(&stream).await;
     println!(
         "cut to the end of the application's connection {application:?}, of the browser's {:?}",
         began.elapsed()
     );
-    // What it has in its own buffers it may read; no end of the answer is among it.
+    // It may read its own buffers, which do not contain the end of the response.
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut rest))
         .await
         .expect("the connection has ended");
     assert!(ended.is_err() && !rest.ends_with(b"0\r\n\r\n"), "{ended:?}");
-    assert_eq!(house.recorded_end(&session).await, "cut");
+    assert_eq!(gateway.recorded_end(&session).await, "cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_leaves_the_other_applications_of_a_connection_alone() {
-    let house = gateway_with_stall(NO_TIMEOUT).await;
-    let (member, other) = (house.app.browser("member").await, house.app.browser("other").await);
-    let (mine, theirs) = (house.launch(&member).await, house.launch(&other).await);
+async fn revocation_keeps_other_applications_of_the_connection() {
+    let gateway = gateway_with_stall(NO_TIMEOUT).await;
+    let (member, other) = (gateway.app.browser("member").await, gateway.app.browser("other").await);
+    let (mine, theirs) = (gateway.launch(&member).await, gateway.launch(&other).await);
     let (my_cookie, their_cookie) =
-        (house.enter(&member, &mine).await, house.enter(&other, &theirs).await);
-    // One browser connection to both: their names are of one certificate.
-    let mut sender = house.http2(&mine).await;
-    let unread = house.ask(&mut sender, (&mine, &my_cookie), "/endless").await;
-    let beside = house.ask(&mut sender, (&theirs, &their_cookie), "/endless").await;
+        (gateway.enter(&member, &mine).await, gateway.enter(&other, &theirs).await);
+    // One connection for both: their names are in one certificate.
+    let mut sender = gateway.http2(&mine).await;
+    let unread = gateway.ask(&mut sender, (&mine, &my_cookie), "/endless").await;
+    let beside = gateway.ask(&mut sender, (&theirs, &their_cookie), "/endless").await;
     let mut beside = beside.into_body();
     assert!(beside.frame().await.unwrap().is_ok());
     member.post(&format!("/api/sessions/{mine}/disconnect"), json!({})).await;
-    house.until_broken(1).await;
+    gateway.until_broken(1).await;
     expect_broken_off(unread).await;
-    // The other answer goes on, beyond what was on its way by then.
+    // The other response continues, beyond what was buffered by then.
     let mut got = 0;
     let more = async {
         while got < 16 << 20 {
-            got +=
-                beside.frame().await.expect("it goes on").unwrap().data_ref().map_or(0, Bytes::len);
+            got += beside
+                .frame()
+                .await
+                .expect("it continues")
+                .unwrap()
+                .data_ref()
+                .map_or(0, Bytes::len);
         }
     };
-    tokio::time::timeout(TIMEOUT, more).await.expect("it goes on");
-    assert_eq!(house.ask(&mut sender, (&theirs, &their_cookie), "/").await.status(), 200);
+    tokio::time::timeout(TIMEOUT, more).await.expect("it continues");
+    assert_eq!(gateway.ask(&mut sender, (&theirs, &their_cookie), "/").await.status(), 200);
     assert_eq!(
-        house.ask(&mut sender, (&mine, &my_cookie), "/").await.status(),
+        gateway.ask(&mut sender, (&mine, &my_cookie), "/").await.status(),
         410,
-        "and says why the one has ended"
+        "the reason of the end"
     );
-    assert_eq!(house.application.broken(), 1);
+    assert_eq!(gateway.application.broken(), 1);
 }

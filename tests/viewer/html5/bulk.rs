@@ -1,4 +1,4 @@
-//! Large bodies in little memory, both ways, and many requests at once.
+//! Large bodies in bounded memory, in both directions, and many concurrent requests.
 
 use super::harness::*;
 use std::net::SocketAddr;
@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What passes in the ordinary run, and in the long one.
+/// Bytes in each direction, in the default and in the long run.
 const ORDINARY: u64 = 256 << 20;
 const LONG: u64 = 10 << 30;
-/// How much the whole process may grow meanwhile: other tests run beside this one, and their memory
-/// is in the figure.
+/// How much the process may grow meanwhile. Other tests run in the same process and are included.
 const ROOM_KIB: u64 = 160 * 1024;
 
 /// Anonymous memory of this process, KiB.
@@ -20,7 +19,7 @@ fn memory() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Answers `GET /n` with n octets, and a body with its length.
+/// Responds to `GET /n` with n bytes, and to a body with its length.
 async fn server() -> SocketAddr {
     let (to, mut connections) = listen().await;
     tokio::spawn(async move {
@@ -62,10 +61,10 @@ async fn server() -> SocketAddr {
 }
 
 async fn pass(size: u64) {
-    let rig = Harness::new(server().await).await;
+    let harness = Harness::new(server().await).await;
     let before = memory();
     let began = std::time::Instant::now();
-    let mut browser = rig.connect().await;
+    let mut browser = harness.connect().await;
     browser
         .write_all(
             format!("GET /{size} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
@@ -78,7 +77,7 @@ async fn pass(size: u64) {
     assert_eq!(got, size);
     assert!(most < before + ROOM_KIB, "{before} KiB before, {most} KiB at most");
 
-    let mut browser = rig.connect().await;
+    let mut browser = harness.connect().await;
     browser
         .write_all(
             format!(
@@ -126,25 +125,25 @@ async fn drain(stream: &mut TcpStream) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_bodies_pass_in_little_memory() {
+async fn large_bodies_need_bounded_memory() {
     pass(ORDINARY).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "10 GiB each way: make apps-long"]
-async fn very_large_bodies_pass_in_little_memory() {
+async fn very_large_bodies_need_bounded_memory() {
     pass(LONG).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_requests_share_few_connections() {
+async fn many_requests_reuse_few_connections() {
     let (to, _seen) = serve_canned(OK).await;
-    let rig = std::sync::Arc::new(Harness::new(to).await);
+    let harness = std::sync::Arc::new(Harness::new(to).await);
     let browsers: Vec<_> = (0..16)
         .map(|_| {
-            let rig = rig.clone();
+            let harness = harness.clone();
             tokio::spawn(async move {
-                let mut browser = rig.connect().await;
+                let mut browser = harness.connect().await;
                 for _ in 0..50 {
                     browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
                     assert!(read_head(&mut browser).await.starts_with("HTTP/1.1 200"));
@@ -156,8 +155,8 @@ async fn many_requests_share_few_connections() {
     for browser in browsers {
         browser.await.unwrap();
     }
-    assert_eq!(rig.records(800).await.len(), 800);
-    // One each, and some more where a connection was not yet ready when the next request came.
-    let dialled = rig.dialled.load(Ordering::SeqCst);
+    assert_eq!(harness.records(800).await.len(), 800);
+    // One per browser, and some more where a connection was not idle yet at the next request.
+    let dialled = harness.dialled.load(Ordering::SeqCst);
     assert!(dialled < 200, "{dialled} connections for 800 requests");
 }

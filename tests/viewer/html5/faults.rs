@@ -1,4 +1,4 @@
-//! Applications that do wrong: each fault is told apart, harms no other request, and is an answer.
+//! Faults of applications: each is distinguished, affects no other request, and yields a response.
 
 use super::harness::*;
 use portcullis::domain::web_app::RequestOutcome;
@@ -10,33 +10,34 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-fn hurried(limits: impl FnOnce(&mut Limits)) -> Setup {
+fn with_limits(limits: impl FnOnce(&mut Limits)) -> Setup {
     let mut made = Setup::default();
     limits(&mut made.limits);
     made
 }
 
 #[tokio::test]
-async fn one_that_never_answers_is_slow() {
+async fn a_missing_response_times_out() {
     let (to, mut connections) = listen().await;
-    let rig =
-        Harness::with_setup(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
-    let (answer, mut held) = tokio::join!(rig.get("/"), next(&mut connections));
+    let harness =
+        Harness::with_setup(to, with_limits(|limits| limits.head = Duration::from_millis(300)))
+            .await;
+    let (answer, mut held) = tokio::join!(harness.get("/"), next(&mut connections));
     assert_eq!((answer.status(), answer.code().as_str()), (504, "application_slow"));
     assert!(answer.text().contains("does not answer"), "{}", answer.text());
     let mut rest = Vec::new();
     held.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Failed);
+    assert_eq!(harness.records(1).await[0].outcome, RequestOutcome::Failed);
 }
 
 #[tokio::test]
-async fn one_where_nothing_listens_refuses() {
+async fn a_refused_connection_is_reported() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let rig = Harness::new(gone).await;
-    let answer = rig.get("/").await;
+    let harness = Harness::new(gone).await;
+    let answer = harness.get("/").await;
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_refused"));
-    assert_eq!(rig.app.probe().await.unwrap_err().code(), "application_refused");
-    let page = rig
+    assert_eq!(harness.app.probe().await.unwrap_err().code(), "application_refused");
+    let page = harness
         .request("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
@@ -49,17 +50,17 @@ async fn one_where_nothing_listens_refuses() {
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_be_reached_is_another_leg() {
+async fn an_unreachable_host_is_distinguished() {
     let dial = crate::viewer::harness::FnDialer(|| {
         Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
     });
-    let made = hurried(|limits| limits.dial = Duration::from_millis(200));
-    let rig = Harness::with_dial(dial, Arc::default(), made).await;
-    assert_eq!(rig.get("/").await.code(), "host_unreachable");
+    let made = with_limits(|limits| limits.dial = Duration::from_millis(200));
+    let harness = Harness::with_dial(dial, Arc::default(), made).await;
+    assert_eq!(harness.get("/").await.code(), "host_unreachable");
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_told_so() {
+async fn invalid_responses_are_reported() {
     for (said, code) in [
         (&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], "application_garbled"),
         (b"HTTP/1.1 2OO OK\r\n\r\n", "application_garbled"),
@@ -73,7 +74,7 @@ async fn what_is_no_answer_is_told_so() {
         (b"HTTP/1.1 200 O", "application_hung_up"),
     ] {
         let (to, mut connections) = listen().await;
-        let rig = Harness::new(to).await;
+        let harness = Harness::new(to).await;
         let serve = async {
             let mut stream = next(&mut connections).await;
             read_head(&mut stream).await;
@@ -81,23 +82,23 @@ async fn what_is_no_answer_is_told_so() {
             stream.shutdown().await.unwrap();
             stream
         };
-        let (answer, _held) = tokio::join!(rig.get("/"), serve);
+        let (answer, _held) = tokio::join!(harness.get("/"), serve);
         assert_eq!((answer.status(), answer.code().as_str()), (502, code), "{}", String::from_utf8_lossy(said));
     }
 }
 
 #[tokio::test]
-async fn a_second_answer_is_nobodys() {
+async fn an_unrequested_second_response_is_discarded() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let mut browser = rig.connect().await;
+    let harness = Harness::new(to).await;
+    let mut browser = harness.connect().await;
     browser.write_all(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut first = next(&mut connections).await;
     read_head(&mut first).await;
     first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil").await.unwrap();
     assert!(read_head(&mut browser).await.contains("200"));
     assert_eq!(read(&mut browser, 3).await, b"one");
-    // The connection that said too much is closed before the next request could hear it.
+    // The connection is closed, so that the next request does not read the second response.
     let mut rest = Vec::new();
     let _ =
         tokio::time::timeout(TIMEOUT, first.read_to_end(&mut rest)).await.expect("it is closed");
@@ -110,7 +111,7 @@ async fn a_second_answer_is_nobodys() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_no_whole_one() {
+async fn a_truncated_response_is_not_completed() {
     for (said, framing) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..], "content-length"),
         (
@@ -119,8 +120,8 @@ async fn an_answer_that_breaks_off_is_no_whole_one() {
         ),
     ] {
         let (to, mut connections) = listen().await;
-        let rig = Harness::new(to).await;
-        let mut browser = rig.connect().await;
+        let harness = Harness::new(to).await;
+        let mut browser = harness.connect().await;
         browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
@@ -129,16 +130,16 @@ async fn an_answer_that_breaks_off_is_no_whole_one() {
         let answer = read_all(&mut browser).await;
         assert!(answer.field(framing).is_some());
         assert!(!answer.raw.ends_with(b"0\r\n\r\n") && answer.raw.len() < 10, "{answer:?}");
-        let record = rig.records(1).await.remove(0);
+        let record = harness.records(1).await.remove(0);
         assert_eq!((record.outcome, record.status), (RequestOutcome::UpstreamAborted, 200));
     }
 }
 
 #[tokio::test]
-async fn an_octet_at_a_time_comes_at_once() {
+async fn single_octets_are_forwarded_at_once() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let mut browser = rig.connect().await;
+    let harness = Harness::new(to).await;
+    let mut browser = harness.connect().await;
     browser.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
     read_head(&mut stream).await;
@@ -151,37 +152,38 @@ async fn an_octet_at_a_time_comes_at_once() {
 }
 
 #[tokio::test]
-async fn interim_answers_do_not_hide_the_last() {
+async fn interim_responses_are_skipped() {
     let (to, _seen) =
         serve_canned(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             .await;
-    let rig = Harness::new(to).await;
-    let answer = rig.get("/").await;
+    let harness = Harness::new(to).await;
+    let answer = harness.get("/").await;
     assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
 }
 
 #[tokio::test]
-async fn interim_answers_without_an_end_are_none() {
+async fn endless_interim_responses_are_rejected() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
-        // Until the gateway has had enough.
+        // Until the gateway disconnects.
         while stream.write_all(&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(100)).await.is_ok() {}
     };
-    let (answer, ()) = tokio::time::timeout(TIMEOUT, async { tokio::join!(rig.get("/"), serve) })
-        .await
-        .expect("it ends");
+    let (answer, ()) =
+        tokio::time::timeout(TIMEOUT, async { tokio::join!(harness.get("/"), serve) })
+            .await
+            .expect("it ends");
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_garbled"));
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_was_closed_is_replaced_once() {
+async fn a_closed_idle_connection_is_replaced_once() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    // The first connection serves one request, reads another, and hangs up.
+    // The first connection serves one request, reads another, and is closed.
     let serve = async {
         let mut first = next(&mut connections).await;
         read_head(&mut first).await;
@@ -191,19 +193,19 @@ async fn a_kept_connection_that_was_closed_is_replaced_once() {
         let mut second = next(&mut connections).await;
         let again = read_head(&mut second).await;
         second.write_all(ok).await.unwrap();
-        // A request with a body is sent once: this one fails, and comes on no third connection.
+        // A request with a body is sent once: this one fails without a third connection.
         let posted = read_head(&mut second).await;
         drop(second);
         (again, posted)
     };
     let ask = async {
-        let mut browser = rig.connect().await;
+        let mut browser = harness.connect().await;
         for _ in 0..2 {
             browser.write_all(b"GET /again HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
             assert!(read_head(&mut browser).await.contains("200 OK"));
             assert_eq!(read(&mut browser, 2).await, b"ok");
         }
-        rig.request(
+        harness.request(
             "POST /once HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi",
         )
         .await
@@ -211,15 +213,16 @@ async fn a_kept_connection_that_was_closed_is_replaced_once() {
     let ((again, posted), failed) = tokio::join!(serve, ask);
     assert!(again.starts_with("GET /again ") && posted.starts_with("POST /once "));
     assert_eq!(failed.code(), "application_hung_up");
-    assert_eq!(rig.dialled.load(Ordering::SeqCst), 2);
+    assert_eq!(harness.dialled.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
-async fn a_request_that_the_browser_does_not_finish_ends() {
+async fn an_incomplete_request_times_out() {
     let (to, mut connections) = listen().await;
-    let rig =
-        Harness::with_setup(to, hurried(|limits| limits.head = Duration::from_millis(300))).await;
-    let ask = rig.request(
+    let harness =
+        Harness::with_setup(to, with_limits(|limits| limits.head = Duration::from_millis(300)))
+            .await;
+    let ask = harness.request(
         "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhalf",
     );
     let (answer, _held) = tokio::join!(ask, next(&mut connections));
@@ -227,11 +230,12 @@ async fn a_request_that_the_browser_does_not_finish_ends() {
 }
 
 #[tokio::test]
-async fn an_application_that_takes_nothing_is_given_up() {
+async fn an_application_that_reads_nothing_times_out() {
     let (to, mut connections) = listen().await;
-    let rig =
-        Harness::with_setup(to, hurried(|limits| limits.stall = Duration::from_millis(300))).await;
-    let mut browser = rig.connect().await;
+    let harness =
+        Harness::with_setup(to, with_limits(|limits| limits.stall = Duration::from_millis(300)))
+            .await;
+    let mut browser = harness.connect().await;
     let feed = tokio::spawn(async move {
         browser.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n").await.unwrap();
         let chunk = [&b"8000\r\n"[..], &[b'x'; 0x8000], b"\r\n"].concat();
@@ -250,60 +254,60 @@ async fn an_application_that_takes_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn too_many_fields_are_no_answer() {
+async fn a_response_with_too_many_fields_is_rejected() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
-        let many: String = (0..10_000).map(|n| format!("x-{n}: y\r\n")).collect();
+        let fields: String = (0..10_000).map(|n| format!("x-{n}: y\r\n")).collect();
         let _ = stream
-            .write_all(format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n").as_bytes())
+            .write_all(format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n").as_bytes())
             .await;
         stream
     };
-    let (answer, _held) = tokio::join!(rig.get("/"), serve);
+    let (answer, _held) = tokio::join!(harness.get("/"), serve);
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_garbled"));
 }
 
 #[tokio::test]
-async fn whoever_waits_for_an_application_hears_of_the_end_of_the_session() {
+async fn waiting_requests_end_with_the_session() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let asked = async {
         let mut held = next(&mut connections).await;
         read_head(&mut held).await;
-        rig.disconnect().await;
+        harness.disconnect().await;
         let mut rest = Vec::new();
         held.read_to_end(&mut rest).await.unwrap();
-        assert!(rest.is_empty(), "its connection ends");
+        assert!(rest.is_empty(), "its connection is closed");
     };
-    let (answer, ()) = tokio::join!(rig.get("/"), asked);
+    let (answer, ()) = tokio::join!(harness.get("/"), asked);
     assert_eq!((answer.status(), answer.code().as_str()), (410, "user_disconnected"));
-    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
+    assert_eq!(harness.records(1).await[0].outcome, RequestOutcome::Revoked);
 
     let (dials, mut dialled) = tokio::sync::mpsc::unbounded_channel();
     let dial = crate::viewer::harness::FnDialer(move || {
         dials.send(()).unwrap();
         Box::pin(std::future::pending::<io::Result<Box<dyn portcullis::viewer::Duplex>>>()) as _
     });
-    let rig = Harness::with_dial(dial, Arc::default(), Setup::default()).await;
-    let (answer, ()) = tokio::join!(rig.get("/"), async {
+    let harness = Harness::with_dial(dial, Arc::default(), Setup::default()).await;
+    let (answer, ()) = tokio::join!(harness.get("/"), async {
         dialled.recv().await.unwrap();
-        rig.disconnect().await;
+        harness.disconnect().await;
     });
     assert_eq!((answer.status(), answer.code().as_str()), (410, "user_disconnected"));
-    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
+    assert_eq!(harness.records(1).await[0].outcome, RequestOutcome::Revoked);
 }
 
 #[tokio::test]
-async fn what_an_idle_connection_says_is_nobodys() {
+async fn bytes_on_an_idle_connection_are_discarded() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    let mut browser = rig.connect().await;
-    // One is closed while nobody uses it, another speaks up: neither is asked again, though what is
-    // asked may not be sent twice.
+    let mut browser = harness.connect().await;
+    // One connection is closed while idle, another sends a response: neither is used again,
+    // although the next request must not be sent twice.
     let evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     let mut held = Vec::new();
     for (spoils, swept) in [(&b""[..], true), (evil, true), (b"", false), (evil, false)] {
@@ -321,11 +325,11 @@ async fn what_an_idle_connection_says_is_nobodys() {
             first.write_all(spoils).await.unwrap();
         }
         if !swept {
-            // The next request comes first, and finds it out.
+            // The next request detects it.
             held.push(first);
             continue;
         }
-        // The gateway's own sweep closes it, within seconds.
+        // The pool's sweep closes it within seconds.
         let mut rest = Vec::new();
         let _ = tokio::time::timeout(TIMEOUT, first.read_to_end(&mut rest))
             .await
@@ -338,7 +342,7 @@ async fn what_an_idle_connection_says_is_nobodys() {
     fresh.write_all(ok).await.unwrap();
     assert!(read_head(&mut browser).await.contains("200 OK"));
     assert_eq!(
-        (read(&mut browser, 2).await, rig.dialled.load(Ordering::SeqCst)),
+        (read(&mut browser, 2).await, harness.dialled.load(Ordering::SeqCst)),
         (b"ok".to_vec(), 5)
     );
     // Nothing more was said on those.
@@ -352,10 +356,10 @@ async fn what_an_idle_connection_says_is_nobodys() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_before_the_request_is_whole() {
+async fn a_response_may_precede_the_end_of_the_request() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let mut browser = rig.connect().await;
+    let harness = Harness::new(to).await;
+    let mut browser = harness.connect().await;
     browser.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\nConnection: close\r\n\r\nsome of it").await.unwrap();
     let mut stream = next(&mut connections).await;
     read_head(&mut stream).await;

@@ -1,5 +1,5 @@
-//! An opened application: a browser's side that is plain TCP, hyper's server in front of the proxy,
-//! and whatever server a test puts behind it.
+//! An opened application: hyper's server in front of the proxy, reached by plain TCP, and a test's
+//! server behind it.
 
 use crate::broker::fixture::{BrokerFixture, origin};
 use crate::support::db::{Backend, Db};
@@ -24,12 +24,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-/// Nothing here takes this long, however busy the machine is.
+/// Longer than any wait on a loaded machine.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
-/// The session's own origin in every test.
+/// The public origin in every test.
 pub const APP_ORIGIN: &str = "https://s1.apps.gw.test";
 
-/// Dials loopback, and counts.
+/// Dials a loopback address, and counts.
 pub struct LoopbackDial {
     pub to: SocketAddr,
     pub dialled: Arc<AtomicUsize>,
@@ -42,7 +42,7 @@ impl Dial for LoopbackDial {
     }
 }
 
-/// Everything around one application.
+/// An opened application behind a proxy.
 pub struct Harness {
     pub fixture: BrokerFixture,
     pub caller: Caller,
@@ -54,7 +54,7 @@ pub struct Harness {
     pub db: Db,
 }
 
-/// What a rig is made of.
+/// Options of a [`Harness`].
 pub struct Setup {
     pub config: WebAppConfig,
     pub limits: Limits,
@@ -64,7 +64,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        // Answers take as long as they take on a busy machine.
+        // Long enough for a loaded machine.
         let limits = Limits { dial: TIMEOUT, head: TIMEOUT, stall: TIMEOUT, requests: 4096 };
         Self {
             config: WebAppConfig::default(),
@@ -80,51 +80,51 @@ impl Harness {
         Self::with_setup(to, Setup::default()).await
     }
 
-    pub async fn with_config(to: SocketAddr, terms: WebAppConfig) -> Self {
-        Self::with_setup(to, Setup { config: terms, ..Setup::default() }).await
+    pub async fn with_config(to: SocketAddr, config: WebAppConfig) -> Self {
+        Self::with_setup(to, Setup { config, ..Setup::default() }).await
     }
 
-    pub async fn with_setup(to: SocketAddr, made: Setup) -> Self {
+    pub async fn with_setup(to: SocketAddr, setup: Setup) -> Self {
         let dialled = Arc::<AtomicUsize>::default();
-        Self::with_dial(LoopbackDial { to, dialled: dialled.clone() }, dialled, made).await
+        Self::with_dial(LoopbackDial { to, dialled: dialled.clone() }, dialled, setup).await
     }
 
-    pub async fn with_dial(dial: impl Dial, dialled: Arc<AtomicUsize>, made: Setup) -> Self {
+    pub async fn with_dial(dial: impl Dial, dialled: Arc<AtomicUsize>, setup: Setup) -> Self {
         let db = Db::new(Backend::Sqlite);
-        let world = BrokerFixture::new(&db).await;
-        let caller = world.caller("ada", Role::Member).await;
-        let workspace = world.workspace("ws-app", WorkspaceChange::default()).await;
-        let session = world.launch(&caller, &workspace).await;
-        let mut grant = world.open_stream(&caller, session.id).await;
+        let fixture = BrokerFixture::new(&db).await;
+        let caller = fixture.caller("ada", Role::Member).await;
+        let workspace = fixture.workspace("ws-app", WorkspaceChange::default()).await;
+        let session = fixture.launch(&caller, &workspace).await;
+        let mut grant = fixture.open_stream(&caller, session.id).await;
         let server =
             Upstream::agent_started(80, SecretString::new("pw".into()), StreamPolicy::default());
-        let server = (made.server)(Upstream {
+        let server = (setup.server)(Upstream {
             credential: None,
-            web_app: Some(Box::new(made.config)),
+            web_app: Some(Box::new(setup.config)),
             ..server
         });
         grant.lease = Lease::grant(authorize_stream(&caller, &session).unwrap(), server);
         let (draining, drained) = watch::channel(false);
         let context =
-            Context { broker: world.broker.clone(), dial: Arc::new(dial), draining: drained };
-        let place = AppOrigin {
+            Context { broker: fixture.broker.clone(), dial: Arc::new(dial), draining: drained };
+        let app_origin = AppOrigin {
             origin: APP_ORIGIN.into(),
             gateway_origin: "https://gw.test".into(),
-            cross_site: made.cross_site,
+            cross_site: setup.cross_site,
         };
-        let app = App::open_with_limits(&context, origin(), grant, place, made.limits);
-        let front = serve_proxy(Arc::clone(&app)).await;
-        Self { fixture: world, caller, session, app, proxy: front, dialled, draining, db }
+        let app = App::open_with_limits(&context, origin(), grant, app_origin, setup.limits);
+        let proxy = serve_proxy(Arc::clone(&app)).await;
+        Self { fixture, caller, session, app, proxy, dialled, draining, db }
     }
 
-    /// Sends octets and reads to the end of the connection.
+    /// Sends bytes and reads to the end of the connection.
     pub async fn request(&self, request: &str) -> Answer {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         read_all(&mut stream).await
     }
 
-    /// A GET of a program.
+    /// A GET that does not accept HTML.
     pub async fn get(&self, path: &str) -> Answer {
         self.request(&format!(
             "GET {path} HTTP/1.1\r\nHost: s1.apps.gw.test\r\nConnection: close\r\n\r\n"
@@ -136,13 +136,13 @@ impl Harness {
         TcpStream::connect(self.proxy).await.unwrap()
     }
 
-    /// Ends the session, as its user does.
+    /// Ends the session as its user.
     pub async fn disconnect(&self) {
         self.fixture.broker.disconnect(&origin(), &self.caller, self.session.id).await.unwrap();
     }
 
-    /// The requests that are written down, oldest first, once there are so many.
-    pub async fn records(&self, many: usize) -> Vec<RequestRecord> {
+    /// The recorded requests, oldest first, once there are at least `count`.
+    pub async fn records(&self, count: usize) -> Vec<RequestRecord> {
         let id = self.session.id;
         let wait = async {
             loop {
@@ -152,20 +152,20 @@ impl Harness {
                     .read(move |tx| tx.app_requests(id, None, 1000))
                     .await
                     .unwrap();
-                if rows.len() >= many {
+                if rows.len() >= count {
                     return rows.into_iter().rev().map(|(_, record)| record).collect();
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(TIMEOUT, wait).await.expect("the requests are written down")
+        timeout(TIMEOUT, wait).await.expect("the requests are recorded")
     }
 
-    /// Audit entries of an action, once there are so many.
+    /// The audit entries of an action, once there are at least `count`.
     pub async fn entries(
         &self,
         action: &str,
-        many: usize,
+        count: usize,
     ) -> Vec<portcullis::domain::audit::Entry> {
         let wait = async {
             loop {
@@ -176,21 +176,21 @@ impl Harness {
                     .into_iter()
                     .filter(|entry| entry.action == action)
                     .collect();
-                if found.len() >= many {
+                if found.len() >= count {
                     return found;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(TIMEOUT, wait).await.expect("it is in the log")
+        timeout(TIMEOUT, wait).await.expect("it is audited")
     }
 }
 
-/// Hyper's server as the rim has it, without TLS.
+/// hyper's server as in http/apps, without TLS.
 async fn serve_proxy(app: Arc<App>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // The test's own handle is the last one.
+    // The test holds the last handle.
     let app = Arc::downgrade(&app);
     tokio::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
@@ -216,11 +216,11 @@ async fn serve_proxy(app: Arc<App>) -> SocketAddr {
     address
 }
 
-/// An answer as it came.
+/// A response as received.
 #[derive(Debug)]
 pub struct Answer {
     pub head: String,
-    /// As it was framed.
+    /// With its framing.
     pub raw: Vec<u8>,
 }
 
@@ -238,7 +238,7 @@ impl Answer {
             .map(|(_, v)| v)
     }
 
-    /// The body, of an answer that is whole.
+    /// The decoded body of a complete response.
     pub fn body(&self) -> Vec<u8> {
         if self.field("transfer-encoding").is_none() {
             return self.raw.clone();
@@ -260,7 +260,7 @@ impl Answer {
         String::from_utf8(self.body()).unwrap()
     }
 
-    /// The word of a page of the gateway's.
+    /// The code of a page of the gateway.
     pub fn code(&self) -> String {
         let json: serde_json::Value =
             serde_json::from_slice(&self.body()).unwrap_or_else(|_| panic!("{self:?}"));
@@ -270,8 +270,8 @@ impl Answer {
 
 pub async fn read_all(stream: &mut TcpStream) -> Answer {
     let mut all = Vec::new();
-    // A reset after the answer is how some ends look.
-    let _ = timeout(TIMEOUT, stream.read_to_end(&mut all)).await.expect("the answer ends");
+    // Some connections are reset after the response.
+    let _ = timeout(TIMEOUT, stream.read_to_end(&mut all)).await.expect("the response ends");
     split(all)
 }
 
@@ -299,40 +299,39 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Reads so many octets.
-pub async fn read(stream: &mut TcpStream, many: usize) -> Vec<u8> {
-    let mut bytes = vec![0; many];
-    timeout(TIMEOUT, stream.read_exact(&mut bytes)).await.expect("octets in time").expect("octets");
+/// Reads exactly `length` bytes.
+pub async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    timeout(TIMEOUT, stream.read_exact(&mut bytes)).await.expect("bytes in time").expect("bytes");
     bytes
 }
 
-/// A server whose connections the test holds in its hand.
+/// A server whose connections the test receives.
 pub async fn listen() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (give, taken) = mpsc::unbounded_channel();
+    let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            if give.send(stream).is_err() {
+            if sender.send(stream).is_err() {
                 return;
             }
         }
     });
-    (address, taken)
+    (address, receiver)
 }
 
 pub async fn next(connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> TcpStream {
     timeout(TIMEOUT, connections.recv()).await.expect("a connection in time").expect("a connection")
 }
 
-/// A server that reads a head (and a body of known length) and answers the same octets to each;
-/// what it read comes back.
+/// A server that sends the same response to every request; the receiver gets the requests.
 pub async fn serve_canned(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let (address, mut connections) = listen().await;
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, requests) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(mut stream) = connections.recv().await {
-            let tell = tell.clone();
+            let sender = sender.clone();
             tokio::spawn(async move {
                 loop {
                     let mut head = Vec::new();
@@ -348,7 +347,7 @@ pub async fn serve_canned(answer: &'static [u8]) -> (SocketAddr, mpsc::Unbounded
                     let mut body = vec![0; length.unwrap_or(0)];
                     stream.read_exact(&mut body).await.unwrap();
                     text.push_str(&String::from_utf8_lossy(&body));
-                    let _ = tell.send(text);
+                    let _ = sender.send(text);
                     if stream.write_all(answer).await.is_err() {
                         return;
                     }
@@ -356,7 +355,7 @@ pub async fn serve_canned(answer: &'static [u8]) -> (SocketAddr, mpsc::Unbounded
             });
         }
     });
-    (address, told)
+    (address, requests)
 }
 
 pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";

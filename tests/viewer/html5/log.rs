@@ -1,4 +1,4 @@
-//! What is written down: every request, and nothing passes that cannot be.
+//! The request log: every request is recorded, and none starts that cannot be.
 
 use super::harness::*;
 use portcullis::broker::core::stream_registry::StreamAuthorization;
@@ -10,19 +10,20 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn each_request_is_one_line() {
+async fn each_request_is_recorded_once() {
     let (to, _seen) = serve_canned(OK).await;
-    let rig = Harness::new(to).await;
-    assert_eq!(rig.get("/a?token=secret").await.status(), 200);
+    let harness = Harness::new(to).await;
+    assert_eq!(harness.get("/a?token=secret").await.status(), 200);
     assert_eq!(
-        rig.request(
-            "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"
-        )
-        .await
-        .status(),
+        harness
+            .request(
+                "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"
+            )
+            .await
+            .status(),
         200
     );
-    let records = rig.records(2).await;
+    let records = harness.records(2).await;
     let brief: Vec<_> = records
         .iter()
         .map(|r| (r.method.as_str(), r.path.as_str(), r.status, r.bytes_in, r.bytes_out, r.outcome))
@@ -37,16 +38,15 @@ async fn each_request_is_one_line() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_down_does_not_pass() {
+async fn requests_are_refused_while_the_log_cannot_be_written() {
     let (to, _seen) = serve_canned(OK).await;
-    let rig = Harness::new(to).await;
-    rig.db.raw("ALTER TABLE app_requests RENAME TO hidden");
-    // Those that came before the store was found wanting are kept, and written when it is well
-    // again.
+    let harness = Harness::new(to).await;
+    harness.db.raw("ALTER TABLE app_requests RENAME TO hidden");
+    // Requests before the failure was noticed are kept, and written when the store recovers.
     let mut passed = 0;
     let refused = async {
         loop {
-            let answer = rig.get("/x").await;
+            let answer = harness.get("/x").await;
             if answer.status() == 503 {
                 return answer;
             }
@@ -55,28 +55,28 @@ async fn what_cannot_be_written_down_does_not_pass() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let answer = timeout(TIMEOUT, refused).await.expect("it is noticed");
+    let answer = timeout(TIMEOUT, refused).await.expect("the failure is noticed");
     assert_eq!((answer.code().as_str(), answer.field("retry-after")), ("not_recorded", Some("2")));
-    rig.db.raw("ALTER TABLE hidden RENAME TO app_requests");
-    assert_eq!(rig.records(passed).await.len(), passed);
+    harness.db.raw("ALTER TABLE hidden RENAME TO app_requests");
+    assert_eq!(harness.records(passed).await.len(), passed);
     let again = async {
-        while rig.get("/x").await.status() != 200 {
+        while harness.get("/x").await.status() != 200 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(TIMEOUT, again).await.expect("it passes again");
+    timeout(TIMEOUT, again).await.expect("requests are accepted again");
 }
 
 #[tokio::test]
-async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
+async fn a_request_waits_for_a_log_slot() {
     let (to, mut connections) = listen().await;
     let made = Setup::default();
-    let rig =
+    let harness =
         Harness::with_setup(to, Setup { limits: Limits { requests: 2, ..made.limits }, ..made })
             .await;
     let mut browsers = Vec::new();
     for path in ["/1", "/2", "/3"] {
-        let mut browser = rig.connect().await;
+        let mut browser = harness.connect().await;
         browser
             .write_all(
                 format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
@@ -91,9 +91,9 @@ async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
         }
     }
     let [mut first, mut one, _second, _two, mut third] = <[_; 5]>::try_from(browsers).unwrap();
-    // Two are under way, so the third does not reach the application.
+    // Two requests are in progress, so the third does not reach the application.
     assert!(timeout(Duration::from_millis(300), connections.recv()).await.is_err());
-    // It closes, so that the third needs a connection of its own.
+    // It closes its connection, so that the third request opens one of its own.
     one.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
         .await
         .unwrap();
@@ -106,25 +106,26 @@ async fn a_request_waits_for_a_place_among_those_to_be_written_down() {
 }
 
 #[tokio::test]
-async fn its_end_is_in_the_books_and_its_place_is_free() {
+async fn closing_is_audited_and_frees_the_slot() {
     let (to, _seen) = serve_canned(OK).await;
-    let rig = Harness::new(to).await;
-    assert_eq!(rig.get("/").await.status(), 200);
-    let viewers = |rig: &Harness| {
-        let (broker, caller, id) = (rig.fixture.broker.clone(), rig.caller.clone(), rig.session.id);
+    let harness = Harness::new(to).await;
+    assert_eq!(harness.get("/").await.status(), 200);
+    let viewers = |harness: &Harness| {
+        let (broker, caller, id) =
+            (harness.fixture.broker.clone(), harness.caller.clone(), harness.session.id);
         async move { broker.session(&caller, id).await.unwrap().viewers }
     };
-    assert_eq!(viewers(&rig).await, 1);
-    timeout(TIMEOUT, rig.app.close("idle")).await.unwrap();
-    assert!(matches!(rig.app.end(), Some(StreamEnd::Idle)));
-    assert_eq!(viewers(&rig).await, 0);
-    let closed = rig.entries("close_stream", 1).await.remove(0);
+    assert_eq!(viewers(&harness).await, 1);
+    timeout(TIMEOUT, harness.app.close("idle")).await.unwrap();
+    assert!(matches!(harness.app.end(), Some(StreamEnd::Idle)));
+    assert_eq!(viewers(&harness).await, 0);
+    let closed = harness.entries("close_stream", 1).await.remove(0);
     assert_eq!(
         (closed.reason.as_deref(), &closed.details["bytes_down"]),
         (Some("idle"), &2.into())
     );
-    assert_eq!(rig.records(1).await.len(), 1, "written at the end, not a while later");
-    let page = rig
+    assert_eq!(harness.records(1).await.len(), 1, "written when it closes");
+    let page = harness
         .request("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
         .await;
     assert!(page.status() == 410 && page.text().contains("nobody used it"), "{page:?}");
@@ -133,36 +134,41 @@ async fn its_end_is_in_the_books_and_its_place_is_free() {
 #[tokio::test]
 async fn it_ends_with_its_login_and_with_its_handle() {
     let (to, _seen) = serve_canned(OK).await;
-    let rig = Harness::new(to).await;
-    rig.fixture.broker.logout(&crate::broker::fixture::origin(), &rig.caller, false).await.unwrap();
-    timeout(TIMEOUT, rig.app.ended()).await.unwrap();
+    let harness = Harness::new(to).await;
+    harness
+        .fixture
+        .broker
+        .logout(&crate::broker::fixture::origin(), &harness.caller, false)
+        .await
+        .unwrap();
+    timeout(TIMEOUT, harness.app.ended()).await.unwrap();
     assert!(
-        matches!(rig.app.end(), Some(StreamEnd::SignedOut)),
+        matches!(harness.app.end(), Some(StreamEnd::SignedOut)),
         "{:?}",
         StreamAuthorization::SignedOut
     );
 
-    let rig = Harness::new(to).await;
-    let Harness { app, fixture: world, .. } = rig;
+    let harness = Harness::new(to).await;
+    let Harness { app, fixture, .. } = harness;
     drop(app);
     let wait = async {
-        while !world.audit_log().await.iter().any(|entry| entry.action == "close_stream") {
+        while !fixture.audit_log().await.iter().any(|entry| entry.action == "close_stream") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(TIMEOUT, wait).await.expect("it is closed in the books");
+    timeout(TIMEOUT, wait).await.expect("its close is audited");
 }
 
 #[tokio::test]
-async fn a_gateway_that_goes_away_ends_it() {
+async fn draining_ends_the_application() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let mut browser = rig.connect().await;
+    let harness = Harness::new(to).await;
+    let mut browser = harness.connect().await;
     browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
     read_head(&mut stream).await;
-    rig.draining.send(true).unwrap();
+    harness.draining.send(true).unwrap();
     let answer = read_all(&mut browser).await;
     assert_eq!((answer.status(), answer.code().as_str()), (410, "gateway_draining"));
-    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
+    assert_eq!(harness.records(1).await[0].outcome, RequestOutcome::Revoked);
 }

@@ -1,11 +1,11 @@
-//! The reverse proxy of web applications: a browser of raw octets or hyper's on one side, real
-//! servers on loopback on the other, the real broker between.
+//! The reverse proxy for web applications, between raw TCP or hyper clients and servers on
+//! loopback, with the real broker.
 
-mod answers;
 mod bulk;
 mod faults;
 pub mod harness;
 mod log;
 mod requests;
+mod responses;
 mod tls;
 mod websocket;

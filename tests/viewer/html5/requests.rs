@@ -1,4 +1,4 @@
-//! Requests on their way: what policy holds back, what waits for `100 Continue`, who the user is.
+//! Requests: policy, `100 Continue`, identity and sign-in headers.
 
 use super::harness::*;
 use base64::Engine as _;
@@ -10,12 +10,12 @@ use portcullis::domain::web_app::{
 use std::sync::atomic::Ordering;
 use tokio::io::AsyncWriteExt;
 
-fn ruled(requests: RequestPolicy) -> WebAppConfig {
+fn with_policy(requests: RequestPolicy) -> WebAppConfig {
     WebAppConfig { requests, ..WebAppConfig::default() }
 }
 
 #[tokio::test]
-async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
+async fn refused_requests_are_not_sent_and_are_audited() {
     let (to, mut seen) = serve_canned(OK).await;
     let rules = RequestPolicy {
         methods: vec!["GET".into(), "POST".into()],
@@ -24,7 +24,7 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
         download: true,
         max_request: 10,
     };
-    let rig = Harness::with_config(to, ruled(rules)).await;
+    let harness = Harness::with_config(to, with_policy(rules)).await;
     for (request, status, code) in [
         ("DELETE /wiki/a?secret=1 HTTP/1.1\r\nHost: x\r\n", 405, "method_not_allowed"),
         ("TRACE /wiki HTTP/1.1\r\nHost: x\r\n", 405, "method_not_allowed"),
@@ -41,16 +41,16 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
             "request_too_large",
         ),
     ] {
-        let answer = rig.request(&format!("{request}Connection: close\r\n\r\n")).await;
+        let answer = harness.request(&format!("{request}Connection: close\r\n\r\n")).await;
         assert_eq!((answer.status(), answer.code().as_str()), (status, code), "{request}");
         if status == 405 {
             assert_eq!(answer.field("allow"), Some("GET, POST"));
         }
     }
-    assert_eq!(rig.dialled.load(Ordering::SeqCst), 0, "nothing left the gateway");
-    assert_eq!(rig.get("/wiki").await.status(), 200);
+    assert_eq!(harness.dialled.load(Ordering::SeqCst), 0, "no request was sent");
+    assert_eq!(harness.get("/wiki").await.status(), 200);
     assert!(seen.recv().await.unwrap().starts_with("GET /wiki "));
-    let records = rig.records(7).await;
+    let records = harness.records(7).await;
     assert_eq!(
         records.iter().filter(|record| record.outcome == RequestOutcome::Refused).count(),
         6
@@ -59,7 +59,7 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
     let mut kinds: Vec<(String, u64)> = Vec::new();
     let mut counted = 0;
     while counted < 6 {
-        kinds = rig
+        kinds = harness
             .entries("request_refused", 1)
             .await
             .iter()
@@ -76,20 +76,20 @@ async fn what_policy_forbids_never_leaves_and_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_stream_that_grows_too_large_is_cut() {
+async fn a_body_that_exceeds_the_limit_is_aborted() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::with_config(
+    let harness = Harness::with_config(
         to,
-        ruled(RequestPolicy { max_request: 5, ..RequestPolicy::default() }),
+        with_policy(RequestPolicy { max_request: 5, ..RequestPolicy::default() }),
     )
     .await;
     let ask =
-        rig.request("POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nfour\r\n4\r\nmore\r\n0\r\n\r\n");
+        harness.request("POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nfour\r\n4\r\nmore\r\n0\r\n\r\n");
     let (answer, mut stream) = tokio::join!(ask, next(&mut connections));
     assert_eq!((answer.status(), answer.code().as_str()), (413, "request_too_large"));
     let got = read_all_text(&mut stream).await;
     assert!(!got.contains("more") && !got.ends_with("0\r\n\r\n"), "{got}");
-    let entry = rig.entries("request_refused", 1).await.remove(0);
+    let entry = harness.entries("request_refused", 1).await.remove(0);
     assert_eq!(
         (entry.reason.as_deref(), entry.details["path"].as_str()),
         (Some("size"), Some("/up"))
@@ -104,25 +104,25 @@ async fn read_all_text(stream: &mut tokio::net::TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn downloads_are_held_back() {
+async fn downloads_are_refused() {
     let (to, _seen) = serve_canned(b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=pay.pdf\r\nContent-Length: 6\r\n\r\nsecret").await;
-    let rig = Harness::with_config(
+    let harness = Harness::with_config(
         to,
-        ruled(RequestPolicy { download: false, ..RequestPolicy::default() }),
+        with_policy(RequestPolicy { download: false, ..RequestPolicy::default() }),
     )
     .await;
-    let answer = rig.get("/pay.pdf").await;
+    let answer = harness.get("/pay.pdf").await;
     assert_eq!((answer.status(), answer.code().as_str()), (403, "download_not_allowed"));
     assert!(!answer.text().contains("secret"));
-    let entry = rig.entries("request_refused", 1).await.remove(0);
+    let entry = harness.entries("request_refused", 1).await.remove(0);
     assert_eq!((entry.reason.as_deref(), &entry.details["bytes"]), (Some("download"), &6.into()));
 }
 
 #[tokio::test]
-async fn a_body_waits_until_it_is_asked_for() {
+async fn a_body_waits_for_100_continue() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let mut browser = rig.connect().await;
+    let harness = Harness::new(to).await;
+    let mut browser = harness.connect().await;
     browser.write_all(b"PUT /f HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
     let head = read_head(&mut stream).await;
@@ -139,10 +139,10 @@ async fn a_body_waits_until_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_wanted_is_not_asked_for() {
+async fn a_body_is_not_requested_after_a_final_response() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let mut browser = rig.connect().await;
+    let harness = Harness::new(to).await;
+    let mut browser = harness.connect().await;
     browser.write_all(b"PUT /f HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
     read_head(&mut stream).await;
@@ -155,10 +155,10 @@ async fn a_body_that_is_not_wanted_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn the_application_is_told_who_asks() {
+async fn identity_headers_are_added() {
     let (to, mut seen) = serve_canned(OK).await;
     let identity = IdentityForwarding { headers: true, assertion_audience: Some("wiki".into()) };
-    let terms =
+    let config =
         WebAppConfig { identity, sign_in: UpstreamSignIn::Basic, ..WebAppConfig::default() };
     let credential = Credential {
         username: "svc".into(),
@@ -166,9 +166,9 @@ async fn the_application_is_told_who_asks() {
         password: SecretString::new("pä:ss".into()),
     };
     let server = Box::new(|server: Upstream| Upstream { credential: Some(credential), ..server });
-    let rig = Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await;
+    let harness = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
     let forged = "X-Forwarded-User: root\r\nX_Forwarded_User: root\r\nX-Portcullis-Assertion: forged\r\nAuthorization: Basic forged\r\n";
-    let answer = rig
+    let answer = harness
         .request(&format!("GET / HTTP/1.1\r\nHost: x\r\n{forged}Connection: close\r\n\r\n"))
         .await;
     assert_eq!(answer.status(), 200);
@@ -187,8 +187,8 @@ async fn the_application_is_told_who_asks() {
         head.split_once("x-portcullis-assertion: ").unwrap().1.lines().next().unwrap().to_owned()
     };
     let first = token(&head);
-    rig.get("/").await;
-    assert_eq!(token(&seen.recv().await.unwrap()), first, "one is used for a while");
+    harness.get("/").await;
+    assert_eq!(token(&seen.recv().await.unwrap()), first, "an assertion is reused");
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD
         .decode(first.split('.').nth(1).unwrap())
         .unwrap();
@@ -197,12 +197,12 @@ async fn the_application_is_told_who_asks() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
+async fn a_refused_sign_in_is_audited_without_a_browser_prompt() {
     let (to, mut seen) = serve_canned(
         b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno",
     )
     .await;
-    let terms = WebAppConfig {
+    let config = WebAppConfig {
         sign_in: UpstreamSignIn::Header("x-api-key".into()),
         ..WebAppConfig::default()
     };
@@ -210,26 +210,26 @@ async fn a_sign_in_that_is_refused_is_in_the_log_and_asks_nobody() {
         credential: Some(Credential::password(SecretString::new("key-1".into()))),
         ..server
     });
-    let rig = Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await;
+    let harness = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
     for _ in 0..3 {
-        let answer = rig.get("/").await;
+        let answer = harness.get("/").await;
         assert_eq!((answer.status(), answer.field("www-authenticate")), (401, None));
         assert!(seen.recv().await.unwrap().contains("x-api-key: key-1\r\n"));
     }
-    assert_eq!(rig.entries("login_refused", 1).await.len(), 1);
+    assert_eq!(harness.entries("login_refused", 1).await.len(), 1);
 }
 
 #[tokio::test]
-async fn without_a_credential_nothing_is_sent() {
+async fn without_a_credential_no_request_is_sent() {
     let (to, _seen) = serve_canned(OK).await;
-    let terms = WebAppConfig { sign_in: UpstreamSignIn::Basic, ..WebAppConfig::default() };
+    let config = WebAppConfig { sign_in: UpstreamSignIn::Basic, ..WebAppConfig::default() };
     let server = Box::new(|server: Upstream| Upstream {
         credential: None,
         credential_source: CredentialSource::User,
         ..server
     });
-    let rig = Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await;
-    let answer = rig.get("/").await;
+    let harness = Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await;
+    let answer = harness.get("/").await;
     assert_eq!((answer.status(), answer.code().as_str()), (403, "credential_required"));
-    assert_eq!(rig.dialled.load(Ordering::SeqCst), 0);
+    assert_eq!(harness.dialled.load(Ordering::SeqCst), 0);
 }

@@ -1,4 +1,4 @@
-//! Applications of HTTPS: the certificate decides, and one that is refused is in the log.
+//! HTTPS applications: trust in the certificate, and audit of refused ones.
 
 use super::harness::*;
 use portcullis::domain::upstream::{Fingerprint, TrustRule, Upstream, UpstreamTrust};
@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 type Names = Arc<Mutex<Vec<Option<String>>>>;
 
-/// A server of HTTPS that answers `ok`, its certificate, and the names it was asked for.
+/// An HTTPS server that responds `ok`, its certificate, and the server names it received.
 async fn server() -> (SocketAddr, CertificateDer<'static>, Names) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["wiki.corp".to_owned()])
@@ -36,13 +36,13 @@ async fn server() -> (SocketAddr, CertificateDer<'static>, Names) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let names = Names::default();
-    let told = names.clone();
+    let received = names.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, told) = (acceptor.clone(), told.clone());
+            let (acceptor, received) = (acceptor.clone(), received.clone());
             tokio::spawn(async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                told.lock().unwrap().push(stream.get_ref().1.server_name().map(str::to_owned));
+                received.lock().unwrap().push(stream.get_ref().1.server_name().map(str::to_owned));
                 let mut head = Vec::new();
                 while let Ok(byte) = stream.read_u8().await {
                     head.push(byte);
@@ -58,34 +58,34 @@ async fn server() -> (SocketAddr, CertificateDer<'static>, Names) {
     (address, certificate, names)
 }
 
-async fn rig(to: SocketAddr, host: &str, trust: UpstreamTrust) -> Harness {
-    let terms =
+async fn harness(to: SocketAddr, host: &str, trust: UpstreamTrust) -> Harness {
+    let config =
         WebAppConfig { scheme: Scheme::Https, host: host.into(), ..WebAppConfig::default() };
     let server = Box::new(|server: Upstream| Upstream { trust, ..server });
-    Harness::with_setup(to, Setup { config: terms, server, ..Setup::default() }).await
+    Harness::with_setup(to, Setup { config, server, ..Setup::default() }).await
 }
 
 #[tokio::test]
-async fn the_first_certificate_is_pinned_and_the_name_is_said() {
+async fn the_first_certificate_is_pinned_and_the_server_name_is_sent() {
     let (to, certificate, names) = server().await;
-    let rig = rig(to, "wiki.corp:8443", UpstreamTrust::default()).await;
-    assert_eq!(rig.get("/").await.text(), "ok");
-    assert_eq!(rig.get("/").await.text(), "ok");
+    let harness = harness(to, "wiki.corp:8443", UpstreamTrust::default()).await;
+    assert_eq!(harness.get("/").await.text(), "ok");
+    assert_eq!(harness.get("/").await.text(), "ok");
     assert_eq!(
         *names.lock().unwrap(),
         [Some("wiki.corp".to_owned())],
         "one connection, by its name"
     );
-    let pinned = rig.entries("pin_certificate", 1).await.remove(0);
+    let pinned = harness.entries("pin_certificate", 1).await.remove(0);
     assert_eq!(
         pinned.details["fingerprint"],
         Fingerprint(Sha256::digest(&certificate).into()).to_string()
     );
-    rig.app.probe().await.unwrap();
+    harness.app.probe().await.unwrap();
 }
 
 #[tokio::test]
-async fn another_certificate_is_refused_before_anything_is_sent() {
+async fn another_certificate_is_refused_before_a_request_is_sent() {
     let (to, _, _) = server().await;
     for trust in [
         UpstreamTrust { rule: TrustRule::Pinned(Fingerprint([7; 32])), pin: None },
@@ -94,24 +94,24 @@ async fn another_certificate_is_refused_before_anything_is_sent() {
             pin: None,
         },
     ] {
-        let rig = rig(to, "", trust).await;
-        let answer = rig.get("/").await;
+        let harness = harness(to, "", trust).await;
+        let answer = harness.get("/").await;
         assert_eq!((answer.status(), answer.code().as_str()), (502, "certificate_refused"));
-        assert_eq!(rig.app.probe().await.unwrap_err().code(), "certificate_refused");
-        assert_eq!(rig.entries("certificate_refused", 2).await.len(), 2);
+        assert_eq!(harness.app.probe().await.unwrap_err().code(), "certificate_refused");
+        assert_eq!(harness.entries("certificate_refused", 2).await.len(), 2);
     }
 }
 
 #[tokio::test]
-async fn one_that_speaks_no_tls_is_told_so() {
+async fn a_server_without_tls_is_reported() {
     let (to, mut connections) = listen().await;
-    let rig = rig(to, "", UpstreamTrust::default()).await;
+    let harness = harness(to, "", UpstreamTrust::default()).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         let _ = read(&mut stream, 5).await;
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         stream
     };
-    let (answer, _held) = tokio::join!(rig.get("/"), serve);
+    let (answer, _held) = tokio::join!(harness.get("/"), serve);
     assert_eq!((answer.status(), answer.code().as_str()), (502, "application_insecure"));
 }

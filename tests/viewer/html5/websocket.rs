@@ -19,7 +19,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async_with_con
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// The application's end of the next WebSocket; it takes the first sub-protocol it is offered.
+/// The application's end of the next WebSocket; it accepts the first subprotocol offered.
 async fn accept(connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> (Socket, String) {
     let stream = next(connections).await;
     let mut seen = String::new();
@@ -39,7 +39,7 @@ async fn accept(connections: &mut mpsc::UnboundedReceiver<TcpStream>) -> (Socket
 }
 
 /// The browser's end.
-async fn browse(
+async fn connect_browser(
     front: SocketAddr,
     fields: &[(&'static str, &str)],
 ) -> Result<(Socket, tokio_tungstenite::tungstenite::handshake::client::Response), Error> {
@@ -55,16 +55,18 @@ async fn browse(
 }
 
 /// Both ends.
-async fn both(
-    rig: &Harness,
+async fn connect_both(
+    harness: &Harness,
     connections: &mut mpsc::UnboundedReceiver<TcpStream>,
 ) -> (Socket, Socket) {
-    let (browser, (application, _)) =
-        tokio::join!(browse(rig.proxy, &[("origin", APP_ORIGIN)]), accept(connections));
+    let (browser, (application, _)) = tokio::join!(
+        connect_browser(harness.proxy, &[("origin", APP_ORIGIN)]),
+        accept(connections)
+    );
     (browser.unwrap().0, application)
 }
 
-async fn hear(socket: &mut Socket) -> Message {
+async fn receive(socket: &mut Socket) -> Message {
     timeout(TIMEOUT, socket.next())
         .await
         .expect("a message in time")
@@ -73,9 +75,9 @@ async fn hear(socket: &mut Socket) -> Message {
 }
 
 /// The next message that is no ping or pong.
-async fn hear_data(socket: &mut Socket) -> Message {
+async fn receive_data(socket: &mut Socket) -> Message {
     loop {
-        match hear(socket).await {
+        match receive(socket).await {
             Message::Ping(_) | Message::Pong(_) => {}
             other => return other,
         }
@@ -83,9 +85,9 @@ async fn hear_data(socket: &mut Socket) -> Message {
 }
 
 #[tokio::test]
-async fn messages_go_both_ways_with_their_protocol() {
+async fn messages_are_relayed_in_both_directions() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let fields = [
         ("origin", APP_ORIGIN),
         ("sec-websocket-protocol", "v1.kernel, other"),
@@ -93,7 +95,7 @@ async fn messages_go_both_ways_with_their_protocol() {
         ("cookie", "a=1; __Host-portcullis-app=s"),
     ];
     let (browser, (mut application, seen)) =
-        tokio::join!(browse(rig.proxy, &fields), accept(&mut connections));
+        tokio::join!(connect_browser(harness.proxy, &fields), accept(&mut connections));
     let (mut browser, response) = browser.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "v1.kernel");
     assert_eq!(response.headers()["set-cookie"], "ws=1");
@@ -107,15 +109,15 @@ async fn messages_go_both_ways_with_their_protocol() {
     );
     assert!(seen.contains("x-forwarded-proto") && seen.contains("s1.apps.gw.test"), "{seen}");
     browser.send(Message::text("grüße")).await.unwrap();
-    assert_eq!(hear(&mut application).await, Message::text("grüße"));
+    assert_eq!(receive(&mut application).await, Message::text("grüße"));
     for size in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
         let blob = Message::binary(vec![7; size]);
         application.send(blob.clone()).await.unwrap();
-        assert_eq!(hear(&mut browser).await, blob, "{size}");
+        assert_eq!(receive(&mut browser).await, blob, "{size}");
     }
     browser.close(None).await.unwrap();
-    assert_eq!(hear(&mut application).await, Message::Close(None));
-    let record = rig.records(1).await.remove(0);
+    assert_eq!(receive(&mut application).await, Message::Close(None));
+    let record = harness.records(1).await.remove(0);
     assert_eq!(
         (record.method.as_str(), record.path.as_str(), record.status, record.outcome),
         ("GET", "/kernel", 101, RequestOutcome::Completed)
@@ -124,80 +126,82 @@ async fn messages_go_both_ways_with_their_protocol() {
 }
 
 #[tokio::test]
-async fn pings_and_close_codes_are_carried() {
+async fn pings_and_close_codes_are_relayed() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let (mut browser, mut application) = both(&rig, &mut connections).await;
+    let harness = Harness::new(to).await;
+    let (mut browser, mut application) = connect_both(&harness, &mut connections).await;
     application.send(Message::Ping("beat".into())).await.unwrap();
-    assert_eq!(hear(&mut browser).await, Message::Ping("beat".into()));
-    // The browser's answer comes with what it reads or writes next.
+    assert_eq!(receive(&mut browser).await, Message::Ping("beat".into()));
+    // The browser sends its pong with its next read or write.
     browser.send(Message::text("x")).await.unwrap();
     let mut pongs = 0;
     while pongs == 0 {
-        match hear(&mut application).await {
+        match receive(&mut application).await {
             Message::Pong(payload) => pongs += usize::from(payload == "beat"),
             other => assert_eq!(other, Message::text("x")),
         }
     }
     let goodbye = CloseFrame { code: CloseCode::Library(4321), reason: "kernel died".into() };
     application.close(Some(goodbye.clone())).await.unwrap();
-    assert_eq!(hear_data(&mut browser).await, Message::Close(Some(goodbye)));
+    assert_eq!(receive_data(&mut browser).await, Message::Close(Some(goodbye)));
 
-    let (mut browser, mut application) = both(&rig, &mut connections).await;
+    let (mut browser, mut application) = connect_both(&harness, &mut connections).await;
     let goodbye = CloseFrame { code: CloseCode::Normal, reason: "done".into() };
     browser.close(Some(goodbye.clone())).await.unwrap();
-    assert_eq!(hear_data(&mut application).await, Message::Close(Some(goodbye)));
+    assert_eq!(receive_data(&mut application).await, Message::Close(Some(goodbye)));
 }
 
 #[tokio::test]
-async fn a_side_that_breaks_off_is_broken_off_on_the_other() {
+async fn a_disconnect_of_one_side_disconnects_the_other() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let (mut browser, application) = both(&rig, &mut connections).await;
+    let harness = Harness::new(to).await;
+    let (mut browser, application) = connect_both(&harness, &mut connections).await;
     drop(application);
     let end = timeout(TIMEOUT, browser.next()).await.unwrap();
-    assert!(!matches!(end, Some(Ok(_))), "no close frame was made up: {end:?}");
-    let (browser, mut application) = both(&rig, &mut connections).await;
+    assert!(!matches!(end, Some(Ok(_))), "no close frame is invented: {end:?}");
+    let (browser, mut application) = connect_both(&harness, &mut connections).await;
     drop(browser);
     let end = timeout(TIMEOUT, application.next()).await.unwrap();
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
     let mut ends: Vec<_> =
-        rig.records(2).await.into_iter().map(|record| record.outcome.as_str()).collect();
+        harness.records(2).await.into_iter().map(|record| record.outcome.as_str()).collect();
     ends.sort_unstable();
     assert_eq!(ends, ["application_gone", "client_gone"]);
 }
 
 #[tokio::test]
-async fn the_end_of_the_session_ends_it_with_a_word() {
+async fn the_end_of_the_session_closes_it_with_a_reason() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let (mut browser, mut application) = both(&rig, &mut connections).await;
-    rig.disconnect().await;
-    let Message::Close(Some(said)) = hear(&mut browser).await else { panic!("no word") };
+    let harness = Harness::new(to).await;
+    let (mut browser, mut application) = connect_both(&harness, &mut connections).await;
+    harness.disconnect().await;
+    let Message::Close(Some(said)) = receive(&mut browser).await else { panic!("no close frame") };
     assert_eq!((u16::from(said.code), said.reason.as_str()), (4000, "user_disconnected"));
     assert!(
-        matches!(hear(&mut application).await, Message::Close(Some(said)) if said.code == CloseCode::Away)
+        matches!(receive(&mut application).await, Message::Close(Some(said)) if said.code == CloseCode::Away)
     );
-    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
-    // Whoever asks now reads why.
-    let Err(Error::Http(answer)) = browse(rig.proxy, &[]).await else { panic!("it was let in") };
+    assert_eq!(harness.records(1).await[0].outcome, RequestOutcome::Revoked);
+    // A later request gets the reason.
+    let Err(Error::Http(answer)) = connect_browser(harness.proxy, &[]).await else {
+        panic!("it was accepted")
+    };
     assert_eq!(answer.status().as_u16(), 410);
 }
 
 #[tokio::test]
-async fn a_message_too_long_ends_it() {
+async fn a_message_that_is_too_long_closes_it() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let (mut browser, mut application) = both(&rig, &mut connections).await;
+    let harness = Harness::new(to).await;
+    let (mut browser, mut application) = connect_both(&harness, &mut connections).await;
     let _ = timeout(TIMEOUT, browser.send(Message::binary(vec![0; (16 << 20) + 1]))).await;
-    let told = async {
+    let close = async {
         match application.next().await {
             Some(Ok(Message::Close(frame))) => frame.map(|f| f.code),
-            Some(Ok(_)) => panic!("it came through"),
+            Some(Ok(_)) => panic!("it was relayed"),
             Some(Err(_)) | None => None,
         }
     };
-    assert!(matches!(timeout(TIMEOUT, told).await.unwrap(), Some(CloseCode::Away) | None));
+    assert!(matches!(timeout(TIMEOUT, close).await.unwrap(), Some(CloseCode::Away) | None));
     let ended = async {
         loop {
             match browser.next().await {
@@ -207,27 +211,27 @@ async fn a_message_too_long_ends_it() {
             }
         }
     };
-    // The close frame may be lost behind what was still being sent.
+    // The close frame may be lost while the message is still being sent.
     assert!(matches!(timeout(TIMEOUT, ended).await.unwrap(), Some(CloseCode::Size) | None));
-    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::ClientAborted);
+    assert_eq!(harness.records(1).await[0].outcome, RequestOutcome::ClientAborted);
 }
 
-/// A WebSocket handshake in raw octets.
-const ASK: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+/// A WebSocket handshake, without its final empty line.
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[tokio::test]
-async fn handshakes_that_are_none_are_refused() {
+async fn invalid_handshakes_are_refused() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     for (request, status, code) in [
-        (ASK.replace("13", "8"), 400, "bad_handshake"),
-        (ASK.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), 400, "bad_handshake"),
-        (ASK.replace("GET", "POST"), 400, "bad_handshake"),
-        (format!("{ASK}Origin: https://s2.apps.gw.test\r\n"), 403, "foreign_origin"),
-        (format!("{ASK}Origin: https://gw.test\r\n"), 403, "foreign_origin"),
-        (format!("{ASK}Origin: null\r\n"), 403, "foreign_origin"),
+        (HANDSHAKE.replace("13", "8"), 400, "bad_handshake"),
+        (HANDSHAKE.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), 400, "bad_handshake"),
+        (HANDSHAKE.replace("GET", "POST"), 400, "bad_handshake"),
+        (format!("{HANDSHAKE}Origin: https://s2.apps.gw.test\r\n"), 403, "foreign_origin"),
+        (format!("{HANDSHAKE}Origin: https://gw.test\r\n"), 403, "foreign_origin"),
+        (format!("{HANDSHAKE}Origin: null\r\n"), 403, "foreign_origin"),
     ] {
-        let mut browser = rig.connect().await;
+        let mut browser = harness.connect().await;
         browser.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
         let head = read_head(&mut browser).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {head}");
@@ -236,13 +240,13 @@ async fn handshakes_that_are_none_are_refused() {
         let page = String::from_utf8(read(&mut browser, length).await).unwrap();
         assert!(page.contains(code), "{page}");
     }
-    assert!(connections.try_recv().is_err(), "the application was not asked");
+    assert!(connections.try_recv().is_err(), "no request reached the application");
 }
 
 #[tokio::test]
-async fn what_the_application_answers_instead_comes_through() {
+async fn other_responses_to_a_handshake_are_forwarded() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let good = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
     for (said, status, body) in [
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nlog in".to_owned(), 403, "log in"),
@@ -254,8 +258,11 @@ async fn what_the_application_answers_instead_comes_through() {
             "application_garbled",
         ),
     ] {
-        let mut browser = rig.connect().await;
-        browser.write_all(format!("{ASK}Origin: {APP_ORIGIN}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut browser = harness.connect().await;
+        browser
+            .write_all(format!("{HANDSHAKE}Origin: {APP_ORIGIN}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
         stream.write_all(said.as_bytes()).await.unwrap();
@@ -268,10 +275,10 @@ async fn what_the_application_answers_instead_comes_through() {
 }
 
 #[tokio::test]
-async fn an_application_that_speaks_no_websocket_is_cut_off() {
+async fn an_application_without_websocket_framing_is_disconnected() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let (browser, mut stream) = tokio::join!(browse(rig.proxy, &[]), async {
+    let harness = Harness::new(to).await;
+    let (browser, mut stream) = tokio::join!(connect_browser(harness.proxy, &[]), async {
         let mut stream = next(&mut connections).await;
         let head = read_head(&mut stream).await;
         let key = head.split_once("sec-websocket-key: ").unwrap().1.lines().next().unwrap();
@@ -279,7 +286,7 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
         let said = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
         );
-        // Garbage right behind the handshake: reserved bits.
+        // Bytes with reserved bits right after the handshake.
         stream.write_all(&[said.as_bytes(), &[0xff; 64]].concat()).await.unwrap();
         stream
     });
@@ -289,14 +296,14 @@ async fn an_application_that_speaks_no_websocket_is_cut_off() {
     let mut rest = Vec::new();
     let _ =
         timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("its connection is closed");
-    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::UpstreamAborted);
+    assert_eq!(harness.records(1).await[0].outcome, RequestOutcome::UpstreamAborted);
 }
 
 #[tokio::test]
-async fn a_browser_that_reads_nothing_holds_the_application_back() {
+async fn a_browser_that_reads_nothing_holds_back_the_application() {
     let (to, mut connections) = listen().await;
     let never = Duration::from_secs(3600);
-    let rig = Harness::with_setup(
+    let harness = Harness::with_setup(
         to,
         Setup {
             limits: Limits { dial: TIMEOUT, head: TIMEOUT, stall: never, requests: 4096 },
@@ -304,11 +311,11 @@ async fn a_browser_that_reads_nothing_holds_the_application_back() {
         },
     )
     .await;
-    let (mut browser, mut application) = both(&rig, &mut connections).await;
+    let (mut browser, mut application) = connect_both(&harness, &mut connections).await;
     let blob = vec![7_u8; 256 * 1024];
     let mut sent = 0_usize;
-    // The kernel's buffers of two connections take some of it; what lies between takes little more.
-    // At some point writing waits.
+    // The kernel buffers of two connections hold some of it, and the relay little more; then
+    // writing blocks.
     loop {
         match timeout(Duration::from_secs(3), application.send(Message::binary(blob.clone()))).await
         {
@@ -316,31 +323,30 @@ async fn a_browser_that_reads_nothing_holds_the_application_back() {
             Err(_) => break,
         }
         sent += blob.len();
-        assert!(sent < 256 << 20, "nothing holds it back");
+        assert!(sent < 256 << 20, "writing is not blocked");
     }
-    // It is not waited for at the end of the session either: the limit of writing that waits is
-    // longer than a test.
+    // The end of the session does not wait for the blocked write, whose timeout exceeds the test.
     let began = std::time::Instant::now();
-    rig.disconnect().await;
+    harness.disconnect().await;
     let ended = async { while let Some(Ok(_)) = application.next().await {} };
     timeout(TIMEOUT, ended).await.expect("the application's side has ended");
     println!("cut to the end of the application's WebSocket: {:?}", began.elapsed());
     let ended = async { while let Some(Ok(_)) = browser.next().await {} };
     timeout(TIMEOUT, ended).await.expect("the browser's side has ended");
-    assert_eq!(rig.records(1).await[0].outcome, RequestOutcome::Revoked);
+    assert_eq!(harness.records(1).await[0].outcome, RequestOutcome::Revoked);
 }
 
 #[tokio::test]
-async fn messages_are_use() {
+async fn browser_messages_count_as_use() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let (mut browser, mut application) = both(&rig, &mut connections).await;
-    let before = rig.app.last_used();
+    let harness = Harness::new(to).await;
+    let (mut browser, mut application) = connect_both(&harness, &mut connections).await;
+    let before = harness.app.last_used();
     application.send(Message::text("tick")).await.unwrap();
-    assert_eq!(hear(&mut browser).await, Message::text("tick"));
-    assert_eq!(rig.app.last_used(), before, "what comes by itself is no use");
+    assert_eq!(receive(&mut browser).await, Message::text("tick"));
+    assert_eq!(harness.app.last_used(), before, "messages of the application do not count as use");
     tokio::time::sleep(Duration::from_millis(5)).await;
     browser.send(Message::text("typed")).await.unwrap();
-    assert_eq!(hear(&mut application).await, Message::text("typed"));
-    assert!(rig.app.last_used() > before);
+    assert_eq!(receive(&mut application).await, Message::text("typed"));
+    assert!(harness.app.last_used() > before);
 }

@@ -1,5 +1,4 @@
-//! Answers as the application gives them: framing, ranges, trailers, events, and what becomes of
-//! heads on the way.
+//! Responses: framing, ranges, trailers, event streams, and rewritten heads.
 
 use super::harness::*;
 use portcullis::domain::web_app::{Scheme, WebAppConfig};
@@ -7,11 +6,12 @@ use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
-async fn heads_without_bodies_keep_their_length() {
+async fn responses_without_a_body_keep_their_declared_length() {
     let (to, mut seen) =
         serve_canned(b"HTTP/1.1 200 OK\r\nContent-Length: 4321\r\nETag: \"x\"\r\n\r\n").await;
-    let rig = Harness::new(to).await;
-    let answer = rig.request("HEAD /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let harness = Harness::new(to).await;
+    let answer =
+        harness.request("HEAD /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!(
         (answer.status(), answer.field("content-length"), answer.raw.len()),
         (200, Some("4321"), 0)
@@ -21,8 +21,8 @@ async fn heads_without_bodies_keep_their_length() {
     let (to, mut seen) =
         serve_canned(b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n")
             .await;
-    let rig = Harness::new(to).await;
-    let answer = rig
+    let harness = Harness::new(to).await;
+    let answer = harness
         .request("GET /c HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\"\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!((answer.status(), answer.field("etag"), answer.raw.len()), (304, Some("\"x\""), 0));
@@ -37,12 +37,12 @@ async fn heads_without_bodies_keep_their_length() {
 }
 
 #[tokio::test]
-async fn ranges_options_and_odd_targets_pass_as_they_are() {
+async fn targets_and_ranges_are_forwarded_unchanged() {
     let (to, mut seen) = serve_canned(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-2/5\r\nContent-Length: 2\r\n\r\nbc").await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     for target in ["/a%2Fb/../c//d?x=%26&y=[z]", "/%ff%00?q=a+b%20c", "/a;p=1/b?", "*"] {
         let method = if target == "*" { "OPTIONS" } else { "GET" };
-        let answer = rig.request(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nConnection: close\r\n\r\n")).await;
+        let answer = harness.request(&format!("{method} {target} HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\nConnection: close\r\n\r\n")).await;
         assert_eq!(
             (answer.status(), answer.field("content-range"), answer.text().as_str()),
             (206, Some("bytes 1-2/5"), "bc")
@@ -51,12 +51,12 @@ async fn ranges_options_and_odd_targets_pass_as_they_are() {
         assert!(head.starts_with(&format!("{method} {target} HTTP/1.1\r\n")), "{head}");
         assert!(head.contains("range: bytes=1-2\r\n"), "{head}");
     }
-    assert_eq!(rig.dialled.load(Ordering::SeqCst), 1, "the connection is kept");
+    assert_eq!(harness.dialled.load(Ordering::SeqCst), 1, "the connection is reused");
 }
 
 #[tokio::test]
-async fn compressed_bodies_are_not_opened() {
-    // A gzip bomb's head, and octets that are no gzip at all: nobody looks.
+async fn compressed_bodies_are_forwarded_undecoded() {
+    // The start of a gzip stream, then bytes that are not gzip: it is not decoded.
     let (to, _seen) = serve_canned(
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n\x1f\x8b\x08\0bomb",
     )
@@ -69,10 +69,10 @@ async fn compressed_bodies_are_not_opened() {
 }
 
 #[tokio::test]
-async fn bodies_without_a_length_end_where_they_end() {
-    // HTTP/1.0 says so by hanging up.
+async fn a_body_without_a_length_ends_with_the_connection() {
+    // In HTTP/1.0 the end of the connection ends the body.
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
@@ -81,7 +81,7 @@ async fn bodies_without_a_length_end_where_they_end() {
             .await
             .unwrap();
     };
-    let (answer, ()) = tokio::join!(rig.get("/"), serve);
+    let (answer, ()) = tokio::join!(harness.get("/"), serve);
     assert_eq!(
         (answer.field("transfer-encoding"), answer.text().as_str()),
         (Some("chunked"), "old and whole")
@@ -90,9 +90,9 @@ async fn bodies_without_a_length_end_where_they_end() {
 }
 
 #[tokio::test]
-async fn trailers_go_both_ways() {
+async fn trailers_are_forwarded_in_both_directions() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         let head = read_head(&mut stream).await;
@@ -106,7 +106,7 @@ async fn trailers_go_both_ways() {
             .unwrap();
         (head, body, stream)
     };
-    let ask = rig.request(
+    let ask = harness.request(
         "POST / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close, TE\r\nTransfer-Encoding: chunked\r\nTrailer: X-Up, Host\r\n\r\n3;ext=1\r\nabc\r\n0\r\nX-Up: 9\r\nHost: evil\r\n\r\n",
     );
     let (answer, (head, body, _held)) = tokio::join!(ask, serve);
@@ -117,10 +117,10 @@ async fn trailers_go_both_ways() {
 }
 
 #[tokio::test]
-async fn events_come_one_by_one_and_end_with_the_session() {
+async fn event_streams_are_not_buffered_and_end_with_the_session() {
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
-    let mut browser = rig.connect().await;
+    let harness = Harness::new(to).await;
+    let mut browser = harness.connect().await;
     browser.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut stream = next(&mut connections).await;
     read_head(&mut stream).await;
@@ -130,21 +130,21 @@ async fn events_come_one_by_one_and_end_with_the_session() {
         stream.write_all(format!("9\r\ndata: {n}\n\n\r\n").as_bytes()).await.unwrap();
         assert_eq!(read(&mut browser, 14).await, format!("9\r\ndata: {n}\n\n\r\n").as_bytes());
     }
-    let used = rig.app.last_used();
-    rig.disconnect().await;
+    let used = harness.app.last_used();
+    harness.disconnect().await;
     let rest = read_rest(&mut browser).await;
-    assert!(!rest.ends_with(b"0\r\n\r\n"), "it is not a whole answer");
-    // The application hears of it, too.
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "the response is not complete");
+    // The application is disconnected, too.
     assert!(read_rest(&mut stream).await.is_empty());
-    assert_eq!(rig.app.last_used(), used, "events that come by themselves are no use");
-    let gone = rig.get("/more").await;
+    assert_eq!(harness.app.last_used(), used, "events of the application do not count as use");
+    let gone = harness.get("/more").await;
     assert_eq!((gone.status(), gone.code().as_str()), (410, "user_disconnected"));
-    let record = rig.records(1).await.remove(0);
+    let record = harness.records(1).await.remove(0);
     assert_eq!(
         (record.path.as_str(), record.outcome),
         ("/events", portcullis::domain::web_app::RequestOutcome::Revoked)
     );
-    assert_eq!(rig.dialled.load(Ordering::SeqCst), 1, "nothing is asked for after the end");
+    assert_eq!(harness.dialled.load(Ordering::SeqCst), 1, "no request is sent after the end");
 }
 
 async fn read_rest(stream: &mut tokio::net::TcpStream) -> Vec<u8> {
@@ -155,16 +155,15 @@ async fn read_rest(stream: &mut tokio::net::TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn redirects_and_cookies_become_the_origins() {
+async fn redirects_and_cookies_are_mapped_to_the_public_origin() {
     let (to, mut seen) =
         serve_canned(b"HTTP/1.1 302 Found\r\nLocation: http://wiki.corp/in?a=b\r\nSet-Cookie: sid=mine; Domain=wiki.corp; Path=/\r\nX-Frame-Options: DENY\r\nContent-Length: 0\r\n\r\n")
             .await;
-    let terms =
+    let config =
         WebAppConfig { scheme: Scheme::Http, host: "wiki.corp".into(), ..WebAppConfig::default() };
-    let rig =
-        Harness::with_setup(to, Setup { config: terms, cross_site: true, ..Setup::default() })
-            .await;
-    let answer = rig.get("/").await;
+    let harness =
+        Harness::with_setup(to, Setup { config, cross_site: true, ..Setup::default() }).await;
+    let answer = harness.get("/").await;
     assert_eq!(answer.field("location"), Some("https://s1.apps.gw.test/in?a=b"));
     assert_eq!(
         answer.field("set-cookie"),
@@ -181,8 +180,8 @@ async fn redirects_and_cookies_become_the_origins() {
             && head.contains("x-forwarded-for: 127.0.0.1\r\n"),
         "{head}"
     );
-    // A sibling's page has tossed a cookie of the same name in front.
-    rig.request("GET / HTTP/1.1\r\nHost: x\r\nCookie: sid=evil; sid=mine; __Host-portcullis-app=s\r\nConnection: close\r\n\r\n").await;
+    // A page of a sibling origin has set a cookie of the same name (cookie tossing).
+    harness.request("GET / HTTP/1.1\r\nHost: x\r\nCookie: sid=evil; sid=mine; __Host-portcullis-app=s\r\nConnection: close\r\n\r\n").await;
     let head = seen.recv().await.unwrap();
     assert!(
         head.contains("cookie: sid=mine\r\n")
@@ -193,11 +192,11 @@ async fn redirects_and_cookies_become_the_origins() {
 }
 
 #[tokio::test]
-async fn a_browser_of_http2_is_served_the_same() {
+async fn http2_requests_are_forwarded_likewise() {
     use http_body_util::{BodyExt, Full};
     let (to, mut seen) = serve_canned(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nTrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n").await;
-    let rig = Harness::new(to).await;
-    let io = hyper_util::rt::TokioIo::new(rig.connect().await);
+    let harness = Harness::new(to).await;
+    let io = hyper_util::rt::TokioIo::new(harness.connect().await);
     let (mut asks, connection) =
         hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io)
             .await
@@ -230,15 +229,15 @@ async fn a_browser_of_http2_is_served_the_same() {
 }
 
 #[tokio::test]
-async fn both_bodies_move_at_once() {
+async fn request_and_response_bodies_stream_concurrently() {
     const SIZE: usize = 8 * 1024 * 1024;
     let (to, mut connections) = listen().await;
-    let rig = Harness::new(to).await;
+    let harness = Harness::new(to).await;
     let serve = async {
         let mut stream = next(&mut connections).await;
         read_head(&mut stream).await;
         let (mut reader, mut writer) = stream.split();
-        // It answers all before it has read all, and reads on meanwhile.
+        // It sends the whole response before it has read the whole request.
         let answer = async {
             writer
                 .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes())
@@ -253,18 +252,18 @@ async fn both_bodies_move_at_once() {
         stream
     };
     let ask = async {
-        let mut browser = rig.connect().await;
+        let mut browser = harness.connect().await;
         browser
             .write_all(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\nConnection: close\r\n\r\n").as_bytes())
             .await
             .unwrap();
-        // As browsers do: nothing is read before everything is sent.
+        // Like browsers, it reads nothing before everything is sent.
         browser.write_all(&vec![b'u'; SIZE]).await.unwrap();
         read_all(&mut browser).await
     };
     let (_held, answer) = tokio::time::timeout(TIMEOUT, async { tokio::join!(serve, ask) })
         .await
-        .expect("neither waits for the other");
+        .expect("neither direction waits for the other");
     assert!(
         answer.status() == 200
             && answer.raw.len() == SIZE
