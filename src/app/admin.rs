@@ -2,8 +2,9 @@
 //! as the API.
 
 use super::cli::{HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, WorkspaceCommand};
+use super::failure::Failure;
 use super::shell::{Shell, print_table, read_or_generate_password};
-use super::{Failure, gateway, tls};
+use super::{gateway, tls};
 use crate::broker::model::{
     HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, UpstreamChange, UserChange, WebChange,
     WorkspaceChange, WorkspaceView,

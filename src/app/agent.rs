@@ -1,7 +1,8 @@
 //! How an agent is run: by `portcullis agent`, and inside a demo.
 
 use super::cli::AgentArgs;
-use super::{Failure, StopSignals};
+use super::failure::Failure;
+use super::signals::StopSignals;
 use crate::config::{Agent, Config};
 use crate::host::agent::{self, AgentConfig, AgentError};
 use crate::host::desktop::Limits;
@@ -142,7 +143,7 @@ fn enrollment(args: &AgentArgs, settings: &Agent) -> Result<Option<Enrollment>, 
 }
 
 /// The machine's own name.
-fn machine_name() -> String {
+pub(super) fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Some(name.trim().to_owned()).filter(|n| !n.is_empty()).unwrap_or_else(|| "host".to_owned())
 }

@@ -2,8 +2,9 @@
 //! the key that proves the log's end.
 
 use super::cli::{AuditCommand, GatewayDataArgs};
+use super::failure::Failure;
 use super::shell::{Shell, load_config};
-use super::{Failure, keys, open};
+use super::{keys, open};
 use crate::auth::Vault;
 use crate::auth::vault::verify_head_with;
 use crate::config::value::DatabaseUrl;

@@ -4,8 +4,10 @@
 
 use super::cli::{DemoArgs, TotpCodeArgs};
 use super::demo_seed::{self, DemoUser};
+use super::failure::Failure;
 use super::gateway::{self, Gateway};
-use super::{Failure, StopSignals, agent, demo_board, private};
+use super::signals::StopSignals;
+use super::{agent, demo_board, private};
 use crate::auth::totp;
 use crate::broker::Broker;
 use crate::broker::model::HostView;
@@ -58,7 +60,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         .with_services(&[service])?;
     telemetry::init(config.log.format, &config.log.level)
         .map_err(|e| Failure::new(e.to_string()))?;
-    let gateway = Gateway::start(&config, listener).await?;
+    let mut gateway = Gateway::start(&config, listener).await?;
     save_port(&dir, gateway.hub_address)?;
     let users = demo_seed::seed(&gateway.broker, &dir.join(USERS_FILE)).await?;
     let ca = gateway
@@ -66,23 +68,23 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         .clone()
         .ok_or_else(|| Failure::new("a demo uses its own certificate; unset tls.certificate"))?;
     let mut agent = start_agent(&dir, &gateway, &config, &ca).await?;
+    let broker = gateway.broker.clone();
     let ready = async {
-        let broker = gateway.broker.clone();
-        let shown = async {
-            let host = wait_for_agent(&broker).await?;
-            demo_seed::ensure_board_workspace(&broker, host).await?;
-            write_ready_file(&dir, &config, &ca, &users)
-        };
-        let shown = shown.await;
-        match shown {
+        let host = wait_for_agent(&broker).await?;
+        demo_seed::ensure_board_workspace(&broker, host).await?;
+        write_ready_file(&dir, &config, &ca, &users)
+    };
+    let not_ready = async {
+        match ready.await {
             Ok(()) => std::future::pending().await,
             Err(failure) => failure,
         }
     };
     let outcome = tokio::select! {
         () = stop.recv() => Ok(()),
-        failure = ready => Err(failure),
+        failure = not_ready => Err(failure),
         failure = agent.failed() => Err(failure),
+        failure = gateway.failed() => Err(failure),
     };
     remove_if_exists(&dir.join(READY_FILE))?;
     // Both at once: each has its own limit of time, and together they must end within five seconds.

@@ -2,7 +2,7 @@
 //! and a real one: pages, a WebSocket, a file to load and to save, and whom the gateway says its
 //! user is. In memory alone; it listens on loopback, and only the demo's agent leads there.
 
-use super::Failure;
+use super::failure::Failure;
 use crate::domain::sync::lock;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};

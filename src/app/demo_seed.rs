@@ -1,8 +1,9 @@
 //! What is in a demo: users of every role, with passwords and second factors made for it, and
 //! workspaces. Seeding again changes nothing.
 
+use super::failure::Failure;
+use super::private;
 use super::shell::generated_password;
-use super::{Failure, private};
 use crate::auth::totp;
 use crate::broker::Broker;
 use crate::broker::model::{NewUser, NewWorkspace, UserChange, WebChange, WorkspaceChange};

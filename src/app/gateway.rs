@@ -1,7 +1,10 @@
-//! A gateway, started and stopped in the order one would tell it.
+//! How a gateway is assembled, started and stopped in order.
 
+use super::failure::Failure;
+use super::keys::{self, Keys};
+use super::lease::{self, GatewayLease};
 use super::open::{self, SystemClock};
-use super::{Failure, keys, tls};
+use super::tls;
 use crate::auth::Vault;
 use crate::broker::Broker;
 use crate::broker::model::TunnelState;
@@ -16,6 +19,7 @@ use crate::http::apps::{AppsSettings, is_same_site};
 use crate::http::hub_status::{HubStatus, PathMetrics};
 use crate::http::settings::Settings;
 use crate::http::state::AppState;
+use crate::store::Store;
 use crate::tunnel::{Hub, HubConfig, PrivateKey};
 use crate::viewer;
 use std::fs::File;
@@ -43,15 +47,24 @@ pub struct Gateway {
     hub: Hub,
     draining: watch::Sender<bool>,
     maintenance: JoinHandle<()>,
+    lease: Arc<GatewayLease>,
     _lock: File,
 }
 
+/// What must be there before the lease is acquired.
+struct OpenData {
+    keys: Keys,
+    vault: Vault,
+    store: Store,
+    lock: File,
+}
+
 impl Gateway {
-    /// Starts everything: database, keys, tunnels, use cases, HTTPS. When this returns, requests
-    /// are answered.
+    /// Starts everything: database, lease, keys, tunnels, use cases, HTTPS. When this returns,
+    /// requests are answered.
     ///
     /// # Errors
-    /// A sentence naming what does not work.
+    /// A sentence naming what does not work; when another gateway serves from the database, which.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Failure> {
         super::private::create_dir(&config.server.data_dir).map_err(|e| {
             Failure::new(format!(
@@ -60,13 +73,28 @@ impl Gateway {
             ))
         })?;
         let lock = lock_data_dir(&config.server.data_dir)?;
-        let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
-        let now = SystemClock.now();
-
         let keys = keys::load_or_create(&config.server.data_dir)?;
         let vault = Vault::from_master_key(*keys.master);
         let store = open::store(&config.database_url(), &vault).await?;
         open::check_master_key(&store, &vault, config).await?;
+        let lease = Arc::new(acquire_lease(config, &store, &lock).await?);
+        let data = OpenData { keys, vault, store, lock };
+        let started = Self::assemble(config, listener, data, Arc::clone(&lease)).await;
+        if started.is_err() {
+            lease.release().await;
+        }
+        started
+    }
+
+    async fn assemble(
+        config: &Config,
+        listener: TcpListener,
+        data: OpenData,
+        lease: Arc<GatewayLease>,
+    ) -> Result<Self, Failure> {
+        let OpenData { keys, vault, store, lock } = data;
+        let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
+        let now = SystemClock.now();
         let certificate = certificate(config, now)?;
         let (ca, certificate_sha256) = certificate.own.unzip();
 
@@ -92,17 +120,17 @@ impl Gateway {
         let audit_public_key = vault.audit_public_key();
         let broker =
             Broker::new(store, vault, fleet.clone(), Arc::new(SystemClock), open::settings(config));
-        let origin = RequestSource::local("gateway");
+        let source = RequestSource::local("gateway");
         broker.ensure_organization(&config.server.organization).await?;
-        broker.start(&origin).await?;
-        let (going, gone) = watch::channel(false);
-        let upkeep = tokio::spawn({
-            let (broker, gone) = (broker.clone(), gone.clone());
-            async move { broker.maintain(gone).await }
+        broker.start(&source).await?;
+        let (draining, drained) = watch::channel(false);
+        let maintenance = tokio::spawn({
+            let (broker, drained) = (broker.clone(), drained.clone());
+            async move { broker.maintain(drained).await }
         });
 
         let streams =
-            viewer::Context { broker: broker.clone(), dial: fleet.clone(), draining: gone };
+            viewer::Context { broker: broker.clone(), dial: fleet.clone(), draining: drained };
         let probe = Arc::new({
             let hub = hub.clone();
             move || tunnel_status(&hub, &fleet)
@@ -133,30 +161,37 @@ impl Gateway {
             ca,
             server,
             hub,
-            draining: going,
-            maintenance: upkeep,
+            draining,
+            maintenance,
+            lease,
             _lock: lock,
         })
     }
 
-    /// Resolves when the server ended by itself, which is a failure.
+    /// Resolves when the server ended by itself or the lease is lost. The caller ends the process:
+    /// without the lease nothing may be served any more.
     pub async fn failed(&mut self) -> Failure {
-        match self.server.wait().await {
-            Ok(()) => Failure::new("the HTTPS server ended"),
-            Err(e) => Failure::new(format!("the HTTPS server failed: {e}")),
+        tokio::select! {
+            ended = self.server.wait() => match ended {
+                Ok(()) => Failure::new("the HTTPS server ended"),
+                Err(e) => Failure::new(format!("the HTTPS server failed: {e}")),
+            },
+            reason = self.lease.lost() => Failure::new(format!(
+                "this gateway lost its lease on the database and stops serving: {reason}"
+            )),
         }
     }
 
-    /// Stops in order: streams are told to come back, requests under way end, the last entry is
-    /// written, the tunnels go. Desktops stay.
+    /// Stops in order: streams are asked to reconnect, requests under way end, the last audit entry
+    /// is written, the tunnels close, the lease is released. Desktops stay.
     pub async fn stop(self) {
         self.draining.send_replace(true);
         if !self.server.stop().await {
             tracing::warn!("some requests did not end in time");
         }
-        let upkeep = self.maintenance.abort_handle();
+        let maintenance = self.maintenance.abort_handle();
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.maintenance).await.is_err() {
-            upkeep.abort();
+            maintenance.abort();
         }
         match tokio::time::timeout(
             SHUTDOWN_TIMEOUT,
@@ -168,7 +203,9 @@ impl Gateway {
             Ok(Err(error)) => tracing::error!(%error, "gateway.stop.unrecorded"),
             Err(_) => tracing::error!("gateway.stop.unrecorded: the database did not answer"),
         }
-        drop(tokio::time::timeout(SHUTDOWN_TIMEOUT, self.hub.shutdown()).await);
+        let closing = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.hub.shutdown());
+        let (closed, ()) = tokio::join!(closing, self.lease.release());
+        drop(closed);
         tracing::info!("gateway.stopped");
     }
 }
@@ -182,6 +219,23 @@ fn lock_data_dir(data_dir: &Path) -> Result<File, Failure> {
     lock.ok_or_else(|| {
         Failure::new(format!("another gateway runs on the data folder {}", data_dir.display()))
     })
+}
+
+async fn acquire_lease(
+    config: &Config,
+    store: &Store,
+    lock: &File,
+) -> Result<GatewayLease, Failure> {
+    let lock_id = lease::lock_id(lock)
+        .map_err(|e| Failure::new(format!("cannot examine the lock of the data folder: {e}")))?;
+    let name = format!(
+        "{} (machine {}, process {}, data folder {})",
+        config.server.public_url,
+        super::agent::machine_name(),
+        std::process::id(),
+        config.server.data_dir.display()
+    );
+    GatewayLease::acquire(store.clone(), Arc::new(SystemClock), name, lock_id).await
 }
 
 /// Listens for HTTPS.

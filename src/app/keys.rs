@@ -1,7 +1,7 @@
 //! The gateway's own keys, in `DIR/keys`: the master key (seals secrets, signs the audit head) and
 //! the hub's WireGuard key. Made on first start; never printed, never in the database.
 
-use super::Failure;
+use super::failure::Failure;
 use super::private;
 use data_encoding::BASE64;
 use std::path::Path;

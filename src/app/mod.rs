@@ -3,7 +3,7 @@
 //! | file | what it answers |
 //! | --- | --- |
 //! | [`cli`] | which commands and options there are |
-//! | [`gateway`] | how a gateway is put together, started and stopped in order |
+//! | [`gateway`], [`lease`] | how a gateway is assembled, started and stopped in order; its lease on the database |
 //! | [`agent`] | how an agent is run |
 //! | [`demo`], [`demo_seed`], [`demo_board`] | everything on one machine, and what is in it |
 //! | [`open`] | how a gateway's data is opened |
@@ -17,55 +17,29 @@ pub mod cli;
 pub mod demo;
 pub mod demo_board;
 pub mod demo_seed;
+pub mod failure;
 pub mod gateway;
 pub mod keys;
+pub mod lease;
 pub mod memory;
 pub mod open;
 pub mod private;
 pub mod shell;
+mod signals;
 pub mod tls;
 
-use crate::config::{Config, ConfigError};
-use crate::domain::{Error, ErrorKind};
+use crate::config::Config;
 use crate::telemetry;
 use clap::Parser as _;
 use cli::{Cli, Command, ConfigArgs};
+use failure::Failure;
 use gateway::Gateway;
+use signals::StopSignals;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// What is still running when a command has ended gets this long.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Why a command failed: one clear line for standard error.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(String);
-
-impl Failure {
-    /// A failure told as `sentence`.
-    pub fn new(sentence: impl Into<String>) -> Self {
-        Self(sentence.into())
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(e: ConfigError) -> Self {
-        Self(e.to_string())
-    }
-}
-
-impl From<Error> for Failure {
-    /// Whoever is at the shell may read the cause that the API keeps for its log.
-    fn from(e: Error) -> Self {
-        match (e.kind, &e.source) {
-            (ErrorKind::Internal, Some(cause)) => Self(format!("internal failure: {cause}")),
-            (ErrorKind::Unavailable, Some(cause)) => Self(format!("{}: {cause}", e.message)),
-            _ => Self(e.message),
-        }
-    }
-}
 
 /// The command line: exit status 0 when it worked, 1 with one line on standard error when not, 2
 /// when it was used wrongly.
@@ -92,7 +66,7 @@ pub fn main() -> ExitCode {
 }
 
 fn print_failure(failure: &Failure) -> ExitCode {
-    eprintln!("portcullis: {}", failure.0.replace('\n', " "));
+    eprintln!("portcullis: {}", failure.to_string().replace('\n', " "));
     ExitCode::FAILURE
 }
 
@@ -145,29 +119,4 @@ fn check_config(args: &ConfigArgs) -> Result<(), Failure> {
     }
     print!("{config}");
     Ok(())
-}
-
-/// The signals that ask a process to stop.
-struct StopSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl StopSignals {
-    fn new() -> Result<Self, Failure> {
-        let on = |kind| {
-            signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}")))
-        };
-        Ok(Self {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

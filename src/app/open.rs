@@ -1,7 +1,8 @@
 //! Opening a gateway's data: the store, the vault of the master key, and the check that the two
 //! belong together.
 
-use super::{Failure, keys};
+use super::failure::Failure;
+use super::keys;
 use crate::auth::Vault;
 use crate::broker::model::{GatewayIdentity, TunnelReport};
 use crate::broker::ports::host_fleet::{

@@ -5,7 +5,8 @@
 //! gateway's sentinel notices and cuts.
 
 use super::cli::GatewayDataArgs;
-use super::{Failure, open};
+use super::failure::Failure;
+use super::open;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::domain::secret::SecretString;

@@ -7,7 +7,7 @@
 //! so that a browser that was told to trust it reconnects by itself, and is renewed at a start
 //! within 30 days of its end or when the names change.
 
-use super::Failure;
+use super::failure::Failure;
 use super::private;
 use crate::domain::Timestamp;
 use rcgen::{

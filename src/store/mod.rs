@@ -29,6 +29,7 @@ pub use error::StoreError;
 pub use tables::app_requests::RequestFilter;
 pub use tables::audit::AuditFilter;
 pub use tables::challenges::{Challenge, ChallengePurpose};
+pub use tables::gateway_lease::GatewayLeaseRow;
 pub use tables::logins::Login;
 pub use tables::refresh::RefreshTokenRow;
 pub use tables::session_leases::LeaseRow;
@@ -38,7 +39,7 @@ pub use tables::totp::TotpRow;
 pub use verify::ChainReport;
 
 use crate::domain::sync::lock;
-use crate::domain::{Error, ErrorKind, Result};
+use crate::domain::{Error, ErrorKind, Result, Timestamp};
 use connection::{AccessMode, AnyConnection};
 use diesel::connection::TransactionManager;
 use pool::Pool;
@@ -64,6 +65,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Store {
     reads: Pool,
     writes: Pool,
+    /// A file of this machine.
+    is_local: bool,
     signer: Option<Arc<dyn HeadSigner>>,
     /// When the health check last wrote successfully, unless a write failed since.
     last_write_at: Arc<Mutex<Option<Instant>>>,
@@ -109,6 +112,25 @@ impl Store {
         Self::connect(url, Some(signer))
     }
 
+    /// A heartbeat of the gateway that holds the lease. False: it does not hold it any more.
+    ///
+    /// On SQLite a disk that is full or read-only keeps every process from writing, so a lease that
+    /// still names the holder there counts as renewed.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be known.
+    pub async fn renew_gateway_lease(&self, holder: &str, now: Timestamp) -> Result<bool> {
+        let by = holder.to_owned();
+        match self.write(move |tx| tx.renew_gateway_lease(&by, now)).await {
+            Err(failed) if failed.kind == ErrorKind::Unavailable && self.is_local => {
+                let by = holder.to_owned();
+                self.read(move |tx| Ok(tx.gateway_lease()?.is_some_and(|row| row.holder == by)))
+                    .await
+            }
+            outcome => outcome,
+        }
+    }
+
     fn connect(url: &str, signer: Option<Arc<dyn HeadSigner>>) -> Result<Self, StoreError> {
         let place = connection::DatabaseLocation::parse(url)?;
         let mut first = place.open(AccessMode::Write)?;
@@ -122,8 +144,9 @@ impl Store {
             )?;
         }
         drop(first);
+        let is_local = matches!(place, connection::DatabaseLocation::Sqlite(_));
         let (reads, writes) = Pool::pair(place)?;
-        Ok(Self { reads, writes, signer, last_write_at: Arc::default() })
+        Ok(Self { reads, writes, is_local, signer, last_write_at: Arc::default() })
     }
 
     /// Runs `f` in a read transaction with a consistent snapshot.

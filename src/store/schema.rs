@@ -291,6 +291,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    gateway_lease (name) {
+        name -> Text,
+        holder -> Text,
+        holder_name -> Text,
+        lock_id -> Text,
+        acquired_at -> BigInt,
+        heartbeat_at -> BigInt,
+        heartbeats -> BigInt,
+    }
+}
+
+diesel::table! {
     settings (name) {
         name -> Text,
         value -> Text,

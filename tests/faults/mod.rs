@@ -6,6 +6,7 @@ mod stack;
 mod demo;
 mod disk;
 mod flood;
+mod gateway_lease;
 mod hosts;
 mod restart;
 mod revocation;

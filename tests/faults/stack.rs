@@ -205,6 +205,11 @@ impl Stack {
         gateway.wait().unwrap();
     }
 
+    /// The gateway's process, which is the caller's to end from now on.
+    pub fn take_gateway(&mut self) -> GuardedChild {
+        self.gateway.take().unwrap()
+    }
+
     /// The gateway's process.
     pub fn gateway_pid(&self) -> u32 {
         self.gateway.as_ref().unwrap().id()

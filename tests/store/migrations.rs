@@ -88,7 +88,7 @@ fn schema_matches_tables(backend: Backend) {
     migrate::run(conn).unwrap();
     conn.begin_test_transaction().unwrap();
     each_table!(conn, organizations users totp mfa_challenges logins refresh_tokens workspaces workspace_certificates user_credentials hosts join_tokens sessions live_sessions seats
-        session_leases session_events tickets app_requests app_request_counts audit_entries audit_head signing_keys settings);
+        session_leases session_events tickets app_requests app_request_counts audit_entries audit_head signing_keys settings gateway_lease);
 }
 
 #[test]

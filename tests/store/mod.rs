@@ -4,6 +4,7 @@ mod app_requests;
 mod audit;
 mod entities;
 mod failures;
+mod gateway_lease;
 mod identity;
 mod migrations;
 mod races;

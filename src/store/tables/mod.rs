@@ -7,6 +7,7 @@
 pub mod app_requests;
 pub mod audit;
 pub mod challenges;
+pub mod gateway_lease;
 pub mod hosts;
 pub mod join_tokens;
 pub mod keys;
