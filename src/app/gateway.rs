@@ -11,12 +11,12 @@ use crate::broker::model::TunnelState;
 use crate::config::Config;
 use crate::domain::user::RequestSource;
 use crate::domain::{Clock as _, Timestamp};
-use crate::fleet::{FleetConfig, FleetMetrics, HubFleet};
+use crate::fleet::{FleetConfig, HubFleet};
 use crate::http;
 use crate::http::api::definition::Apis;
 use crate::http::api::workspaces;
 use crate::http::apps::{AppsSettings, is_same_site};
-use crate::http::hub_status::{HubStatus, PathMetrics};
+use crate::http::hub_status::HubStatus;
 use crate::http::settings::Settings;
 use crate::http::state::AppState;
 use crate::store::Store;
@@ -362,10 +362,7 @@ fn tunnel_status(hub: &Hub, fleet: &HubFleet) -> HubStatus {
             TunnelState::Down | TunnelState::None => status.down += 1,
         }
     }
-    let FleetMetrics { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct } =
-        fleet.metrics();
-    status.paths =
-        PathMetrics { tx_bytes, rx_bytes, retransmits, host, desktop, handshake_age, direct };
+    status.paths = fleet.metrics();
     status
 }
 

@@ -182,6 +182,25 @@ impl LatencyHistogram {
     }
 }
 
+/// Sums and distributions over the paths of all sessions, at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PathMetrics {
+    /// Bytes sent to hosts since the gateway started.
+    pub tx_bytes: u64,
+    /// Bytes received from hosts since the gateway started.
+    pub rx_bytes: u64,
+    /// TCP segments retransmitted inside the sessions' own tunnels.
+    pub retransmits: u64,
+    /// Round trips gateway to host.
+    pub host: LatencyHistogram,
+    /// Response times host to desktop.
+    pub desktop: LatencyHistogram,
+    /// Ages of the present keys.
+    pub handshake_age: LatencyHistogram,
+    /// Sessions on direct targets.
+    pub direct: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

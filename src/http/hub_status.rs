@@ -1,6 +1,6 @@
 //! Status of the tunnel hub, for health and metrics.
 
-use crate::domain::route::LatencyHistogram;
+use crate::domain::route::PathMetrics;
 use std::sync::Arc;
 
 /// Status of the tunnel hub.
@@ -20,25 +20,6 @@ pub struct HubStatus {
     pub down: usize,
     /// Totals of all sessions.
     pub paths: PathMetrics,
-}
-
-/// Totals over the paths of all sessions, of constant size.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PathMetrics {
-    /// Bytes to hosts since the start.
-    pub tx_bytes: u64,
-    /// Bytes from hosts since the start.
-    pub rx_bytes: u64,
-    /// TCP segments retransmitted in tunnels since the start.
-    pub retransmits: u64,
-    /// Round trips gateway to host.
-    pub host: LatencyHistogram,
-    /// Response times host to desktop.
-    pub desktop: LatencyHistogram,
-    /// Ages of the current keys.
-    pub handshake_age: LatencyHistogram,
-    /// Sessions on direct targets, without a tunnel.
-    pub direct: usize,
 }
 
 impl HubStatus {

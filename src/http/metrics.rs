@@ -3,9 +3,9 @@
 
 use crate::broker::core::stream_registry::StreamMeters;
 use crate::broker::model::Gauges;
-use crate::domain::route::{BUCKETS_MS, Hop, LatencyHistogram};
+use crate::domain::route::{BUCKETS_MS, Hop, LatencyHistogram, PathMetrics};
 use crate::domain::sync::lock;
-use crate::http::hub_status::{HubStatus, PathMetrics};
+use crate::http::hub_status::HubStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;

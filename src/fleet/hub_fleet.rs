@@ -1,0 +1,249 @@
+//! [`HubFleet`]: the broker's port to the hosts and the viewer's port to upstreams, on a [`Hub`].
+
+use super::conversions::{parse_preshared_key, parse_public_key, tunnel_error, tunnel_report};
+use super::metered_stream::MeteredStream;
+use super::state::{FleetConfig, FleetState, HostEntry, SessionEntry, SharedRoute};
+use super::{host_monitor, launch};
+use crate::broker::model::{GatewayIdentity, HostCapabilities, TunnelReport, TunnelState};
+use crate::broker::ports::host_fleet::{
+    DesktopOrder, DesktopStarted, FleetError, HostFleet, HostPeer, SessionPeer,
+};
+use crate::domain::host::HostKind;
+use crate::domain::lease::Lease;
+use crate::domain::route::{PathMetrics, SessionRoute, gateway_v6};
+use crate::domain::{HostId, SessionId};
+use crate::tunnel::{Hub, PeerConfig, Profile, TunnelId, TunnelStatus, TunnelStream};
+use crate::viewer::{Dial, Duplex};
+use futures_util::future::BoxFuture;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Longest wait for a stream to an upstream.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Keepalive interval of standard peers.
+const PEER_KEEPALIVE: Duration = Duration::from_secs(25);
+
+/// Hosts and sessions, reached through their tunnels.
+#[derive(Clone, Debug)]
+pub struct HubFleet {
+    state: Arc<FleetState>,
+}
+
+impl HubFleet {
+    /// A fleet without hosts.
+    #[must_use]
+    pub fn new(hub: Hub, config: FleetConfig) -> Self {
+        Self { state: Arc::new(FleetState::new(hub, config)) }
+    }
+
+    /// The state of every tunnel, of hosts and of sessions.
+    #[must_use]
+    pub fn tunnel_states(&self) -> Vec<TunnelState> {
+        let hosts: Vec<TunnelState> =
+            self.state.hosts().values().map(|entry| tunnel_report(&entry.tunnel).state).collect();
+        let sessions: Vec<SessionEntry> = self.state.sessions().values().cloned().collect();
+        hosts
+            .into_iter()
+            .chain(sessions.iter().map(|entry| self.state.session_report(entry).state))
+            .collect()
+    }
+
+    /// A stream to a lease's upstream, through the tunnel that the lease names.
+    ///
+    /// # Errors
+    /// When there is no such tunnel, or no answer in time.
+    pub async fn connect(&self, lease: &Lease) -> io::Result<TunnelStream> {
+        let session = lease.session().id;
+        let tunnel = match lease.route() {
+            SessionRoute::OwnTunnel => self.state.session_tunnel(session),
+            SessionRoute::HostTunnel => self.state.shared_tunnel(session, lease.session().host_id),
+            SessionRoute::Direct(_) => None,
+        };
+        let tunnel = tunnel.ok_or(io::ErrorKind::NotConnected)?;
+        let stream = tokio::time::timeout(DIAL_TIMEOUT, tunnel.connect(lease.port())).await;
+        Ok(stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+    }
+
+    /// A stream to a lease's upstream, by whichever route its session has; its bytes are counted.
+    async fn dial_metered(&self, lease: &Lease) -> io::Result<Box<dyn Duplex>> {
+        let path =
+            self.state.session_path(lease.session().id).ok_or(io::ErrorKind::NotConnected)?;
+        let began = Instant::now();
+        if let SessionRoute::Direct(name) = lease.route() {
+            let stream = tokio::time::timeout(DIAL_TIMEOUT, self.state.connect_direct(name)).await;
+            let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            return Ok(Box::new(MeteredStream::new(stream, path, began.elapsed())));
+        }
+        let stream = self.connect(lease).await?;
+        Ok(Box::new(MeteredStream::new(stream, path, began.elapsed())))
+    }
+
+    /// All sessions together, now.
+    #[must_use]
+    pub fn metrics(&self) -> PathMetrics {
+        self.state.metrics()
+    }
+}
+
+impl HostFleet for HubFleet {
+    fn identity(&self) -> GatewayIdentity {
+        let config = &self.state.config;
+        GatewayIdentity {
+            public_key: config.private_key.public_key().to_string(),
+            endpoint: config.endpoint.clone(),
+            address: config.address,
+        }
+    }
+
+    fn add_host(&self, peer: HostPeer) -> Result<(), FleetError> {
+        let state = &self.state;
+        let HostPeer { host, preshared_key } = peer;
+        let id = TunnelId(host.id.0);
+        let config = PeerConfig {
+            id,
+            private_key: state.config.private_key.clone(),
+            peer_public_key: parse_public_key(&host.public_key)?,
+            preshared_key: parse_preshared_key(&preshared_key)?,
+            endpoint: host.endpoint,
+            local_addr: match host.address {
+                IpAddr::V4(_) => state.config.address,
+                IpAddr::V6(_) => {
+                    gateway_v6(&state.config.private_key.public_key().to_string()).into()
+                }
+            },
+            peer_addr: host.address,
+            // A standard peer announces a new endpoint but not its end: keepalives and probes from
+            // here detect that.
+            keepalive: (host.kind == HostKind::Peer).then_some(PEER_KEEPALIVE),
+            profile: if host.kind == HostKind::Peer { Profile::Standard } else { Profile::Control },
+        };
+        let mut hosts = state.hosts();
+        hosts.remove(&host.id);
+        state.hub.remove(id);
+        let tunnel = state.hub.add_peer(config).map_err(tunnel_error)?;
+        let monitor = tokio::spawn(host_monitor::monitor_host(
+            Arc::downgrade(state),
+            host.id,
+            host.kind,
+            tunnel.clone(),
+        ))
+        .abort_handle();
+        if host.endpoint.is_some() {
+            tunnel.initiate();
+        }
+        hosts.insert(
+            host.id,
+            HostEntry {
+                kind: host.kind,
+                public_key: host.public_key,
+                tunnel,
+                capabilities: None,
+                monitor,
+            },
+        );
+        drop(hosts);
+        state.notify_hosts_changed();
+        Ok(())
+    }
+
+    fn remove_host(&self, id: HostId) {
+        self.state.hosts().remove(&id);
+        self.state.hub.remove(TunnelId(id.0));
+        self.state.notify_hosts_changed();
+    }
+
+    fn host(&self, id: HostId) -> Option<TunnelReport> {
+        self.state.host_tunnel(id).as_ref().map(tunnel_report)
+    }
+
+    fn connected(&self) -> Vec<HostId> {
+        let hosts = self.state.hosts();
+        hosts
+            .iter()
+            .filter(|(_, entry)| entry.tunnel.status() == TunnelStatus::Encrypted)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    fn start(
+        &self,
+        host: HostId,
+        order: DesktopOrder,
+    ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
+        Box::pin(launch::launch(&self.state, host, order))
+    }
+
+    fn drop_keys(&self, session: SessionId) {
+        self.state.close_session(session);
+    }
+
+    fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+        self.state.close_session(session);
+        Box::pin(self.state.stop(host, session))
+    }
+
+    fn restore(&self, peer: SessionPeer) -> Result<(), FleetError> {
+        let state = &self.state;
+        match peer.way {
+            SessionRoute::OwnTunnel => {}
+            SessionRoute::HostTunnel => {
+                return state
+                    .add_shared(peer.session_id, SharedRoute::Host(peer.host_id))
+                    .map(drop);
+            }
+            SessionRoute::Direct(name) => {
+                return state.add_shared(peer.session_id, SharedRoute::Direct(name)).map(drop);
+            }
+        }
+        let (key, psk) =
+            (parse_public_key(&peer.peer_public_key)?, parse_preshared_key(&peer.preshared_key)?);
+        let endpoint = state.host_tunnel(peer.host_id).and_then(|tunnel| tunnel.stats().endpoint);
+        let config = state.session_peer(peer.session_id, peer.address, key, psk, endpoint);
+        state.add_session(peer.session_id, peer.host_id, config).map(drop).map_err(tunnel_error)
+    }
+
+    fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
+        let own = self.state.sessions().get(&session).cloned();
+        match own {
+            Some(entry) => {
+                self.state.refresh_rtt(&entry.tunnel, &entry.path);
+                let report = self.state.session_report(&entry);
+                Some(TunnelReport {
+                    rtt: entry.path.host_rtt().or(report.rtt),
+                    desktop_rtt: entry.path.desktop_rtt(),
+                    ..report
+                })
+            }
+            None => self.state.shared_report(session),
+        }
+    }
+
+    fn capabilities(&self, host: HostId) -> Option<Arc<HostCapabilities>> {
+        self.state.hosts().get(&host).and_then(|entry| entry.capabilities.clone())
+    }
+
+    fn direct_targets(&self) -> Vec<String> {
+        self.state.config.direct.keys().cloned().collect()
+    }
+
+    fn resolve_target<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<IpAddr, FleetError>> {
+        Box::pin(self.state.resolve_target(name))
+    }
+
+    fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
+        Box::pin(self.state.inventory(host))
+    }
+
+    fn hosts_changed(&self) -> watch::Receiver<u64> {
+        self.state.subscribe_hosts_changed()
+    }
+}
+
+impl Dial for HubFleet {
+    fn dial<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
+        Box::pin(self.dial_metered(lease))
+    }
+}

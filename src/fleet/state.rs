@@ -1,0 +1,149 @@
+//! What the fleet holds: tunnels of hosts and of sessions, paths of sessions without a tunnel of
+//! their own.
+
+use super::metered_stream::SessionPath;
+use crate::broker::model::HostCapabilities;
+use crate::domain::host::HostKind;
+use crate::domain::sync::lock;
+use crate::domain::{HostId, SessionId};
+use crate::tunnel::{Hub, PeerConfig, PrivateKey, Tunnel};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+
+/// Round-trip probes under way at once.
+const MAX_CONCURRENT_PROBES: usize = 64;
+
+#[derive(Debug)]
+pub struct FleetConfig {
+    /// The gateway's WireGuard key: the same in every tunnel.
+    pub private_key: PrivateKey,
+    /// What hosts dial, `host:port`.
+    pub endpoint: String,
+    /// The gateway's address inside every tunnel.
+    pub address: IpAddr,
+    /// Longest start of a desktop.
+    pub start_timeout: std::time::Duration,
+    /// The direct targets that the configuration allows: `host:port` by name.
+    pub direct: HashMap<String, String>,
+}
+
+#[derive(Debug)]
+pub(super) struct FleetState {
+    pub(super) hub: Hub,
+    pub(super) config: FleetConfig,
+    hosts: Mutex<HashMap<HostId, HostEntry>>,
+    sessions: Mutex<HashMap<SessionId, SessionEntry>>,
+    shared: Mutex<HashMap<SessionId, SharedEntry>>,
+    hosts_changed: watch::Sender<u64>,
+    closed_totals: Mutex<Totals>,
+    pub(super) probe_permits: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+pub(super) struct HostEntry {
+    pub(super) kind: HostKind,
+    pub(super) public_key: String,
+    pub(super) tunnel: Tunnel,
+    pub(super) capabilities: Option<Arc<HostCapabilities>>,
+    pub(super) monitor: AbortHandle,
+}
+
+impl Drop for HostEntry {
+    fn drop(&mut self) {
+        self.monitor.abort();
+    }
+}
+
+/// A session with a tunnel of its own.
+#[derive(Debug, Clone)]
+pub(super) struct SessionEntry {
+    pub(super) host: HostId,
+    pub(super) tunnel: Tunnel,
+    /// What the tunnel was created with, to create it again when its host moves.
+    pub(super) config: PeerConfig,
+    pub(super) path: Arc<SessionPath>,
+}
+
+/// A session without a tunnel of its own.
+#[derive(Debug, Clone)]
+pub(super) struct SharedEntry {
+    pub(super) route: SharedRoute,
+    pub(super) path: Arc<SessionPath>,
+}
+
+/// What a session goes through instead of a tunnel of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum SharedRoute {
+    /// The tunnel of a standard peer.
+    Host(HostId),
+    /// No tunnel, to a target of the configuration.
+    Direct(String),
+}
+
+/// Counters of sessions that are over, so that the sums over all sessions never decrease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) tx_bytes: u64,
+    pub(super) rx_bytes: u64,
+    pub(super) retransmits: u64,
+}
+
+impl FleetState {
+    pub(super) fn new(hub: Hub, config: FleetConfig) -> Self {
+        Self {
+            hub,
+            config,
+            hosts: Mutex::default(),
+            sessions: Mutex::default(),
+            shared: Mutex::default(),
+            hosts_changed: watch::Sender::new(0),
+            closed_totals: Mutex::default(),
+            probe_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_PROBES)),
+        }
+    }
+
+    pub(super) fn hosts(&self) -> MutexGuard<'_, HashMap<HostId, HostEntry>> {
+        lock(&self.hosts)
+    }
+
+    pub(super) fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, SessionEntry>> {
+        lock(&self.sessions)
+    }
+
+    pub(super) fn shared(&self) -> MutexGuard<'_, HashMap<SessionId, SharedEntry>> {
+        lock(&self.shared)
+    }
+
+    pub(super) fn closed_totals(&self) -> MutexGuard<'_, Totals> {
+        lock(&self.closed_totals)
+    }
+
+    pub(super) fn notify_hosts_changed(&self) {
+        self.hosts_changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn subscribe_hosts_changed(&self) -> watch::Receiver<u64> {
+        self.hosts_changed.subscribe()
+    }
+
+    pub(super) fn host_tunnel(&self, host: HostId) -> Option<Tunnel> {
+        self.hosts().get(&host).map(|entry| entry.tunnel.clone())
+    }
+
+    pub(super) fn session_path(&self, session: SessionId) -> Option<Arc<SessionPath>> {
+        let own = self.sessions().get(&session).map(|entry| entry.path.clone());
+        own.or_else(|| self.shared().get(&session).map(|entry| entry.path.clone()))
+    }
+
+    /// Adds the counters of a session's tunnel that is about to be removed.
+    pub(super) fn add_closed(&self, tunnel: &Tunnel) {
+        let stats = tunnel.stats();
+        let mut totals = self.closed_totals();
+        totals.tx_bytes += stats.tx_bytes;
+        totals.rx_bytes += stats.rx_bytes;
+        totals.retransmits += stats.retransmits;
+    }
+}
