@@ -1,7 +1,9 @@
-//! Which module may use which: the table of ARCHITECTURE.md, checked against every file.
+//! Which module may use which: the table of ARCHITECTURE.md, the table inside `broker`, and no
+//! circles between files.
 
-use super::{files, root, shown};
-use std::collections::BTreeMap;
+use super::graph::{Graph, module_of, top};
+use super::root;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// Each module, and the others it may use.
@@ -14,89 +16,58 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tunnel", &["domain"]),
     ("viewer", &["domain", "broker", "protocol", "tunnel"]),
     ("host", &["domain", "protocol", "tunnel"]),
-    ("fleet", &["domain", "broker", "tunnel", "viewer", "host"]),
+    ("fleet", &["domain", "broker", "viewer", "host", "tunnel"]),
     ("http", &["domain", "broker", "viewer"]),
+    ("config", &["domain"]),
+    ("telemetry", &["config"]),
 ];
 
-/// These compose the others and may use all of them.
-const ROOTS: &[&str] = &["app", "config", "telemetry", "main", "lib"];
+/// The composition root may use all of them.
+const ROOTS: &[&str] = &["app", "main", "lib"];
 
-/// A source file as a module path: `src/broker/live.rs` is `broker::live`.
-fn module_path(path: &str) -> Vec<String> {
-    let inner = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
-    inner.split('/').map(str::to_owned).collect()
-}
+/// Each part of `broker`, and the others it may use. `mod.rs` may use all of them.
+const BROKER: &[(&str, &[&str])] = &[
+    ("ports", &[]),
+    ("model", &["ports"]),
+    ("core", &["ports", "model"]),
+    ("catalog", &["ports", "model", "core"]),
+    ("identity", &["ports", "model", "core"]),
+    ("targets", &["ports", "model", "core"]),
+    ("hosts", &["ports", "model", "core"]),
+    ("audit", &["ports", "model", "core"]),
+    ("sessions", &["ports", "model", "core", "catalog", "identity", "targets", "hosts", "audit"]),
+    (
+        "jobs",
+        &["ports", "model", "core", "catalog", "identity", "targets", "hosts", "audit", "sessions"],
+    ),
+];
 
-/// The top-level modules that a text names by `crate::x` or by enough `super::`s, without its unit
-/// tests.
-fn used(module: &[String], text: &str) -> Vec<String> {
-    let code: String = text
-        .split("#[cfg(test)]")
-        .next()
-        .unwrap()
-        .lines()
-        .filter(|l| !l.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let supers = "super::".repeat(module.len());
-    let mut found = Vec::new();
-    for prefix in ["crate::", &supers] {
-        for (at, _) in code.match_indices(prefix) {
-            let rest = &code[at + prefix.len()..];
-            if let Some(group) = rest.strip_prefix('{') {
-                // `use crate::{a::..., b}`: the names at depth one.
-                let mut depth = 0usize;
-                let mut start = true;
-                for (i, c) in group.char_indices() {
-                    match c {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => break,
-                        '}' => depth -= 1,
-                        ',' if depth == 0 => start = true,
-                        c if c.is_alphabetic() && start => {
-                            found.push(word(&group[i..]));
-                            start = false;
-                        }
-                        _ => {}
-                    }
-                }
-            } else {
-                found.push(word(rest));
-            }
-        }
-    }
-    found.retain(|name| !name.is_empty() && *name != module[0]);
-    found.sort();
-    found.dedup();
-    found
-}
-
-fn word(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
-}
+/// Modules in which files still use each other in circles. None may be added.
+const WITH_CIRCLES: &[&str] = &[
+    "app", "auth", "broker", "config", "fleet", "host", "http", "protocol", "store", "tunnel",
+    "viewer",
+];
 
 #[test]
 fn every_import_is_in_the_table() {
     let table: BTreeMap<&str, &[&str]> = TABLE.iter().copied().collect();
-    let mut wrong = Vec::new();
-    for path in files("src", ".rs") {
-        let module = module_path(&shown(&path));
-        if ROOTS.contains(&module[0].as_str()) {
+    let mut wrong = BTreeSet::new();
+    for (path, used) in Graph::read().uses {
+        let module = top(&path).to_owned();
+        if ROOTS.contains(&module.as_str()) {
             continue;
         }
-        let Some(allowed) = table.get(module[0].as_str()) else {
-            wrong.push(format!("{}: module {} is not in the table", shown(&path), module[0]));
+        let Some(allowed) = table.get(module.as_str()) else {
+            wrong.insert(format!("{path}: module {module} is not in the table"));
             continue;
         };
-        for name in used(&module, &fs::read_to_string(&path).unwrap()) {
-            // Other names are macros and items of the crate root.
-            let is_module = table.contains_key(name.as_str()) || ROOTS.contains(&name.as_str());
-            if is_module && !allowed.contains(&name.as_str()) {
-                wrong.push(format!("{}: {} may not use {name}", shown(&path), module[0]));
+        for other in used.iter().map(|used| top(used)).filter(|other| *other != module) {
+            if !allowed.contains(&other) {
+                wrong.insert(format!("{path}: {module} may not use {other}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{}", Vec::from_iter(wrong).join("\n"));
 }
 
 #[test]
@@ -105,19 +76,54 @@ fn the_document_shows_the_same_table() {
     for (module, allowed) in TABLE {
         let row = text
             .lines()
-            .find(|l| l.starts_with(&format!("| `{module}/` |")))
+            .find(|line| {
+                line.starts_with(&format!("| `{module}/` |"))
+                    || line.starts_with(&format!("| `{module}` |"))
+            })
             .unwrap_or_else(|| panic!("no row for {module}"));
         let cell = row.split('|').nth(3).unwrap().trim();
-        let said =
+        let expected =
             if *allowed == [] as [&str; 0] { "nothing".to_owned() } else { allowed.join(", ") };
-        assert_eq!(cell, said, "ARCHITECTURE.md on {module}");
+        assert_eq!(cell, expected, "ARCHITECTURE.md on {module}");
     }
 }
 
 #[test]
-fn the_reader_of_imports_reads() {
-    let module = module_path("src/broker/live.rs");
-    assert_eq!(module, ["broker", "live"]);
-    let text = "use crate::domain::Error;\nuse crate::{store::Tx, viewer, auth::{self, x}};\nlet a = super::super::http::x();\n// crate::host\n#[cfg(test)]\nuse crate::tunnel::X;";
-    assert_eq!(used(&module, text), ["auth", "domain", "http", "store", "viewer"]);
+fn every_import_inside_broker_is_in_its_table() {
+    let table: BTreeMap<&str, &[&str]> = BROKER.iter().copied().collect();
+    let part = |path: &str| {
+        let module = module_of(path);
+        (module.first().is_some_and(|top| top == "broker") && module.len() > 1)
+            .then(|| module[1].clone())
+    };
+    let mut wrong = BTreeSet::new();
+    for (path, used) in Graph::read().uses {
+        let Some(from) = part(&path) else { continue };
+        let Some(allowed) = table.get(from.as_str()) else { continue };
+        for to in used.iter().filter(|used| top(used) == "broker") {
+            let fits = part(to).is_some_and(|to| to == from || allowed.contains(&to.as_str()));
+            if !fits {
+                wrong.insert(format!("{path} may not use {to}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", Vec::from_iter(wrong).join("\n"));
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let graph = Graph::read();
+    let circles: Vec<String> = graph
+        .circles()
+        .iter()
+        .filter(|circle| !WITH_CIRCLES.contains(&top(circle[0])))
+        .map(|circle| {
+            let arrows = circle.iter().map(|from| {
+                let to = graph.uses[*from].iter().filter(|to| circle.contains(&to.as_str()));
+                format!("  {from} -> {}", to.cloned().collect::<Vec<_>>().join(", "))
+            });
+            arrows.collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    assert!(circles.is_empty(), "circles:\n{}", circles.join("\n\n"));
 }

@@ -1,8 +1,10 @@
 //! The repository's conventions: module imports, file sizes, words, dependencies, documents.
 
+mod dependencies;
 mod documents;
+mod graph;
 mod imports;
-mod licences;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
