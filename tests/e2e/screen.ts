@@ -1,12 +1,12 @@
 // The remote screen as a person has it: looked at by its pixels, worked with by mouse and keys.
 import { type Page, expect } from '@playwright/test';
 import { existsSync, readFileSync } from 'node:fs';
-import { until } from './house.ts';
+import { eventually } from './testbed.ts';
 
 export const SCREEN = '[data-testid=viewer-screen]';
 
 /** How many different colours a coarse grid over the screen has; a screen that was not painted has one. */
-export async function colours(page: Page): Promise<number> {
+export async function countColours(page: Page): Promise<number> {
   return page.evaluate((screen) => {
     const canvas = document.querySelector<HTMLCanvasElement>(screen);
     if (!canvas || canvas.width < 100) return 0;
@@ -18,15 +18,15 @@ export async function colours(page: Page): Promise<number> {
 }
 
 /** Waits until the desktop is painted: background gradient, panel and a terminal. */
-export async function painted(page: Page): Promise<void> {
+export async function waitForDesktop(page: Page): Promise<void> {
   await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected');
-  await until('the desktop is painted', async () => (await colours(page)) > 20 || undefined);
+  await eventually('the desktop is painted', async () => (await countColours(page)) > 20 || undefined);
 }
 
 /** Waits until a desktop of few colours is painted: its terminal's black and white, and its background. Long enough for a second attempt. */
-export async function shown(page: Page): Promise<void> {
+export async function waitForPicture(page: Page): Promise<void> {
   await expect(page.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected', { timeout: 60_000 });
-  await until('the desktop is painted', async () => (await colours(page)) > 2 || undefined, 20_000);
+  await eventually('the desktop is painted', async () => (await countColours(page)) > 2 || undefined, 20_000);
 }
 
 const SHIFTED: Record<string, string> = Object.fromEntries([...'~!@#$%^&*()_+{}|:"<>?'].map((c, i) => [c, '`1234567890-=[]\\;\',./'[i]!]));
@@ -51,7 +51,7 @@ export async function type(page: Page, command: string): Promise<void> {
 
 /** The text of a file on the host, once it is there and whole. */
 export async function fileOnHost(path: string): Promise<string> {
-  return until(`${path} appears on the host`, () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined);
+  return eventually(`${path} appears on the host`, () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined);
 }
 
 /** Where the terminal shows its first lines. */
@@ -72,19 +72,19 @@ export async function terminalText(page: Page): Promise<number[]> {
 }
 
 /** What the terminal shows once it shows a line of text and only the cursor, which blinks, has changed for some looks in a row. */
-export async function settled(page: Page): Promise<number[]> {
+export async function settledText(page: Page): Promise<number[]> {
   let [last, same]: [number[], number] = [[], 0];
-  return until('the terminal shows the text and is quiet', async () => {
+  return eventually('the terminal shows the text and is quiet', async () => {
     const text = await terminalText(page);
-    same = text.filter(isLetter).length > 200 && differing(text, last) < 0.2 ? same + 1 : 0;
+    same = text.filter(isLetter).length > 200 && letterDifference(text, last) < 0.2 ? same + 1 : 0;
     last = text;
     return same >= 10 && text;
   });
 }
 
 /** Waits until the terminal is there and its shell has prompted: keys typed before that go nowhere. */
-export async function prompted(page: Page): Promise<void> {
-  await until('the terminal prompts', async () => {
+export async function waitForPrompt(page: Page): Promise<void> {
+  await eventually('the terminal prompts', async () => {
     const text = await terminalText(page);
     const dark = text.filter((brightness) => brightness < 50).length;
     return dark > text.length * 0.8 && text.filter(isLetter).length > 100;
@@ -94,7 +94,7 @@ export async function prompted(page: Page): Promise<void> {
 const isLetter = (brightness: number) => brightness > 90;
 
 /** How many pixels are letters in one picture and background in the other, as a share of all letters. The desktop's pictures are lossy. */
-export function differing(a: number[], b: number[]): number {
+export function letterDifference(a: number[], b: number[]): number {
   const letters = a.filter(isLetter).length;
   const odd = a.filter((brightness, i) => isLetter(brightness) !== isLetter(b[i] ?? 0)).length;
   return letters === 0 ? 1 : odd / letters;

@@ -1,9 +1,9 @@
-// A house of Portcullis for one test: a gateway and an agent as processes of their own, in a folder that goes away with them.
+// A testbed: a gateway and an agent as processes, in a temporary folder that is removed with them.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { Agent, request } from 'node:https';
+import { Agent, request as httpsRequest } from 'node:https';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -11,11 +11,11 @@ import { join, resolve } from 'node:path';
 const BINARY = process.env.PORTCULLIS_BIN ?? resolve('../../target/debug/portcullis');
 const STEP_MS = 30_000;
 
-export interface Person {
+export interface TestUser {
   email: string;
   password: string;
   secret: string;
-  /** The last time step used: a code works once. */
+  /** The last time step used: a code is valid once. */
   step: number;
 }
 
@@ -24,18 +24,18 @@ export interface Answer {
   body: any;
 }
 
-/** Resolves once `look` gives something; fails loudly when it never does. */
-export async function until<T>(what: string, look: () => T | undefined | false | Promise<T | undefined | false>, ms = 60_000): Promise<T> {
+/** Polls until `check` returns a value, and returns it; fails with `what` after the timeout. */
+export async function eventually<T>(what: string, check: () => T | undefined | false | Promise<T | undefined | false>, ms = 60_000): Promise<T> {
   const end = Date.now() + ms;
   for (;;) {
-    const found = await look();
+    const found = await check();
     if (found !== undefined && found !== false) return found;
     if (Date.now() > end) throw new Error(`${what}: not within ${ms} ms`);
     await new Promise((r) => setTimeout(r, 25));
   }
 }
 
-/** RFC 6238: the code of a time step. Written anew here, so that the gateway's own is not its own judge. */
+/** RFC 6238: the code of a time step. Implemented here, so that the gateway is not tested against its own code. */
 export function codeAt(secret: string, step: number): string {
   const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
   let bits = '';
@@ -48,16 +48,16 @@ export function codeAt(secret: string, step: number): string {
   return String((mac.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, '0');
 }
 
-/** A code that has not been used yet. The gateway takes the next step's, too, so that two sign-ins need not be half a minute apart. */
-export async function nextCode(person: Person): Promise<string> {
+/** A code that has not been used yet. The gateway accepts the next step's, too, so that two sign-ins need not be 30 s apart. */
+export async function nextCode(user: TestUser): Promise<string> {
   const present = () => Math.floor(Date.now() / STEP_MS);
-  const step = Math.max(person.step + 1, present());
-  await until('a fresh one-time code', () => step <= present() + 1 || undefined, 2 * STEP_MS);
-  person.step = step;
-  return codeAt(person.secret, step);
+  const step = Math.max(user.step + 1, present());
+  await eventually('a fresh one-time code', () => step <= present() + 1 || undefined, 2 * STEP_MS);
+  user.step = step;
+  return codeAt(user.secret, step);
 }
 
-/** Below the range the kernel hands out: between two lives of a gateway, one of those would be anybody's. */
+/** A port below the ephemeral range, which another process could get while the gateway restarts. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = 12_000 + Math.floor(Math.random() * 18_000);
@@ -70,8 +70,8 @@ export async function freePort(): Promise<number> {
   }
 }
 
-/** A shell that ends processes when its input does, however this process ends. Reads `+ PID` and `- PID`. */
-const WARDEN = `
+/** A shell that ends processes when its input ends, however this process ends. Reads `+ PID` and `- PID`. */
+const GUARD_SCRIPT = `
 trap '' INT TERM HUP
 left=' '
 while read -r what pid; do
@@ -86,7 +86,7 @@ for _ in $(seq 100); do kill -0 $left || exit; sleep 0.1; done
 kill -KILL $left
 `;
 
-/** What runs on this machine. */
+/** Command lines of all processes of this machine. */
 function commandLines(): string[] {
   return readdirSync('/proc').flatMap((name) => {
     try {
@@ -97,12 +97,12 @@ function commandLines(): string[] {
   });
 }
 
-export class House {
+export class Testbed {
   readonly dir = mkdtempSync(join(tmpdir(), 'pc-'));
   readonly #processes = new Map<string, ChildProcess>();
   readonly #env: NodeJS.ProcessEnv;
   readonly #tls = new Agent({ keepAlive: false });
-  readonly #warden = spawn('sh', ['-c', WARDEN], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+  readonly #guard = spawn('sh', ['-c', GUARD_SCRIPT], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
 
   private constructor(
     readonly port: number,
@@ -122,21 +122,21 @@ export class House {
     };
   }
 
-  /** A gateway with an agent, a workspace, and nobody in it yet. Applications are shown below its own name. */
-  static async open({ services = {}, name = 'localhost' }: { services?: Record<string, number>; name?: string } = {}): Promise<House> {
-    const house = new House(await freePort(), await freePort(), name);
-    house.cli('workspace', 'create', 'ws-linux-desktop', '--name', 'Linux Desktop', '--description', 'A desktop of your own.');
-    await house.startGateway();
-    // The printed command is run as it is, but for the state folder, and for a name that only browsers know to be this machine.
-    const command = /^portcullis (agent .*)$/m.exec(house.cli('host', 'join-token', '--name', 'host-1'))?.[1];
+  /** Starts a gateway, an agent and a workspace, without users. The applications domain is `apps.` before the gateway's name. */
+  static async start({ services = {}, name = 'localhost' }: { services?: Record<string, number>; name?: string } = {}): Promise<Testbed> {
+    const testbed = new Testbed(await freePort(), await freePort(), name);
+    testbed.cli('workspace', 'create', 'ws-linux-desktop', '--name', 'Linux Desktop', '--description', 'A desktop of your own.');
+    await testbed.startGateway();
+    // The printed command is used, except for the state folder, and for a name that only browsers resolve to this machine.
+    const command = /^portcullis (agent .*)$/m.exec(testbed.cli('host', 'join-token', '--name', 'host-1'))?.[1];
     if (!command) throw new Error('no join command was printed');
-    house.#start('agent', [
-      ...command.replace(house.url, `https://localhost:${house.port}`).split(' '),
-      ...['--state-dir', join(house.dir, 'agent')],
+    testbed.#start('agent', [
+      ...command.replace(testbed.url, `https://localhost:${testbed.port}`).split(' '),
+      ...['--state-dir', join(testbed.dir, 'agent')],
       ...Object.entries(services).flatMap(([name, port]) => ['--service', `${name}=127.0.0.1:${port}`]),
     ]);
-    await house.connected();
-    return house;
+    await testbed.hostConnected();
+    return testbed;
   }
 
   get url(): string {
@@ -145,30 +145,30 @@ export class House {
 
   async startGateway(): Promise<void> {
     this.#start('gateway', ['serve']);
-    await until('the gateway answers', async () => {
+    await eventually('the gateway answers', async () => {
       if (this.#processes.get('gateway')?.exitCode != null) throw new Error(`the gateway ended:\n${this.log('gateway')}`);
       return (await this.health())?.status === 200;
     });
   }
 
   async health(): Promise<Answer | undefined> {
-    return this.call('GET', '/api/health').catch(() => undefined);
+    return this.request('GET', '/api/health').catch(() => undefined);
   }
 
   /** Resolves when the host's tunnel is up. */
-  async connected(): Promise<void> {
-    await until('the host connects', async () => (await this.health())?.body.dependencies.hosts.connected === 1);
+  async hostConnected(): Promise<void> {
+    await eventually('the host connects', async () => (await this.health())?.body.dependencies.hosts.connected === 1);
   }
 
-  /** No chance to say goodbye. */
+  /** By SIGKILL. */
   async kill(name: 'gateway' | 'agent'): Promise<void> {
     await this.#end(name, 'SIGKILL');
   }
 
-  /** Starts a program of the test's own, in this house's folder and gone with it. */
-  run(name: string, command: string, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  /** Starts a program in the testbed's folder; it ends with the testbed. */
+  spawn(name: string, command: string, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
     const log = openSync(join(this.dir, `${name}.log`), 'a');
-    return this.#keep(name, spawn(command, args, { cwd: this.dir, env: { ...process.env, HOME: this.dir, ...env }, stdio: ['ignore', log, log] }));
+    return this.#register(name, spawn(command, args, { cwd: this.dir, env: { ...process.env, HOME: this.dir, ...env }, stdio: ['ignore', log, log] }));
   }
 
   async stop(name: string): Promise<void> {
@@ -178,26 +178,26 @@ export class House {
   async close(): Promise<void> {
     const own = [...this.#processes.keys()].filter((name) => name !== 'agent' && name !== 'gateway');
     for (const name of [...own.reverse(), 'agent', 'gateway']) await this.#end(name, own.includes(name) ? 'SIGKILL' : 'SIGTERM');
-    this.#warden.stdin.end();
-    // Whatever names the folder was started for this house, desktops first of all.
-    const left = commandLines().filter((line) => line.includes(this.dir));
-    if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}`);
+    this.#guard.stdin.end();
+    // A process whose command line names the folder belongs to this testbed, for example a desktop.
+    const remaining = commandLines().filter((line) => line.includes(this.dir));
+    if (remaining.length > 0) throw new Error(`processes remain:\n${remaining.join('\n')}`);
     rmSync(this.dir, { recursive: true, force: true });
   }
 
-  /** Runs a command of the shell beside the running gateway. */
+  /** Runs `portcullis` with the gateway's settings, as another process. */
   cli(...args: string[]): string {
     return execFileSync(BINARY, args, { env: this.#env, encoding: 'utf8' });
   }
 
-  /** What it said last; its access log tells little of what went wrong. */
+  /** The end of a process's log, without the access log. */
   log(name: string): string {
     const lines = readFileSync(join(this.dir, `${name}.log`), 'utf8').split('\n');
     return lines.filter((line) => !line.includes('portcullis::access')).join('\n').slice(-6000);
   }
 
   /** A user with a password and no second factor yet. */
-  person(email: string, role: string): Person {
+  createUser(email: string, role: string): TestUser {
     const out = this.cli('user', 'create', email, '--role', role, '--generate');
     const password = /shown only now\): (\S+)/.exec(out)?.[1];
     if (!password) throw new Error(`no password in: ${out}`);
@@ -205,11 +205,11 @@ export class House {
   }
 
   /** Enrols a second factor through the API, and returns an access token. */
-  async enrol(person: Person): Promise<string> {
-    const { body: first } = await this.call('POST', '/api/auth/login', { email: person.email, password: person.password });
-    const { body: factor } = await this.call('POST', '/api/auth/mfa/totp/enroll', { mfa_token: first.mfa_token });
-    person.secret = factor.secret;
-    const { status, body } = await this.call('POST', '/api/auth/mfa/totp/confirm', { mfa_token: first.mfa_token, code: await nextCode(person) });
+  async enrolTotp(user: TestUser): Promise<string> {
+    const { body: first } = await this.request('POST', '/api/auth/login', { email: user.email, password: user.password });
+    const { body: factor } = await this.request('POST', '/api/auth/mfa/totp/enroll', { mfa_token: first.mfa_token });
+    user.secret = factor.secret;
+    const { status, body } = await this.request('POST', '/api/auth/mfa/totp/confirm', { mfa_token: first.mfa_token, code: await nextCode(user) });
     if (status !== 200) throw new Error(`enrolment: ${status} ${JSON.stringify(body)}`);
     return body.access_token;
   }
@@ -219,32 +219,32 @@ export class House {
     return join(this.dir, 'agent/homes', userId);
   }
 
-  call(method: string, path: string, body?: unknown, token?: string): Promise<Answer> {
+  request(method: string, path: string, body?: unknown, token?: string): Promise<Answer> {
     return new Promise((done, failed) => {
       const headers: Record<string, string> = { host: `${this.name}:${this.port}`, 'content-type': 'application/json' };
       if (token) headers.authorization = `Bearer ${token}`;
       // The certificate is checked against the gateway's own authority, and nothing else.
       const ca = readFileSync(join(this.dir, 'gateway/tls/ca.pem'));
-      const ask = request({ host: '127.0.0.1', servername: this.name, port: this.port, method, path, headers, ca, agent: this.#tls, timeout: 60_000 }, (answer) => {
+      const outgoing = httpsRequest({ host: '127.0.0.1', servername: this.name, port: this.port, method, path, headers, ca, agent: this.#tls, timeout: 60_000 }, (answer) => {
         let text = '';
         answer.setEncoding('utf8').on('data', (piece) => (text += piece));
         answer.on('end', () => done({ status: answer.statusCode ?? 0, body: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : text }));
       });
-      ask.on('timeout', () => ask.destroy(new Error('no answer in 60 s')));
-      ask.on('error', failed);
-      ask.end(body === undefined ? undefined : JSON.stringify(body));
+      outgoing.on('timeout', () => outgoing.destroy(new Error('no answer in 60 s')));
+      outgoing.on('error', failed);
+      outgoing.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
 
   #start(name: string, args: string[]): void {
     const log = openSync(join(this.dir, `${name}.log`), 'a');
-    this.#keep(name, spawn(BINARY, args, { env: this.#env, stdio: ['ignore', log, log] }));
+    this.#register(name, spawn(BINARY, args, { env: this.#env, stdio: ['ignore', log, log] }));
   }
 
-  #keep(name: string, process: ChildProcess): ChildProcess {
+  #register(name: string, process: ChildProcess): ChildProcess {
     this.#processes.set(name, process);
-    this.#warden.stdin.write(`+ ${process.pid}\n`);
-    process.once('exit', () => this.#warden.stdin.write(`- ${process.pid}\n`));
+    this.#guard.stdin.write(`+ ${process.pid}\n`);
+    process.once('exit', () => this.#guard.stdin.write(`- ${process.pid}\n`));
     return process;
   }
 

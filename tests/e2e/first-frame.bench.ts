@@ -1,13 +1,13 @@
 // For `make bench`, line p: from the click on a workspace to the first picture in the page, through the gateway and the agent as they are shipped.
-// Tells its figures in the file that FRAMES names: for each kind of workspace, milliseconds of each launch, or why there are none.
+// Writes its figures to the file that FRAMES names: for each kind of workspace, milliseconds of each launch, or why there are none.
 import { existsSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { type Page, expect, test } from '@playwright/test';
-import { House, freePort, until } from './house.ts';
-import { NLA, NlaDesktop, VNC_PASSWORD, vncDesktop } from './servers.ts';
-import { calling, signIn, tell } from './steps.ts';
+import { Testbed, freePort, eventually } from './testbed.ts';
+import { NLA, NlaDesktop, VNC_PASSWORD, startVncDesktop } from './upstreams.ts';
+import { apiClient, dismissHint, printLogs, signIn } from './helpers.ts';
 
 const LAUNCHES = Number(process.env.FRAMES_LAUNCHES ?? 10);
 /** Fill caches, and are not counted. */
@@ -16,21 +16,21 @@ const OUT = process.env.FRAMES ?? '../../test-results/frames.json';
 
 type Figures = Record<string, { ms: number[] } | { absent: string }>;
 
-let house: House;
+let testbed: Testbed;
 let token: string;
 const figures: Figures = {};
 
 test.afterAll(async ({}, info) => {
-  if (!house) return;
-  tell(house, info);
-  await house.close();
+  if (!testbed) return;
+  printLogs(testbed, info);
+  await testbed.close();
 });
 
 const FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin'];
 const missing = (programs: string[]) => programs.filter((name) => !FOLDERS.some((folder) => existsSync(join(folder, name))));
 
-/** In every page and frame: when a workspace was clicked, when something was painted. All clocks are this machine's. */
-function clocks(): void {
+/** Records in every page and frame when a workspace was clicked and when something was painted. All times are this machine's. */
+function recordTimes(): void {
   const now = () => performance.timeOrigin + performance.now();
   if (window !== window.top) {
     // The application's own page. When it painted the browser itself says.
@@ -67,7 +67,7 @@ function clocks(): void {
 }
 
 /** When the first picture was there: the canvas's own, or the frame's of a web application. */
-async function painted(page: Page, application: boolean): Promise<number | undefined> {
+async function pictureTime(page: Page, application: boolean): Promise<number | undefined> {
   if (!application) return (await page.evaluate(() => Number(sessionStorage.getItem('painted')))) || undefined;
   const frame = page.frames().find((frame) => frame !== page.mainFrame() && frame.url().includes('.apps.'));
   return frame?.evaluate(() => (window as { painted?: number }).painted).catch(() => undefined);
@@ -75,14 +75,14 @@ async function painted(page: Page, application: boolean): Promise<number | undef
 
 /** One launch: milliseconds. Afterwards the session is over, on its host, too. */
 async function launch(page: Page, workspace: string, application: boolean): Promise<number> {
-  await page.goto(house.url);
+  await page.goto(testbed.url);
   await page.getByTestId(`launch-${workspace}`).click();
   await page.waitForURL('**/viewer/*');
-  const end = await until(`${workspace} is painted`, () => painted(page, application), 60_000);
+  const end = await eventually(`${workspace} is painted`, () => pictureTime(page, application), 60_000);
   const ms = end - (await page.evaluate(() => Number(sessionStorage.getItem('clicked'))));
   const session = page.url().split('/').at(-1);
-  await house.call('POST', `/api/sessions/${session}/disconnect`, {}, token);
-  await until('the session is over', async () => (await house.call('GET', `/api/sessions/${session}`, undefined, token)).body.status !== 'active' || undefined);
+  await testbed.request('POST', `/api/sessions/${session}/disconnect`, {}, token);
+  await eventually('the session is over', async () => (await testbed.request('GET', `/api/sessions/${session}`, undefined, token)).body.status !== 'active' || undefined);
   await expect(page.getByTestId('end-page')).toBeVisible();
   return ms;
 }
@@ -90,16 +90,17 @@ async function launch(page: Page, workspace: string, application: boolean): Prom
 test('from the click to the first picture', async ({ page }) => {
   const ports = { nla: await freePort(), vnc: await freePort(), app: await freePort() };
   // A name with a site of its own, as in production, so that applications are of the same site.
-  house = await House.open({ services: ports, name: 'gate.localhost' });
-  const admin = house.person('root@example.test', 'admin');
-  token = await house.enrol(admin);
-  const api = calling(() => house, () => token);
+  testbed = await Testbed.start({ services: ports, name: 'gate.localhost' });
+  const admin = testbed.createUser('root@example.test', 'admin');
+  token = await testbed.enrolTotp(admin);
+  const api = apiClient(() => testbed, () => token);
   const host = (await api('GET', '/api/hosts', undefined, 200))[0].id;
   const app = createServer((_, answer) => answer.setHeader('content-type', 'text/html').end('<!doctype html><title>App</title><h1>Here</h1>')).listen(ports.app, '127.0.0.1');
   await once(app, 'listening');
 
-  await page.addInitScript(clocks);
-  await signIn(page, house, admin);
+  await dismissHint(page.context());
+  await page.addInitScript(recordTimes);
+  await signIn(page, testbed, admin);
 
   /** Makes the workspace, then launches it again and again. */
   const measure = async (kind: string, programs: string[], workspace: object, server: () => Promise<unknown> = async () => {}) => {
@@ -128,9 +129,9 @@ test('from the click to the first picture', async ({ page }) => {
 
   const service = (service: string) => ({ host_id: host, service });
   await measure('linux', ['Xtigervnc', 'bwrap'], { type: 'linux' });
-  await measure('vnc', ['Xtigervnc', 'xterm', 'tigervncpasswd'], { type: 'vnc', target: service('vnc'), password: VNC_PASSWORD }, () => vncDesktop(house, ports.vnc));
+  await measure('vnc', ['Xtigervnc', 'xterm', 'tigervncpasswd'], { type: 'vnc', target: service('vnc'), password: VNC_PASSWORD }, () => startVncDesktop(testbed, ports.vnc));
   await measure('rdp', ['xrdp', 'Xorg', 'bwrap'], { type: 'rdp' });
-  await measure('nla', ['freerdp-shadow-cli', 'winpr-hash', 'Xvfb', 'xterm'], { type: 'rdp', target: service('nla'), server: { username: NLA.username }, password: NLA.password }, () => NlaDesktop.start(house, ports.nla));
+  await measure('nla', ['freerdp-shadow-cli', 'winpr-hash', 'Xvfb', 'xterm'], { type: 'rdp', target: service('nla'), server: { username: NLA.username }, password: NLA.password }, () => NlaDesktop.start(testbed, ports.nla));
   await measure('html5', [], { type: 'html5', target: service('app') });
   writeFileSync(OUT, JSON.stringify(figures));
   app.close();
