@@ -12,6 +12,22 @@ use std::path::{Path, PathBuf};
 /// Lines of the longest source file.
 const MAX_LINES: usize = 600;
 
+/// Tests wait for conditions with `support::wait`. These wait for time, as often as said, and why.
+const SLEEPS: &[(&str, usize, &str)] = &[
+    ("tests/support/wait.rs", 2, "polls"),
+    ("tests/faults/flood.rs", 1, "the rate of requests"),
+    ("tests/faults/restart.rs", 1, "the kill comes at different moments of a launch"),
+    (
+        "tests/interop/mod.rs",
+        3,
+        "counters are compared when nothing is in flight; a long test's rate",
+    ),
+    ("tests/tunnel/flood.rs", 1, "the rate of the flood"),
+    ("tests/viewer/html5/websocket.rs", 1, "the time of last use moves on"),
+    ("tests/viewer/policy.rs", 1, "the rate of update requests"),
+    ("tests/viewer/rdp/xrdp.rs", 1, "a line is typed again only when the last had time to arrive"),
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -74,5 +90,19 @@ fn nothing_is_unsafe() {
         for mark in ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code)"] {
             assert!(!text.contains(mark), "{}: {mark}", shown(&path));
         }
+    }
+}
+
+#[test]
+fn tests_wait_for_conditions() {
+    let sleep = ["sleep", "("].concat();
+    for path in files("tests", ".rs") {
+        let (path, text) = (shown(&path), fs::read_to_string(&path).unwrap());
+        if path.starts_with("tests/fuzz/") {
+            continue;
+        }
+        let allowed = SLEEPS.iter().find(|(name, ..)| *name == path).map_or(0, |(_, n, _)| *n);
+        let found = text.matches(&sleep).count();
+        assert_eq!(found, allowed, "{path}: use support::wait, or give a reason in SLEEPS");
     }
 }

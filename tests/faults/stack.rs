@@ -6,6 +6,7 @@ use crate::product::{BINARY, command};
 use crate::support::free_port;
 use crate::support::process_guard::{GuardedChild, spawn_guarded};
 use crate::support::vnc::{Closed, VncClient, over_websocket};
+use crate::support::wait::{within, within_blocking};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -13,7 +14,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -150,19 +151,16 @@ impl Stack {
             spawn_guarded(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap(),
         );
         let ca = self.data().join("tls/ca.pem");
-        let began = Instant::now();
-        loop {
-            assert!(began.elapsed() < TIMEOUT, "the gateway is not up: {}", self.log());
+        let answers = within(TIMEOUT, async || {
             if let Some(status) = self.gateway.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the gateway ended, {status}: {}", self.log());
             }
-            if let Ok(pem) = std::fs::read(&ca) {
-                self.trust(&pem);
-                if self.http.get(self.url("/api/health")).send().await.is_ok() {
-                    return;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            let Ok(pem) = std::fs::read(&ca) else { return false };
+            self.trust(&pem);
+            self.http.get(self.url("/api/health")).send().await.is_ok()
+        });
+        if answers.await.is_none() {
+            panic!("the gateway is not up: {}", self.log());
         }
     }
 
@@ -413,11 +411,9 @@ impl Stack {
 
     /// Waits until something holds, asking often; fails when it takes too long.
     pub async fn wait_until(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
-        let began = Instant::now();
-        while !holds(self).await {
-            assert!(began.elapsed() < TIMEOUT, "not in time: {what}\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        within(TIMEOUT, async || holds(self).await)
+            .await
+            .unwrap_or_else(|| panic!("not in time: {what}\n{}", self.log()));
     }
 
     /// The audit entries of a session, oldest first: action, outcome, reason.
@@ -454,12 +450,10 @@ impl Drop for Stack {
 pub fn terminate(mut child: GuardedChild) {
     signal(child.id(), Signal::CONT);
     signal(child.id(), Signal::TERM);
-    let began = Instant::now();
-    while child.try_wait().is_ok_and(|status| status.is_none()) {
-        if began.elapsed() > Duration::from_secs(20) {
-            let _ = child.kill();
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    let mut ended = || !child.try_wait().is_ok_and(|status| status.is_none());
+    if within_blocking(Duration::from_secs(20), &mut ended).is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

@@ -2,6 +2,7 @@
 //! desktops.
 
 use super::harness::{TIMEOUT, connect_client, display_server, processes_with_mark, wait_until};
+use crate::support::wait::eventually;
 use portcullis::broker::model::TunnelState;
 use portcullis::broker::ports::host_fleet::{
     DesktopOrder, DesktopStarted, Endpoint, FleetError, HostFleet, HostPeer, SessionPeer,
@@ -439,11 +440,7 @@ async fn grace_ends_desktops_whose_gateway_stays_away() {
     gateway.fleet.start(host, wanted).await.unwrap();
     let begun = Instant::now();
     gateway.hub.shutdown().await;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !processes_with_mark(&mark).is_empty() {
-        assert!(Instant::now() < deadline, "the desktop is still there");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the desktop ends", async || processes_with_mark(&mark).is_empty()).await;
     println!("without its gateway a desktop with 1 s of grace ended after {:?}", begun.elapsed());
     agent.stop().await;
 }
@@ -623,14 +620,11 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
 
 /// Waits until a session's tunnel does not take a connection any more.
 async fn wait_until_closed(tunnel: &Tunnel) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while tokio::time::timeout(Duration::from_secs(5), tunnel.connect(5900))
-        .await
-        .is_ok_and(|c| c.is_ok())
-    {
-        assert!(Instant::now() < deadline, "the session is still there");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the session's tunnel refuses connections", async || {
+        let connection = tokio::time::timeout(Duration::from_secs(5), tunnel.connect(5900)).await;
+        !connection.is_ok_and(|stream| stream.is_ok())
+    })
+    .await;
 }
 
 fn order_tunnel(psk: &PresharedKey) -> OrderTunnel {

@@ -2,13 +2,14 @@
 //! proves the password.
 
 use crate::support::vnc::VncClient;
+use crate::support::wait::eventually;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
 use portcullis::host::desktop::{DesktopSpec, DisplayProtocol, Launcher};
 use portcullis::protocol::rfb::client::{ClientHandshake, Credentials};
 use portcullis::protocol::rfb::server::ServerHandshake;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 /// Longest wait for something that should be quick, on a machine that is busy.
@@ -92,13 +93,8 @@ pub fn display_server(mark: &str) -> rustix::process::Pid {
     rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }
 
-/// Waits until `done`, looking often; fails when it takes too long.
 pub async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !done() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually(what, async || done()).await;
 }
 
 /// Waits for a file to be there and whole (it ends in `end`), and reads it.

@@ -6,6 +6,7 @@ use super::harness::{
     wait_until,
 };
 use crate::support::process_guard::{GuardedChild, spawn_guarded};
+use crate::support::wait::{WAIT_TIMEOUT, within};
 use portcullis::domain::UserId;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::host::desktop::launcher::{UIDS, session_folder};
@@ -20,7 +21,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 fn launcher(dir: &Path) -> Launcher {
@@ -303,13 +304,9 @@ async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
         let begun = Instant::now();
         let client = viewer.look(dir.path(), desktop.connector()).await;
         // Panel, wallpaper and terminal are many colours.
-        let seen = tokio::time::timeout(
-            Duration::from_secs(60),
-            wait_until_long(|| viewer.colours() > 100),
-        )
-        .await;
+        let seen = within(WAIT_TIMEOUT, async || viewer.colours() > 100).await;
         let log = std::fs::read_to_string(dir.path().join("client.log")).unwrap_or_default();
-        assert!(seen.is_ok(), "{turn}: {} colours\n{log}", viewer.colours());
+        assert!(seen.is_some(), "{turn}: {} colours\n{log}", viewer.colours());
         println!("launch to greeting {greeted:?}, {turn} client to picture {:?}", begun.elapsed());
         drop(client);
         wait_until("the client's picture is gone", || viewer.colours() < 20).await;
@@ -317,10 +314,4 @@ async fn shows_a_picture_to_a_stock_client_and_again_after_it_left() {
     assert_eq!(display_server(&mark), server, "the same desktop");
     desktop.stop().await;
     assert_eq!(processes_with_mark(&mark), Vec::<u32>::new());
-}
-
-async fn wait_until_long(mut done: impl FnMut() -> bool) {
-    while !done() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -3,6 +3,7 @@
 //! beside the one that is spoken.
 
 use crate::support::app::{TestApp, WORKSPACE};
+use crate::support::wait::eventually;
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -301,22 +302,12 @@ async fn one_user_takes_not_everybodys_event_streams() {
     assert!(refused.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
     assert_eq!(modest.open("/api/events").await.status().as_u16(), 200);
     open.clear();
-    // Freed as soon as the server has something to say to whoever is gone.
-    for n in 0..200 {
-        modest
-            .post(
-                &format!(
-                    "/api/workspaces/{WORKSPACE}/{}",
-                    if n % 2 == 0 { "launch" } else { "stop" }
-                ),
-                json!({}),
-            )
-            .await;
-        let answer = greedy.open("/api/events").await;
-        if answer.status().as_u16() == 200 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the places are not free again");
+    // Freed as soon as the server writes an event to the closed connections.
+    let mut acts = ["launch", "stop"].into_iter().cycle();
+    eventually("connections are free again", async || {
+        let act = acts.next().unwrap();
+        modest.post(&format!("/api/workspaces/{WORKSPACE}/{act}"), json!({})).await;
+        greedy.open("/api/events").await.status().as_u16() == 200
+    })
+    .await;
 }

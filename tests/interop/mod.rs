@@ -8,6 +8,7 @@
 mod netns;
 mod session;
 
+use crate::support::wait::within;
 use netns::{Netns, TIMEOUT, WireGuardConfig, run};
 use portcullis::tunnel::{
     Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, Tunnel, TunnelId, TunnelStatus,
@@ -284,17 +285,9 @@ async fn a_peer_that_moves_is_followed() {
     );
     run(pair.lab.command("python3").args(["-c", &unanswered]));
     let seen = || pair.tunnel.stats().endpoint.is_some_and(|at| at.ip() == IpAddr::V4(elsewhere));
-    let began = Instant::now();
-    while !seen() {
-        assert!(
-            began.elapsed() < TIMEOUT,
-            "{:?} {:?}\n{}",
-            pair.tunnel.stats(),
-            pair.hub.counters(),
-            pair.lab.state()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    within(TIMEOUT, async || seen()).await.unwrap_or_else(|| {
+        panic!("{:?} {:?}\n{}", pair.tunnel.stats(), pair.hub.counters(), pair.lab.state())
+    });
     assert_eq!(pair.tunnel.status(), TunnelStatus::Encrypted);
     let handshakes = pair.tunnel.stats().handshakes;
     pair.both_ways(MIB).await;

@@ -5,12 +5,13 @@
 //! from 198.18.0.0/15, which is for benchmarks (RFC 2544) and routed nowhere. Dropping a lab ends
 //! every process in its namespace and takes the namespace away.
 
+use crate::support::wait::within_blocking;
 use portcullis::tunnel::{PresharedKey, PrivateKey, PublicKey};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longest wait for anything that takes no time.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
@@ -276,13 +277,9 @@ pub struct WireGuardConfig {
     pub peer_address: IpAddr,
 }
 
-/// Waits until something is so.
-pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+/// Waits for a condition, on a thread that may block.
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    within_blocking(TIMEOUT, condition).unwrap_or_else(|| panic!("{what}: not within {TIMEOUT:?}"));
 }
 
 /// Standard base64.

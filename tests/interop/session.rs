@@ -5,11 +5,12 @@
 use super::netns::{Netns, TIMEOUT, run, wait_until};
 use crate::product::{Demo, command};
 use crate::support::vnc::{Closed, VncClient, over_websocket};
+use crate::support::wait::eventually;
 use portcullis::tunnel::PrivateKey;
 use serde_json::{Value, json};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -73,16 +74,12 @@ async fn open(demo: &Demo, session: &str, token: &str) -> (DuplexStream, JoinHan
 }
 
 async fn connected(demo: &Demo, host: &Value, token: &str) {
-    let began = Instant::now();
-    loop {
+    eventually("the host is connected", async || {
         let (_, hosts) = demo.get("/api/hosts", Some(token)).await;
-        let found = hosts.as_array().unwrap().iter().find(|h| h["id"] == *host).cloned();
-        if found.as_ref().is_some_and(|h| h["status"] == "connected") {
-            return;
-        }
-        assert!(began.elapsed() < TIMEOUT, "{found:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let mut hosts = hosts.as_array().unwrap().iter();
+        hosts.any(|found| found["id"] == *host && found["status"] == "connected")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -2,6 +2,7 @@
 //! anybody would, and ended with everything it started when the test ends.
 
 use crate::support::process_guard::{GuardedChild, spawn_guarded};
+use crate::support::wait::{within, within_blocking};
 use data_encoding::BASE32_NOPAD;
 use portcullis::auth::totp;
 use portcullis::domain::secret::SecretString;
@@ -54,21 +55,19 @@ impl Demo {
         let mut child =
             spawn_guarded(demo.arg(&dir).envs(settings.iter().cloned()).stdout(Stdio::null()))
                 .unwrap();
-        let began = Instant::now();
-        let json: Value = loop {
-            // Written in one step, so what is there is whole.
-            if let Ok(bytes) = std::fs::read(&path) {
-                break serde_json::from_slice(&bytes).unwrap();
-            }
+        let bytes = within(READY_TIMEOUT, async || {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the demo ended: {status}");
             }
-            if began.elapsed() > READY_TIMEOUT {
-                drop(child.kill());
-                panic!("the demo was not ready in {READY_TIMEOUT:?}");
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            std::fs::read(&path).ok()
+        })
+        .await;
+        let Some(bytes) = bytes else {
+            drop(child.kill());
+            panic!("the demo was not ready in {READY_TIMEOUT:?}");
         };
+        // Written in one step, so it is complete.
+        let json: Value = serde_json::from_slice(&bytes).unwrap();
         drop(rustls::crypto::ring::default_provider().install_default());
         let ca = std::fs::read(json["ca_cert"].as_str().unwrap()).unwrap();
         let http = reqwest::Client::builder()
@@ -141,13 +140,10 @@ impl Demo {
     pub async fn stop(mut self) -> (ExitStatus, Duration) {
         let began = Instant::now();
         self.ask_to_stop();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status, began.elapsed());
-            }
-            assert!(began.elapsed() < STOP_TIMEOUT, "the demo did not stop");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let status = within(STOP_TIMEOUT, async || self.child.try_wait().unwrap())
+            .await
+            .expect("the demo stops");
+        (status, began.elapsed())
     }
 
     fn ask_to_stop(&self) {
@@ -176,14 +172,11 @@ impl Drop for Demo {
         // In order first, so that its desktops end with it; then for good.
         if self.child.try_wait().ok().flatten().is_none() {
             self.ask_to_stop();
-            for _ in 0..2000 {
-                if self.child.try_wait().ok().flatten().is_some() {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(10));
+            let ended = || self.child.try_wait().ok().flatten();
+            if within_blocking(STOP_TIMEOUT, ended).is_none() {
+                drop(self.child.kill());
+                drop(self.child.wait());
             }
-            drop(self.child.kill());
-            drop(self.child.wait());
         }
     }
 }

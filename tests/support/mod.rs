@@ -12,6 +12,7 @@ pub mod pdeathsig;
 pub mod process_guard;
 pub mod shadow;
 pub mod vnc;
+pub mod wait;
 pub mod xfreerdp;
 pub mod xrdp;
 

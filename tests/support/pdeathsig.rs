@@ -1,9 +1,10 @@
 //! Programs that end with the value that owns them, and with the test's process, however that
 //! ends.
 
+use super::wait::within_blocking;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -37,10 +38,7 @@ impl Drop for PdeathsigChild {
         let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { return };
         let _ = kill_process(pid, Signal::TERM);
-        let patience = Instant::now() + Duration::from_secs(20);
-        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        within_blocking(Duration::from_secs(20), || !matches!(self.0.try_wait(), Ok(None)));
     }
 }
 

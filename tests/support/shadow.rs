@@ -3,12 +3,11 @@
 
 use super::free_port;
 use super::pdeathsig::{PdeathsigChild, READY_TIMEOUT, pdeathsig_command, x_server};
+use super::wait::within;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::time::Instant;
 
 /// Its user and password.
 pub const USER: &str = "nlauser";
@@ -93,15 +92,13 @@ impl Shadow {
             .stdout(said);
         let server = PdeathsigChild::start(&mut command);
         let mut shadow = Self { port, display, directory, server, _screen: screen };
-        let patience = Instant::now() + READY_TIMEOUT;
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            let dead = shadow.server.0.try_wait().unwrap();
-            assert!(
-                dead.is_none() && Instant::now() < patience,
-                "freerdp-shadow does not listen: {dead:?}\n{}",
-                shadow.output()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let listens = within(READY_TIMEOUT, async || {
+            let ended = shadow.server.0.try_wait().unwrap();
+            assert!(ended.is_none(), "freerdp-shadow ended: {ended:?}\n{}", shadow.output());
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        });
+        if listens.await.is_none() {
+            panic!("freerdp-shadow does not listen:\n{}", shadow.output());
         }
         shadow
     }

@@ -5,12 +5,12 @@
 //! everything in them ends, X servers included. Only its ports are shared.
 
 use super::free_port;
+use super::wait::{WAIT_TIMEOUT, within};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Its user and password.
@@ -20,7 +20,6 @@ pub const PASSWORD: &str = "Rdp-Pass-1";
 const HASH: &str = "$6$portcullis$/EIPMfSkOyb7XEuhlLsfD7.yulT9W4W.es9evMyq.VxuOhgLjrfzoFwOFNvzvMWbuGAcwxQFKATJJZz.6qKH20";
 /// The colour behind its windows.
 pub const COLOUR: u32 = 0x0020_4060;
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// UID and GID of the user; in no other passwd file.
 const UID: u32 = 61_234;
@@ -90,18 +89,15 @@ impl Xrdp {
             .spawn()
             .expect("setpriv and unshare are installed (util-linux)");
         let mut xrdp = Self { port, home: directory.path().join("home"), directory, process };
-        let patience = Instant::now() + READY_TIMEOUT;
         for port in [port, sesman] {
-            while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err()
-                && tokio::net::TcpStream::connect(("::1", port)).await.is_err()
-            {
-                let dead = xrdp.process.try_wait().unwrap();
-                assert!(
-                    dead.is_none() && Instant::now() < patience,
-                    "xrdp does not listen: {dead:?}\n{}",
-                    xrdp.output()
-                );
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            let listens = within(WAIT_TIMEOUT, async || {
+                let ended = xrdp.process.try_wait().unwrap();
+                assert!(ended.is_none(), "xrdp ended: {ended:?}\n{}", xrdp.output());
+                tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+                    || tokio::net::TcpStream::connect(("::1", port)).await.is_ok()
+            });
+            if listens.await.is_none() {
+                panic!("xrdp does not listen:\n{}", xrdp.output());
             }
         }
         xrdp
@@ -116,14 +112,10 @@ impl Xrdp {
 
     /// Waits until a file in the user's home satisfies `done`; its content.
     pub async fn home_file(&self, name: &str, done: impl Fn(&str) -> bool) -> String {
-        let patience = Instant::now() + Duration::from_secs(60);
-        loop {
-            match fs::read_to_string(self.home.join(name)) {
-                Ok(text) if done(&text) => return text,
-                other => assert!(Instant::now() < patience, "{name}: {other:?}\n{}", self.output()),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let path = self.home.join(name);
+        within(WAIT_TIMEOUT, async || fs::read_to_string(&path).ok().filter(|text| done(text)))
+            .await
+            .unwrap_or_else(|| panic!("{name}: {:?}\n{}", fs::read_to_string(&path), self.output()))
     }
 }
 

@@ -2,6 +2,7 @@
 //! initiations that it must look into.
 
 use super::live::{InnerFamily, Pair, TIMEOUT, TunnelEnds, connect, hub};
+use crate::support::wait::eventually;
 use boringtun::noise::{Tunn, TunnResult};
 use portcullis::tunnel::TunnelStatus;
 use std::net::{SocketAddr, UdpSocket};
@@ -63,12 +64,8 @@ fn initiation(ends: &TunnelEnds) -> Vec<u8> {
     initiation.to_vec()
 }
 
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < TIMEOUT, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    eventually(what, async || condition()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

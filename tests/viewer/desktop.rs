@@ -4,6 +4,7 @@ use super::harness::{BrowserMessage, FnDialer, Harness, lease_to, server};
 use super::recording_audit::RecordingAudit;
 use crate::support::pdeathsig::pdeathsig_command;
 use crate::support::vnc::VncClient;
+use crate::support::wait::within_blocking;
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::upstream::Upstream;
@@ -39,10 +40,7 @@ impl Drop for Desktop {
         let pid = self.server.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(pid) = pid else { return };
         let _ = kill_process(pid, Signal::TERM);
-        let patience = std::time::Instant::now() + Duration::from_secs(5);
-        while matches!(self.server.try_wait(), Ok(None)) && std::time::Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        within_blocking(Duration::from_secs(5), || !matches!(self.server.try_wait(), Ok(None)));
     }
 }
 

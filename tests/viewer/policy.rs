@@ -6,6 +6,7 @@ use super::harness::{Harness, INIT, authenticate_desktop, read, server};
 use super::recording_audit::RecordingAudit;
 use super::xvnc::content;
 use crate::support::vnc::{Event, VncClient};
+use crate::support::wait::eventually;
 use portcullis::domain::upstream::{Clipboard, StreamPolicy, Upstream};
 use portcullis::viewer::Timeouts;
 use std::sync::atomic::Ordering;
@@ -36,12 +37,7 @@ async fn pasted(desktop: &Desktop) -> String {
 }
 
 async fn until_pasted(desktop: &Desktop, text: &str) {
-    let wait = async {
-        while pasted(desktop).await != text {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{text:?} arrives"));
+    eventually(format!("{text:?} arrives"), async || pasted(desktop).await == text).await;
 }
 
 /// The next clipboard text that the browser receives; it requests updates meanwhile.
@@ -193,13 +189,10 @@ async fn text_is_found_among_rectangles_of_every_encoding() {
                 .await;
             let _ = copied.kill().await;
         }
-        let painted = async {
-            while harness.meters.down.load(Ordering::Relaxed) < 30_000 && !harness.end.is_finished()
-            {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(TIMEOUT, painted).await.unwrap_or_else(|_| panic!("{name}: it paints"));
+        eventually(format!("{name}: it paints"), async || {
+            harness.meters.down.load(Ordering::Relaxed) >= 30_000 || harness.end.is_finished()
+        })
+        .await;
         assert!(!harness.end.is_finished(), "{name}");
         let length = u64::try_from(format!("secret {name} 1").len()).unwrap();
         let refused = audit.refused_totals();

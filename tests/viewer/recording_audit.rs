@@ -1,12 +1,12 @@
 //! Audit recorder in memory: entries of a stream, and the pin as the store would keep it.
 
+use crate::support::wait::{WAIT_TIMEOUT, within};
 use portcullis::domain::Result;
 use portcullis::domain::upstream::Fingerprint;
 use portcullis::viewer::stream_audit::{
     CertificateCheck, PresentedCertificate, StreamAudit, TransferRefusal,
 };
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RecordedEvent {
@@ -48,14 +48,9 @@ impl RecordingAudit {
 
     /// Waits until it satisfies `done`.
     pub async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
-        let wait = async {
-            while !done(self) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), wait)
+        within(WAIT_TIMEOUT, async || done(self))
             .await
-            .unwrap_or_else(|_| panic!("the books say {:?}", self.events()));
+            .unwrap_or_else(|| panic!("recorded: {:?}", self.events()));
     }
 
     pub fn pin(&self) -> Option<Fingerprint> {

@@ -6,6 +6,7 @@ use super::harness::{
     server, server_init,
 };
 use crate::support::vnc::over_websocket;
+use crate::support::wait::eventually;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
 use portcullis::auth::Vault;
@@ -210,24 +211,16 @@ impl Harness {
     async fn closed(mut self) -> Entry {
         assert!(is_closed(&mut self.desktop).await);
         let caller = self.broker.system_caller().await.unwrap();
-        let found = async {
-            loop {
-                let page = self
-                    .broker
-                    .audit(&RequestSource::local("test"), &caller, AuditQuery::default())
-                    .await
-                    .unwrap();
-                let mut entries: Vec<Entry> =
-                    page.items.into_iter().filter(|e| e.action == "close_stream").collect();
-                if let Some(entry) = entries.pop() {
-                    assert_eq!(entries, [], "it is closed once");
-                    return entry;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let entry =
-            tokio::time::timeout(Duration::from_secs(60), found).await.expect("it is written");
+        let entry = eventually("the stream's end is audited", async || {
+            let source = RequestSource::local("test");
+            let page = self.broker.audit(&source, &caller, AuditQuery::default()).await.unwrap();
+            let mut entries: Vec<Entry> =
+                page.items.into_iter().filter(|e| e.action == "close_stream").collect();
+            let entry = entries.pop()?;
+            assert_eq!(entries, [], "it is closed once");
+            Some(entry)
+        })
+        .await;
         assert_eq!(entry.session_id, Some(self.session_id.to_string()));
         assert_eq!(entry.request_id.as_deref(), Some("req-7"));
         self.server.stop(false).await;

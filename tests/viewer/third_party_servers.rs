@@ -4,6 +4,7 @@
 use super::desktop::{Desktop, TIMEOUT};
 use super::harness::{Harness, PASSWORD, server};
 use super::recording_audit::{RecordedEvent, RecordingAudit};
+use crate::support::wait::eventually;
 use crate::support::{free_port, pdeathsig::pdeathsig_command, vnc::VncClient};
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
@@ -407,12 +408,10 @@ async fn x11vnc_shares_an_existing_display() {
             .kill_on_drop(true)
             .spawn()
             .expect("x11vnc is installed");
-        let listening = async {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        };
-        timeout(TIMEOUT, listening).await.expect("it listens");
+        eventually("x11vnc listens", async || {
+            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        })
+        .await;
         let dial = super::harness::FnDialer(move || {
             async move {
                 Ok(Box::new(TcpStream::connect(("127.0.0.1", port)).await?) as Box<dyn Duplex>)

@@ -7,6 +7,7 @@ use super::harness::{
 };
 use super::recording_audit::RecordingAudit;
 use crate::support::vnc::over_websocket;
+use crate::support::wait::within;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::{SinkExt, StreamExt};
 use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamMeters};
@@ -396,12 +397,8 @@ async fn a_browser_that_stops_reading_is_disconnected_at_once() {
     let desktop_cut = start.elapsed();
 
     // The browser still reads nothing; what it sends is answered by a reset.
-    let until_reset = async {
-        while tcp.write_all(b"\x82\x80\0\0\0\0").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(END_TIMEOUT, until_reset).await.expect("the connection ends");
+    let reset = async || tcp.write_all(b"\x82\x80\0\0\0\0").await.is_err();
+    within(END_TIMEOUT, reset).await.expect("the connection ends");
     let browser_cut = start.elapsed();
     println!("cut: desktop after {desktop_cut:?}, browser after {browser_cut:?}");
     assert!(browser_cut < CLOSE_DEADLINE, "{browser_cut:?}");

@@ -2,22 +2,17 @@
 
 use super::desktop::{Desktop, TIMEOUT};
 use crate::support::vnc::Event;
+use crate::support::wait::eventually;
 use std::path::Path;
-use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 /// Waits until a file has content.
 pub async fn content(path: &Path) -> String {
-    let filled = async {
-        loop {
-            match tokio::fs::read_to_string(path).await {
-                Ok(text) if text.ends_with('\n') => return text,
-                _ => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    };
-    timeout(TIMEOUT, filled).await.expect("the file is written")
+    eventually("the file is written", async || {
+        tokio::fs::read_to_string(path).await.ok().filter(|text| text.ends_with('\n'))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -66,18 +61,14 @@ async fn the_clipboard_goes_both_ways() {
     assert_eq!(timeout(TIMEOUT, cut).await.expect("it is told"), "copied on the desktop: é");
 
     client.cut_text("pasted in the browser: ü").await.unwrap();
-    let pasted = async {
-        loop {
-            let paste = desktop.run("xclip", &["-selection", "clipboard", "-out"]);
-            let output = paste.wait_with_output().await.unwrap();
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            if text.starts_with("pasted") {
-                return text;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert_eq!(timeout(TIMEOUT, pasted).await.expect("it arrives"), "pasted in the browser: ü");
+    let pasted = eventually("the text arrives", async || {
+        let paste = desktop.run("xclip", &["-selection", "clipboard", "-out"]);
+        let output = paste.wait_with_output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.starts_with("pasted").then_some(text)
+    })
+    .await;
+    assert_eq!(pasted, "pasted in the browser: ü");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! session, without effect on other streams.
 
 use super::AppsGateway;
+use crate::support::wait::eventually;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -23,14 +24,8 @@ async fn gateway_with_stall(stall: Duration) -> AppsGateway {
     AppsGateway::with(|_, limits| limits.write_stall_timeout = stall).await
 }
 
-/// Waits for a condition.
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
+    eventually(what, async || condition()).await;
 }
 
 impl AppsGateway {
@@ -53,21 +48,13 @@ impl AppsGateway {
     /// The recorded outcome of a session's endless response.
     async fn recorded_end(&self, session: &str) -> String {
         let admin = self.app.browser("admin").await;
-        let wait = async {
-            loop {
-                let requests = admin.get(&format!("/api/sessions/{session}/requests")).await.json();
-                let endless = requests["requests"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .find(|request| request["path"] == "/endless");
-                if let Some(endless) = endless {
-                    return endless["ended"].as_str().unwrap().to_owned();
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(TIMEOUT, wait).await.expect("the request is recorded")
+        eventually("the request is in the log", async || {
+            let requests = admin.get(&format!("/api/sessions/{session}/requests")).await.json();
+            let mut requests = requests["requests"].as_array().unwrap().iter();
+            let endless = requests.find(|request| request["path"] == "/endless")?;
+            Some(endless["ended"].as_str().unwrap().to_owned())
+        })
+        .await
     }
 
     /// An HTTP/1.1 connection on which an endless response has started.

@@ -3,6 +3,7 @@
 
 use crate::broker::fixture::{BrokerFixture, origin};
 use crate::support::db::{Backend, Db};
+use crate::support::wait::eventually;
 use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::model::WorkspaceChange;
 use portcullis::domain::lease::Lease;
@@ -144,21 +145,13 @@ impl Harness {
     /// The recorded requests, oldest first, once there are at least `count`.
     pub async fn records(&self, count: usize) -> Vec<RequestRecord> {
         let id = self.session.id;
-        let wait = async {
-            loop {
-                let rows = self
-                    .fixture
-                    .store
-                    .read(move |tx| tx.app_requests(id, None, 1000))
-                    .await
-                    .unwrap();
-                if rows.len() >= count {
-                    return rows.into_iter().rev().map(|(_, record)| record).collect();
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(TIMEOUT, wait).await.expect("the requests are recorded")
+        let store = &self.fixture.store;
+        let rows = eventually("the requests are in the log", async || {
+            let rows = store.read(move |tx| tx.app_requests(id, None, 1000)).await.unwrap();
+            (rows.len() >= count).then_some(rows)
+        })
+        .await;
+        rows.into_iter().rev().map(|(_, record)| record).collect()
     }
 
     /// The audit entries of an action, once there are at least `count`.
@@ -167,22 +160,12 @@ impl Harness {
         action: &str,
         count: usize,
     ) -> Vec<portcullis::domain::audit::Entry> {
-        let wait = async {
-            loop {
-                let found: Vec<_> = self
-                    .fixture
-                    .audit_log()
-                    .await
-                    .into_iter()
-                    .filter(|entry| entry.action == action)
-                    .collect();
-                if found.len() >= count {
-                    return found;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(TIMEOUT, wait).await.expect("it is audited")
+        eventually("the entries are in the audit log", async || {
+            let entries = self.fixture.audit_log().await.into_iter();
+            let found: Vec<_> = entries.filter(|entry| entry.action == action).collect();
+            (found.len() >= count).then_some(found)
+        })
+        .await
     }
 }
 

@@ -1,6 +1,7 @@
 //! The request log: every request is recorded, and none starts that cannot be.
 
 use super::harness::*;
+use crate::support::wait::eventually;
 use portcullis::broker::core::stream_registry::StreamAuthorization;
 use portcullis::domain::web_app::RequestOutcome;
 use portcullis::viewer::html5::Limits;
@@ -44,27 +45,20 @@ async fn requests_are_refused_while_the_log_cannot_be_written() {
     harness.db.raw("ALTER TABLE app_requests RENAME TO hidden");
     // Requests before the failure was noticed are kept, and written when the store recovers.
     let mut passed = 0;
-    let refused = async {
-        loop {
-            let answer = harness.get("/x").await;
-            if answer.status() == 503 {
-                return answer;
-            }
-            assert_eq!(answer.status(), 200);
-            passed += 1;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let answer = eventually("the failure of the store is noticed", async || {
+        let answer = harness.get("/x").await;
+        if answer.status() == 503 {
+            return Some(answer);
         }
-    };
-    let answer = timeout(TIMEOUT, refused).await.expect("the failure is noticed");
+        assert_eq!(answer.status(), 200);
+        passed += 1;
+        None
+    })
+    .await;
     assert_eq!((answer.code().as_str(), answer.field("retry-after")), ("not_recorded", Some("2")));
     harness.db.raw("ALTER TABLE hidden RENAME TO app_requests");
     assert_eq!(harness.records(passed).await.len(), passed);
-    let again = async {
-        while harness.get("/x").await.status() != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(TIMEOUT, again).await.expect("requests are accepted again");
+    eventually("requests pass again", async || harness.get("/x").await.status() == 200).await;
 }
 
 #[tokio::test]
@@ -151,12 +145,10 @@ async fn it_ends_with_its_login_and_with_its_handle() {
     let harness = Harness::new(to).await;
     let Harness { app, fixture, .. } = harness;
     drop(app);
-    let wait = async {
-        while !fixture.audit_log().await.iter().any(|entry| entry.action == "close_stream") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(TIMEOUT, wait).await.expect("its close is audited");
+    eventually("the stream's end is audited", async || {
+        fixture.audit_log().await.iter().any(|entry| entry.action == "close_stream")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use super::super::recording_audit::RecordingAudit;
 use super::harness::{TIMEOUT, real, server};
 use crate::support::pdeathsig::{PdeathsigChild, pdeathsig_command};
+use crate::support::wait::within;
 use crate::support::xrdp::{COLOUR, PASSWORD, USER, Xrdp};
 use portcullis::domain::upstream::{Clipboard, StreamPolicy};
 use std::path::PathBuf;
@@ -50,14 +51,12 @@ impl Screen {
     /// Waits until this text would be pasted.
     async fn wait_for_paste(&self, text: &str) {
         let mut last = String::new();
-        let pasted = async {
-            while last != text {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                last = self.paste().await;
-            }
-        };
-        let arrived = timeout(TIMEOUT, pasted).await;
-        assert!(arrived.is_ok(), "{text:?} does not arrive; it pastes {last:?}");
+        let arrived = within(TIMEOUT, async || {
+            last = self.paste().await;
+            last == text
+        })
+        .await;
+        assert!(arrived.is_some(), "{text:?} does not arrive; it pastes {last:?}");
     }
 }
 
