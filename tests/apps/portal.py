@@ -1,12 +1,11 @@
-"""A pytest plugin that puts other people's HTTP tests behind the gateway: `pytest -p portal`.
+"""A pytest plugin that runs third-party HTTP tests through the gateway: `pytest -p portal`.
 
-What the tests call `httpbin` is then an application's origin at the gateway, in a session that is open already. The plugin adds what a browser would have:
-the cookie of the entry, the authority of the certificate, and that names under `localhost` are this machine (RFC 6761, section 6.3). It changes nothing
-that the tests look at.
+The fixture `httpbin` is then an application's origin at the gateway, in a session that is open already. The plugin adds what a browser has: the entry's cookie,
+the certificate authority, and the resolution of names under `localhost` (RFC 6761, section 6.3). It changes nothing that the tests check.
 
-    PORTAL_ORIGIN  https://{session}.apps.gate.localhost:{port}, or any server's for a run without the gateway
-    PORTAL_COOKIE  the entry's cookie, name=value; may be missing
-    PORTAL_CA      the authority's certificate, PEM; may be missing
+    PORTAL_ORIGIN  https://{session}.apps.gate.localhost:{port}, or any other origin, for a run without the gateway
+    PORTAL_COOKIE  the entry's cookie, name=value; optional
+    PORTAL_CA      the authority's certificate, PEM; optional
 """
 
 import http.client
@@ -22,8 +21,8 @@ COOKIE = os.environ.get("PORTAL_COOKIE", "").encode()
 CA = os.environ.get("PORTAL_CA", "")
 HOST = urlsplit(ORIGIN).hostname
 
-# Tests that ask for what is not there, with the reason. Everything else that asks httpbin for something runs.
-PLAIN = "is about http, or writes http into its addresses; an application's origin is https"
+# Tests that do not apply, with the reason. All others that use httpbin run.
+PLAIN = "is about http, or uses http URLs; an application's origin is https"
 EXCLUDED = {
     "test_auth_is_stripped_on_http_downgrade": PLAIN,
     "test_basicauth_with_netrc_leak": PLAIN,
@@ -37,9 +36,9 @@ EXCLUDED = {
     "test_respect_proxy_env_on_send_with_redirects": PLAIN,
     "test_uppercase_scheme_redirect": PLAIN,
     "test_urllib3_retries": PLAIN,
-    "test_certificate_failure": "wants a server whose authority is not trusted; here it is",
-    "test_pyopenssl_redirect": "gives the authority of its own test server",
-    "test_proxy_authorization_preserved_on_request": "Proxy-Authorization is for the proxy, and ends there (RFC 9110, section 11.7.1)",
+    "test_certificate_failure": "needs a server whose authority is not trusted; here it is",
+    "test_pyopenssl_redirect": "passes the authority of its own test server",
+    "test_proxy_authorization_preserved_on_request": "Proxy-Authorization is consumed by the proxy (RFC 9110, section 11.7.1)",
     "test_request_with_bytestring_host": "names another host than the origin's, which is answered 421 (RFC 9110, section 15.5.20)",
 }
 
@@ -60,7 +59,7 @@ def getaddrinfo(host, *rest, **named):
 
 
 def endheaders(self, *rest, **named):
-    """One Cookie field, as browsers send it (RFC 6265, section 5.4): the test's own cookies stay the first."""
+    """Adds the cookie to a single Cookie field, as browsers send it (RFC 6265, section 5.4), after the test's own cookies."""
     if COOKIE and self.host == HOST:
         for n, line in enumerate(self._buffer):
             if line.lower().startswith(b"cookie:"):
@@ -91,7 +90,7 @@ def httpbin_ca_bundle():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves the tests that speak to httpbin: the others never reach the gateway."""
+    """Keeps the tests that use httpbin; the others do not reach the gateway."""
     kept = [item for item in items if "httpbin" in getattr(item, "fixturenames", ()) or "httpbin_secure" in getattr(item, "fixturenames", ())]
     kept = [item for item in kept if item.originalname not in EXCLUDED]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])

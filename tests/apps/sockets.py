@@ -1,7 +1,7 @@
-"""The Autobahn cases for WebSockets, by kosoku, against an application behind the gateway. Settings as in portal.py.
+"""The Autobahn WebSocket test cases, by kosoku, against an application behind the gateway. Environment as in portal.py.
 
-The cases speak bare WebSocket to one address. A forwarder in between adds what a browser would have: TLS to the application's origin, its Host and Origin,
-and the entry's cookie. It touches the handshake's head alone; every byte after it goes through as it is.
+The cases use WebSocket without TLS to one address. A forwarder adds what a browser has: TLS to the application's origin, its Host and Origin, and the entry's
+cookie. It edits the handshake's head alone and forwards all other bytes unchanged.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ COOKIE = os.environ.get("PORTAL_COOKIE", "")
 CA = os.environ.get("PORTAL_CA", "")
 AT = urlsplit(ORIGIN)
 
-# What is not asked, and why.
+# Cases that do not apply, with the reason.
 EXCLUDED = {
     "12.*": "compression: the gateway negotiates no extension",
     "13.*": "compression: the gateway negotiates no extension",
@@ -25,7 +25,7 @@ EXCLUDED = {
 
 
 def head_for_gateway(head):
-    """The handshake, as a page of the origin would send it."""
+    """The handshake as a page of the origin sends it."""
     lines = [line for line in head.split(b"\r\n") if not line.lower().startswith((b"host:", b"origin:", b"cookie:"))]
     own = [f"Host: {AT.netloc}", f"Origin: {ORIGIN}"] + ([f"Cookie: {COOKIE}"] if COOKIE else [])
     return b"\r\n".join([lines[0], *(line.encode() for line in own), *lines[1:]])

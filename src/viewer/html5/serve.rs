@@ -181,3 +181,20 @@ pub(super) async fn probe(app: &AppContext) -> Result<(), ProxyError> {
     let request = OutboundRequest::new(head, &Method::GET, None);
     exchange_on_new_connection(app, request, &RequestProgress::new()).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each idle browser connection reserves space for this future, and it is moved with it.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        fn size<'a, F: Future>(
+            _: impl FnOnce(&'a Arc<AppContext>, Request<Incoming>, IpAddr) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size(serve);
+        assert!(bytes <= 3 * 1024, "{bytes} bytes");
+    }
+}
