@@ -345,7 +345,7 @@ async fn bytes_on_an_idle_connection_are_discarded() {
         (read(&mut browser, 2).await, harness.dialled.load(Ordering::SeqCst)),
         (b"ok".to_vec(), 5)
     );
-    // Nothing more was said on those.
+    // Nothing else was sent on those.
     for mut first in held {
         let mut rest = Vec::new();
         let _ = tokio::time::timeout(TIMEOUT, first.read_to_end(&mut rest))
@@ -369,7 +369,7 @@ async fn a_response_may_precede_the_end_of_the_request() {
         .unwrap();
     let answer = read_all(&mut browser).await;
     assert_eq!((answer.status(), answer.text().as_str()), (413, "less"));
-    // What is left of the request has nobody to take it.
+    // The rest of the request is not read any more.
     let mut rest = Vec::new();
     let _ =
         tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("it is closed");

@@ -1,4 +1,4 @@
-//! WebSockets: both ends of tungstenite's or of raw octets, with the proxy between.
+//! WebSockets: tungstenite or raw bytes at both ends of the proxy.
 
 use super::harness::*;
 use futures_util::{SinkExt, StreamExt};
@@ -74,7 +74,7 @@ async fn receive(socket: &mut Socket) -> Message {
         .expect("a good one")
 }
 
-/// The next message that is no ping or pong.
+/// The next message other than ping and pong.
 async fn receive_data(socket: &mut Socket) -> Message {
     loop {
         match receive(socket).await {
