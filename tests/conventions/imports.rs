@@ -16,10 +16,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tunnel", &["domain"]),
     ("viewer", &["domain", "broker", "protocol", "tunnel"]),
     ("host", &["domain", "protocol", "tunnel"]),
-    ("fleet", &["domain", "broker", "viewer", "host", "tunnel"]),
+    ("fleet", &["domain", "broker", "tunnel", "viewer", "host"]),
     ("http", &["domain", "broker", "viewer"]),
-    ("config", &["domain"]),
-    ("telemetry", &["config"]),
+    ("config", &["domain", "telemetry"]),
+    ("telemetry", &[]),
 ];
 
 /// The composition root may use all of them.
@@ -27,8 +27,8 @@ const ROOTS: &[&str] = &["app", "main", "lib"];
 
 /// Each part of `broker`, and the others it may use. `mod.rs` may use all of them.
 const BROKER: &[(&str, &[&str])] = &[
-    ("ports", &[]),
-    ("model", &["ports"]),
+    ("model", &[]),
+    ("ports", &["model"]),
     ("core", &["ports", "model"]),
     ("catalog", &["ports", "model", "core"]),
     ("identity", &["ports", "model", "core"]),
@@ -41,6 +41,10 @@ const BROKER: &[(&str, &[&str])] = &[
         &["ports", "model", "core", "catalog", "identity", "targets", "hosts", "audit", "sessions"],
     ),
 ];
+
+/// Parts of `broker` that do not follow the table yet. None may be added.
+const BROKER_UNFINISHED: &[&str] =
+    &["audit", "catalog", "core", "hosts", "identity", "jobs", "ports", "sessions", "targets"];
 
 /// Modules in which files still use each other in circles. None may be added.
 const WITH_CIRCLES: &[&str] = &[
@@ -99,7 +103,13 @@ fn every_import_inside_broker_is_in_its_table() {
     let mut wrong = BTreeSet::new();
     for (path, used) in Graph::read().uses {
         let Some(from) = part(&path) else { continue };
-        let Some(allowed) = table.get(from.as_str()) else { continue };
+        if BROKER_UNFINISHED.contains(&from.as_str()) {
+            continue;
+        }
+        let Some(allowed) = table.get(from.as_str()) else {
+            wrong.insert(format!("{path}: {from} is not in the table"));
+            continue;
+        };
         for to in used.iter().filter(|used| top(used) == "broker") {
             let fits = part(to).is_some_and(|to| to == from || allowed.contains(&to.as_str()));
             if !fits {

@@ -26,7 +26,7 @@ export async function signIn(page: Page, testbed: Testbed, user: TestUser): Prom
 
 /** The viewer shows its first hint only to browsers that have not dismissed it. */
 export const dismissHint = (context: BrowserContext) =>
-  context.addInitScript(() => window === window.top && localStorage.setItem('portcullis.viewer.hint', 'seen'));
+  context.addInitScript(() => window === window.top && location.protocol === 'https:' && localStorage.setItem('portcullis.viewer.hint', 'seen'));
 
 /** An API call with a token; fails on another status than the expected one, and returns the body. */
 export function apiClient(testbed: () => Testbed, token: () => string) {

@@ -3,7 +3,7 @@ import { type Page, expect } from '@playwright/test';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { launch, screenshot, testsOn } from './helpers.ts';
+import { dismissHint, launch, screenshot, testsOn } from './helpers.ts';
 import { pressKeys } from './layouts.ts';
 import { SCREEN, fileOnHost, waitForDesktop, waitForPicture, waitForPrompt } from './screen.ts';
 import { type Testbed, eventually } from './testbed.ts';
@@ -174,8 +174,8 @@ test.describe('on a phone', () => {
   /** A touch screen that shows the desktop, with the touches in it. */
   async function openPhone(page: Page) {
     const context = await page.context().browser()!.newContext({ storageState: await page.context().storageState(), viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
+    await dismissHint(context);
     const phone = await context.newPage();
-    await phone.addInitScript(() => localStorage.setItem('portcullis.viewer.hint', 'seen'));
     await openNla(phone);
     const cdp = await context.newCDPSession(phone);
     const touch = (type: 'touchStart' | 'touchMove' | 'touchEnd', ...points: [number, number][]) =>

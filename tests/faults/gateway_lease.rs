@@ -5,6 +5,7 @@ use super::stack::{Stack, TIMEOUT, signal};
 use crate::support::db::{Backend, empty_database};
 use crate::support::free_port;
 use crate::support::process_guard::{GuardedChild, spawn_guarded};
+use crate::support::wait::{eventually, within};
 use diesel::connection::SimpleConnection as _;
 use portcullis::app::lease::EXPIRY;
 use portcullis::store::connection::{AccessMode, DatabaseLocation};
@@ -48,13 +49,12 @@ impl OtherGateway {
 
     /// Waits until it says that it serves.
     async fn serving(&mut self) {
-        let began = Instant::now();
-        while !std::fs::read_to_string(self.dir.join("out")).unwrap().contains("serves") {
+        let serves = within(TIMEOUT, async || {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "it ended, {ended:?}: {}", self.log());
-            assert!(began.elapsed() < TIMEOUT, "it does not serve: {}", self.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            std::fs::read_to_string(self.dir.join("out")).unwrap().contains("serves")
+        });
+        assert!(serves.await.is_some(), "it does not serve: {}", self.log());
     }
 
     async fn ended(&mut self) -> ExitStatus {
@@ -70,14 +70,7 @@ impl Drop for OtherGateway {
 }
 
 async fn ended(child: &mut GuardedChild) -> ExitStatus {
-    let began = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(began.elapsed() < TIMEOUT, "the process does not end");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the process ends", async || child.try_wait().unwrap()).await
 }
 
 /// Runs a check on a gateway whose database is not in its data folder.
