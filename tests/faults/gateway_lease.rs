@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A gateway with a data folder of its own on the database of a [`Stack`].
 struct OtherGateway {
