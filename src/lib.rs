@@ -13,6 +13,7 @@ pub mod auth;
 pub mod broker;
 pub mod config;
 pub mod domain;
+pub mod files;
 pub mod fleet;
 pub mod host;
 pub mod http;

@@ -9,11 +9,11 @@ use crate::auth::Vault;
 use crate::auth::vault::verify_head_with;
 use crate::config::value::DatabaseUrl;
 use crate::domain::audit::{ChainFault, Entry, Head, Verifier};
+use crate::files;
 use crate::store::{HeadSigner, Store};
 use serde::Deserialize;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -167,12 +167,10 @@ async fn export(output: Option<&Path>, at: &GatewayDataArgs) -> Result<(), Failu
     let public_key = vault(at)?.audit_public_key();
     let mut reader = shell.broker.audit_export(&shell.origin, &shell.caller).await?;
     let mut out: Box<dyn Write> = match output {
-        Some(path) => {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            Box::new(BufWriter::new(
-                file.map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?,
-            ))
-        }
+        Some(path) => Box::new(BufWriter::new(
+            files::create_private(path)
+                .map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?,
+        )),
         None => Box::new(BufWriter::new(std::io::stdout().lock())),
     };
     let unwritten = |e: std::io::Error| Failure::new(format!("cannot write the export: {e}"));

@@ -7,7 +7,7 @@ use super::demo_seed::{self, DemoUser};
 use super::failure::Failure;
 use super::gateway::{self, Gateway};
 use super::signals::StopSignals;
-use super::{agent, demo_board, private};
+use super::{agent, demo_board};
 use crate::auth::totp;
 use crate::broker::Broker;
 use crate::broker::model::HostView;
@@ -18,6 +18,7 @@ use crate::domain::HostId;
 use crate::domain::host::HostKind;
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
+use crate::files;
 use crate::host::enroll::{Enrollment, Trust};
 use crate::telemetry;
 use serde_json::json;
@@ -98,7 +99,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 /// When there is no such user, or it has no second factor.
 pub fn totp_code(args: &TotpCodeArgs) -> Result<(), Failure> {
     let path = data_dir_path(args.data_dir.clone())?.join(USERS_FILE);
-    let bytes = private::read(&path)
+    let bytes = files::read_private(&path)
         .map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
     let users: Vec<DemoUser> = serde_json::from_slice(&bytes)
         .map_err(|e| Failure::new(format!("{} does not read: {e}", path.display())))?;
@@ -143,7 +144,7 @@ fn data_dir_path(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
 
 fn create_data_dir(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let dir = data_dir_path(asked)?;
-    private::create_dir(&dir)
+    files::create_private_dir(&dir)
         .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     Ok(dir)
 }
@@ -151,7 +152,7 @@ fn create_data_dir(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
 /// Keeps a second demo out of a folder, before it removes what the first one shows.
 fn lock_data_dir(dir: &Path) -> Result<File, Failure> {
     let path = dir.join(LOCK_FILE);
-    let lock = private::try_lock(&path)
+    let lock = files::try_lock(&path)
         .map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
     lock.ok_or_else(|| {
         Failure::new(format!(
@@ -194,7 +195,7 @@ fn default_config(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
 
 /// The port of the last start, when it is still free; else any.
 fn saved_port(dir: &Path) -> u16 {
-    let kept = private::read(&dir.join(PORT_FILE))
+    let kept = files::read_private(&dir.join(PORT_FILE))
         .ok()
         .and_then(|bytes| serde_json::from_slice::<u16>(&bytes).ok())
         .unwrap_or(0);
@@ -203,7 +204,7 @@ fn saved_port(dir: &Path) -> u16 {
 
 fn save_port(dir: &Path, hub: SocketAddr) -> Result<(), Failure> {
     let path = dir.join(PORT_FILE);
-    private::replace(&path, hub.port().to_string().as_bytes())
+    files::replace_private(&path, hub.port().to_string().as_bytes())
         .map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))
 }
 
@@ -287,7 +288,7 @@ fn write_ready_file(
     let shown = json!({"base_url": url, "ca_cert": ca, "users": users, "api_keys": {}, "workspaces": demo_seed::workspace_ids()});
     let path = dir.join(READY_FILE);
     let bytes = serde_json::to_vec_pretty(&shown).map_err(|e| Failure::new(e.to_string()))?;
-    private::replace(&path, &bytes)
+    files::replace_private(&path, &bytes)
         .map_err(|e| Failure::new(format!("cannot write {}: {e}", path.display())))?;
     println!("{}", ready_message(url, &path, ca, users));
     Ok(())

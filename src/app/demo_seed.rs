@@ -2,7 +2,6 @@
 //! workspaces. Seeding again changes nothing.
 
 use super::failure::Failure;
-use super::private;
 use super::shell::generated_password;
 use crate::auth::totp;
 use crate::broker::Broker;
@@ -12,6 +11,7 @@ use crate::domain::secret::SecretString;
 use crate::domain::user::{Caller, RequestSource, Role};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{ErrorKind, HostId, WorkspaceId};
+use crate::files;
 use crate::host::desktop::rdp;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -193,7 +193,7 @@ pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Fail
         })
         .collect();
     // Kept before they are set: a start that is cut off here leaves no password that nobody knows.
-    private::replace(
+    files::replace_private(
         secrets,
         &serde_json::to_vec_pretty(&users).map_err(|e| Failure::new(e.to_string()))?,
     )
@@ -220,7 +220,7 @@ fn new_user(&(email, _, role, enrolled): &(&str, &str, Role, bool)) -> DemoUser 
 }
 
 fn saved_users(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
-    match private::read(secrets) {
+    match files::read_private(secrets) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map_err(|e| Failure::new(format!("{} does not read: {e}", secrets.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -11,6 +11,7 @@ use crate::broker::model::TunnelState;
 use crate::config::Config;
 use crate::domain::user::RequestSource;
 use crate::domain::{Clock as _, Timestamp};
+use crate::files;
 use crate::fleet::{FleetConfig, HubFleet};
 use crate::http;
 use crate::http::api::definition::Apis;
@@ -66,7 +67,7 @@ impl Gateway {
     /// # Errors
     /// A sentence naming what does not work; when another gateway serves from the database, which.
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, Failure> {
-        super::private::create_dir(&config.server.data_dir).map_err(|e| {
+        files::create_private_dir(&config.server.data_dir).map_err(|e| {
             Failure::new(format!(
                 "cannot make the data folder {}: {e}",
                 config.server.data_dir.display()
@@ -214,7 +215,7 @@ impl Gateway {
 /// desktops.
 fn lock_data_dir(data_dir: &Path) -> Result<File, Failure> {
     let path = data_dir.join("gateway.lock");
-    let lock = super::private::try_lock(&path)
+    let lock = files::try_lock(&path)
         .map_err(|e| Failure::new(format!("cannot lock {}: {e}", path.display())))?;
     lock.ok_or_else(|| {
         Failure::new(format!("another gateway runs on the data folder {}", data_dir.display()))

@@ -2,7 +2,7 @@
 //! the hub's WireGuard key. Made on first start; never printed, never in the database.
 
 use super::failure::Failure;
-use super::private;
+use crate::files;
 use data_encoding::BASE64;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -24,7 +24,7 @@ pub struct Keys {
 /// A sentence naming the file.
 pub fn load_or_create(data_dir: &Path) -> Result<Keys, Failure> {
     let dir = data_dir.join("keys");
-    private::create_dir(&dir)
+    files::create_private_dir(&dir)
         .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     Ok(Keys {
         master: read_or_create_key(&dir.join("master.key"))?,
@@ -49,7 +49,7 @@ pub fn load(data_dir: &Path) -> Result<Keys, Failure> {
 }
 
 fn read_or_create_key(path: &Path) -> Result<Key, Failure> {
-    let text = private::read_or_create(path, || {
+    let text = files::read_or_create_private(path, || {
         let fresh: Key = Zeroizing::new(rand::random());
         format!("{}\n", BASE64.encode(fresh.as_slice())).into_bytes()
     })
@@ -83,7 +83,7 @@ mod tests {
             (second.master.as_slice(), second.hub.as_slice())
         );
         assert_ne!(first.master, first.hub);
-        private::replace(&dir.path().join("keys/master.key"), b"short").unwrap();
+        files::replace_private(&dir.path().join("keys/master.key"), b"short").unwrap();
         assert!(
             load(dir.path())
                 .err()

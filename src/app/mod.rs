@@ -23,7 +23,6 @@ pub mod keys;
 pub mod lease;
 pub mod memory;
 pub mod open;
-pub mod private;
 pub mod shell;
 mod signals;
 pub mod tls;

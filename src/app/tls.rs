@@ -8,8 +8,8 @@
 //! within 30 days of its end or when the names change.
 
 use super::failure::Failure;
-use super::private;
 use crate::domain::Timestamp;
+use crate::files;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -80,12 +80,12 @@ fn load_or_issue(
     now: Timestamp,
 ) -> Result<OwnCertificate, Failure> {
     let dir = data_dir.join("tls");
-    private::create_dir(&dir)
+    files::create_private_dir(&dir)
         .map_err(|e| Failure::new(format!("cannot make the folder {}: {e}", dir.display())))?;
     let file = |end: &str| dir.join(format!("{stem}.{end}"));
     let own = OwnCertificate { ca: dir.join("ca.pem"), certificate: file("pem"), key: file("key") };
     let note_path = file("json");
-    let kept = private::read(&note_path)
+    let kept = files::read_private(&note_path)
         .ok()
         .and_then(|bytes| serde_json::from_slice::<LeafRecord>(&bytes).ok());
     let good = kept.is_some_and(|note| note.names == names && note.ends > now.after(RENEW_BEFORE));
@@ -97,7 +97,7 @@ fn load_or_issue(
         Failure::new(format!("cannot make a certificate in {}: {e}", dir.display()))
     })?;
     let note = serde_json::to_vec(&note).map_err(|e| Failure::new(e.to_string()))?;
-    private::replace(&note_path, &note)
+    files::replace_private(&note_path, &note)
         .map_err(|e| Failure::new(format!("cannot write {}: {e}", note_path.display())))?;
     Ok(own)
 }
@@ -121,11 +121,12 @@ fn issue(
 ) -> Result<LeafRecord, Box<dyn std::error::Error>> {
     let ca_key_path = dir.join("ca.key");
     let fresh = KeyPair::generate()?;
-    let ca_key = private::read_or_create(&ca_key_path, || fresh.serialize_pem().into_bytes())?;
+    let ca_key =
+        files::read_or_create_private(&ca_key_path, || fresh.serialize_pem().into_bytes())?;
     let ca_key = KeyPair::from_pem(std::str::from_utf8(&ca_key)?)?;
     let ca = ca_params(now)?;
     if !own.ca.exists() {
-        private::replace_public(&own.ca, ca.self_signed(&ca_key)?.pem().as_bytes())?;
+        files::replace_public(&own.ca, ca.self_signed(&ca_key)?.pem().as_bytes())?;
     }
     let issuer = Issuer::new(ca, ca_key);
     let leaf_key = KeyPair::generate()?;
@@ -138,8 +139,8 @@ fn issue(
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
     let signed = leaf.signed_by(&leaf_key, &issuer)?;
-    private::replace(&own.key, leaf_key.serialize_pem().as_bytes())?;
-    private::replace_public(&own.certificate, signed.pem().as_bytes())?;
+    files::replace_private(&own.key, leaf_key.serialize_pem().as_bytes())?;
+    files::replace_public(&own.certificate, signed.pem().as_bytes())?;
     Ok(LeafRecord { names: names.to_vec(), ends: now.after(LEAF_VALIDITY) })
 }
 

@@ -3,14 +3,14 @@
 
 use crate::domain::HostId;
 use crate::domain::secret::SecretString;
+use crate::files;
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -93,20 +93,11 @@ impl StateDir {
             let path = path.to_path_buf();
             move |source| StateError::Io { path, source }
         };
-        super::desktop::launcher::create_private_dir(path).map_err(at(path))?;
+        files::ensure_private_dir(path).map_err(at(path))?;
         let file = path.join("lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&file)
-            .map_err(at(&file))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => Err(StateError::InUse(path.to_path_buf())),
-            Err(fs::TryLockError::Error(source)) => Err(at(&file)(source)),
-        }
+        let lock = files::try_lock(&file).map_err(at(&file))?;
+        let lock = lock.ok_or_else(|| StateError::InUse(path.to_path_buf()))?;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
     /// Where it is.
@@ -182,24 +173,9 @@ impl StateDir {
         };
         let bytes = serde_json::to_vec_pretty(&stored).map(Zeroizing::new).map_err(io::Error::from);
         bytes
-            .and_then(|bytes| write_private(&path, &bytes))
+            .and_then(|bytes| files::replace_private(&path, &bytes))
             .map_err(|source| StateError::Io { path, source })
     }
-}
-
-/// Writes a file only its owner may read: all of it or nothing, on disk when this returns.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    let draft = PathBuf::from(draft);
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
 }
 
 #[cfg(test)]

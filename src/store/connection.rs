@@ -9,6 +9,7 @@
 #![allow(missing_docs)] // The derive below writes public items without docs.
 
 use super::StoreError;
+use crate::files;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -101,7 +102,11 @@ fn open_postgres(url: &str) -> Result<PgConnection, StoreError> {
 fn open_sqlite(path: &Path, mode: AccessMode) -> Result<SqliteConnection, StoreError> {
     let failed = |e: &dyn std::fmt::Display| StoreError::Open(format!("{}: {e}", path.display()));
     if mode == AccessMode::Write {
-        create_private(path).map_err(|e| failed(&e))?;
+        // For its owner alone; SQLite gives its companions (`-wal`, `-shm`) the same mode.
+        match files::create_private(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(&e)),
+            Ok(_) | Err(_) => {}
+        }
     }
     let text = path.to_str().ok_or_else(|| failed(&"the path is not UTF-8"))?;
     let mut conn = SqliteConnection::establish(text).map_err(|e| failed(&e))?;
@@ -112,16 +117,6 @@ fn open_sqlite(path: &Path, mode: AccessMode) -> Result<SqliteConnection, StoreE
     );
     conn.batch_execute(&setup).map_err(|e| failed(&e))?;
     Ok(conn)
-}
-
-/// Creates the file for its owner only; SQLite gives its companions (`-wal`, `-shm`) the same mode.
-fn create_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(e),
-    }
 }
 
 impl AnyConnection {

@@ -26,7 +26,7 @@ impl OtherGateway {
     fn start(stack: &Stack) -> Self {
         let dir = stack.dir.join(format!("other-{}", free_port()));
         let keys = dir.join("keys");
-        portcullis::app::private::create_dir(&keys).unwrap();
+        portcullis::files::create_private_dir(&keys).unwrap();
         // The keys belong to the database, so every gateway on it has the same.
         for name in ["master.key", "hub.key"] {
             std::fs::copy(stack.data().join("keys").join(name), keys.join(name)).unwrap();

@@ -1,7 +1,7 @@
 //! The gateway's side of the control API, over a connection somebody else opened. One client serves
 //! any number of requests, one after another.
 
-use super::{BODY_MAX, Changes, DesktopInfo, ErrorBody, Health, Order, Started};
+use super::messages::{BODY_MAX, Changes, DesktopInfo, ErrorBody, Health, Order, Started};
 use crate::domain::SessionId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -78,7 +78,7 @@ impl Client {
         self.request(Method::GET, "/v1/desktops", Bytes::new()).await
     }
 
-    /// The count of changes, once it is another than `since`, or after [`super::WATCH_WAIT`].
+    /// The count of changes, once it is another than `since`, or after [`super::messages::WATCH_WAIT`].
     ///
     /// # Errors
     /// [`ClientError`].

@@ -1,6 +1,6 @@
 //! The agent's side of the control API: reads a request, checks it, asks the [`ControlHandler`], answers.
 
-use super::{
+use super::messages::{
     BODY_MAX, Changes, DesktopInfo, ErrorBody, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL,
     READ_TIMEOUT, Refusal, Started,
 };

@@ -1,9 +1,9 @@
 //! The look of a desktop: files compiled in, written once per agent start, seen at
 //! `/etc/portcullis` in every sandbox, read-only.
 
+use crate::files;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Where they are in a sandbox.
@@ -46,17 +46,17 @@ pub fn install(folder: &Path) -> io::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
-    create_world_readable_dir(folder)?;
+    files::create_public_dir(folder)?;
     for (name, text) in FILES {
         let path = folder.join(name);
         let mut parent = folder.to_path_buf();
         for part in Path::new(name).parent().into_iter().flat_map(Path::components) {
             parent.push(part);
             if !parent.exists() {
-                create_world_readable_dir(&parent)?;
+                files::create_public_dir(&parent)?;
             }
         }
-        write_world_readable(&path, text)?;
+        files::write_public(&path, text.as_bytes())?;
     }
     copy_keyboard_maps(&folder.join("xrdp"))
 }
@@ -70,22 +70,9 @@ fn copy_keyboard_maps(to: &Path) -> io::Result<()> {
             name == "xrdp_keyboard.ini" || (name.starts_with("km-") && name.ends_with(".ini"))
         });
         if wanted && entry.metadata()?.len() <= KEYBOARD_MAX {
-            write_world_readable(
-                &to.join(&name),
-                &String::from_utf8_lossy(&fs::read(entry.path())?),
-            )?;
+            let map = fs::read(entry.path())?;
+            files::write_public(&to.join(&name), String::from_utf8_lossy(&map).as_bytes())?;
         }
     }
     Ok(())
-}
-
-/// Writes a file that all may read.
-pub(super) fn write_world_readable(path: &Path, text: &str) -> io::Result<()> {
-    fs::write(path, text)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
-}
-
-fn create_world_readable_dir(path: &Path) -> io::Result<()> {
-    fs::create_dir(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }

@@ -7,6 +7,7 @@
 use super::desktop_files::{HOME_FILES, HOME_FOLDERS};
 use crate::domain::UserId;
 use crate::domain::sync::lock;
+use crate::files;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -41,7 +42,7 @@ impl Homes {
     /// When the folder or the book of uids cannot be read.
     pub fn open(state_dir: &Path, range: RangeInclusive<u32>) -> io::Result<Self> {
         let folder = state_dir.join("homes");
-        super::launcher::create_private_dir(&folder)?;
+        files::ensure_private_dir(&folder)?;
         let book = state_dir.join("uids.json");
         let uids = match fs::read(&book) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
@@ -105,7 +106,7 @@ impl Homes {
         }
         let mut grown = uids.clone();
         grown.insert(user, next);
-        crate::host::state::write_private(&self.uids_path, &serde_json::to_vec_pretty(&grown)?)?;
+        files::replace_private(&self.uids_path, &serde_json::to_vec_pretty(&grown)?)?;
         *uids = grown;
         Ok(Account { uid: next, switch_user: true })
     }

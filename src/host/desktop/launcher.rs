@@ -9,16 +9,18 @@ use super::limits::{Cgroups, Limits};
 use super::process_spawner::ProcessSpawner;
 use super::sandbox::{self, Folders};
 use super::socket::Socket;
+use super::spec::{DesktopSpec, DisplayProtocol};
 use super::supervisor::{Desktop, OwnedResources, Phase};
-use super::{DesktopSpec, DisplayProtocol, desktop_files, password, rdp};
+use super::{desktop_files, password, rdp};
 use crate::domain::SessionId;
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::WorkspaceKind;
+use crate::files;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -104,7 +106,7 @@ impl Launcher {
         limits: Limits,
         uids: RangeInclusive<u32>,
     ) -> Result<Self, LaunchError> {
-        create_private_dir(state_dir).map_err(io_error("state folder"))?;
+        files::ensure_private_dir(state_dir).map_err(io_error("state folder"))?;
         // The sandbox sees paths from its own root.
         let state_dir = fs::canonicalize(state_dir).map_err(io_error("state folder"))?;
         let run = state_dir.join("run");
@@ -112,7 +114,7 @@ impl Launcher {
         if run.exists() {
             fs::remove_dir_all(&run).map_err(io_error("old session folders"))?;
         }
-        create_private_dir(&run).map_err(io_error("session folders"))?;
+        files::ensure_private_dir(&run).map_err(io_error("session folders"))?;
         let share = state_dir.join("share");
         desktop_files::install(&share).map_err(io_error("desktop files"))?;
         let homes = Homes::open(&state_dir, uids).map_err(io_error("homes"))?;
@@ -270,13 +272,11 @@ impl Inner {
         account: Account,
         password: &SecretString,
     ) -> io::Result<(Socket, Option<String>)> {
-        fs::create_dir(folder)?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        files::create_new_private_dir(folder)?;
         let (etc, ws) = (folder.join("etc"), folder.join("ws"));
-        fs::create_dir(&etc)?;
-        fs::set_permissions(&etc, fs::Permissions::from_mode(0o755))?;
+        files::create_public_dir(&etc)?;
         for (name, text) in sandbox::etc_files(spec, account.uid) {
-            desktop_files::write_world_readable(&etc.join(name), &text)?;
+            files::write_public(&etc.join(name), text.as_bytes())?;
         }
         let (secret, secret_bytes, certificate) = match spec.protocol {
             DisplayProtocol::Rfb => {
@@ -285,31 +285,19 @@ impl Inner {
             DisplayProtocol::Rdp => {
                 let identity =
                     rdp::generate_identity(SystemTime::now()).map_err(io::Error::other)?;
-                desktop_files::write_world_readable(
-                    &etc.join(rdp::CERTIFICATE),
-                    &identity.certificate,
-                )?;
+                files::write_public(&etc.join(rdp::CERTIFICATE), identity.certificate.as_bytes())?;
                 (rdp::KEY, identity.key, Some(identity.fingerprint))
             }
         };
         let secret = etc.join(secret);
-        let mut file =
-            fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&secret)?;
-        file.write_all(&secret_bytes)?;
-        fs::create_dir(&ws)?;
-        fs::set_permissions(&ws, fs::Permissions::from_mode(0o700))?;
+        files::create_private(&secret)?.write_all(&secret_bytes)?;
+        files::create_new_private_dir(&ws)?;
         if account.switch_user {
             chown(&secret, Some(account.uid), Some(account.uid))?;
             chown(&ws, Some(account.uid), Some(account.uid))?;
         }
         Ok((Socket::new(&ws, spec.protocol.socket_name(), account.uid)?, certificate))
     }
-}
-
-/// Makes a folder only its owner may enter, or makes it so.
-pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 /// Ends processes of an earlier agent: a start it was killed in the middle of, before its child

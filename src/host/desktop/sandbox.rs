@@ -9,7 +9,8 @@
 
 use super::homes::Account;
 use super::limits::{Group, Limits};
-use super::{DesktopSpec, DisplayProtocol, desktop_files, rdp};
+use super::spec::{DesktopSpec, DisplayProtocol};
+use super::{desktop_files, rdp};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
