@@ -1,8 +1,9 @@
 //! Which values make no sense, alone or together. Each refusal is a sentence that names the key and
 //! says what to write instead.
 
+use super::error::ConfigError;
+use super::settings::Config;
 use super::value::{DurationSetting, IsBlank};
-use super::{Config, ConfigError};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     rules(config)
@@ -169,7 +170,6 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
     use super::*;
 
     #[test]

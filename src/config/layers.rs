@@ -1,7 +1,8 @@
 //! How the layers are laid over each other: one value at a time, so that a bad one can be blamed by
 //! name and place.
 
-use super::{Config, ConfigError};
+use super::error::ConfigError;
+use super::settings::Config;
 use serde_json::{Map, Value};
 use std::path::Path;
 

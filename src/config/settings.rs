@@ -1,0 +1,242 @@
+//! Every setting with its default. An empty text or path means "none".
+
+use super::value::{DatabaseUrl, DirectTarget, DurationSetting};
+use crate::domain::Network;
+use crate::telemetry::Format;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Everything that can be set.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens and keeps its files.
+    pub server: Server,
+    /// Its certificate.
+    pub tls: Tls,
+    /// Where its data is.
+    pub database: Database,
+    /// How people prove who they are.
+    pub auth: Auth,
+    /// How long sessions live.
+    pub sessions: Sessions,
+    /// Where web applications are shown.
+    pub apps: Apps,
+    /// The WireGuard hub.
+    pub tunnel: Tunnel,
+    /// Targets reached through no tunnel.
+    pub direct: Direct,
+    /// What `portcullis agent` does on a workspace host.
+    pub agent: Agent,
+    /// Who may read the metrics.
+    pub metrics: Metrics,
+    /// What it writes to its log.
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    pub allowed_origins: Vec<String>,
+    pub data_dir: PathBuf,
+    pub organization: String,
+    pub trusted_proxies: Vec<Network>,
+    pub drain_timeout: DurationSetting,
+}
+
+/// `[tls]`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    pub names: Vec<String>,
+}
+
+/// `[database]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: DatabaseUrl,
+}
+
+/// `[auth]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub mfa_required: bool,
+    pub issuer: String,
+    pub access_token_life: DurationSetting,
+    pub login_life: DurationSetting,
+    pub mfa_token_life: DurationSetting,
+}
+
+/// `[sessions]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sessions {
+    pub max_duration: DurationSetting,
+    pub launch_timeout: DurationSetting,
+    pub grace: DurationSetting,
+    pub ticket_life: DurationSetting,
+    pub max_viewers: usize,
+    pub app_idle_timeout: DurationSetting,
+}
+
+/// `[apps]`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apps {
+    pub domain: String,
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+}
+
+/// `[tunnel]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnel {
+    pub listen: SocketAddr,
+    pub endpoint: String,
+    pub network: Network,
+    pub mtu_max: usize,
+}
+
+/// `[direct]`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Direct {
+    pub allow: Vec<DirectTarget>,
+}
+
+impl Direct {
+    /// `host:port` by name.
+    #[must_use]
+    pub fn addresses(&self) -> HashMap<String, String> {
+        self.allow.iter().map(|target| (target.name.clone(), target.address.clone())).collect()
+    }
+}
+
+/// `[agent]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    pub state_dir: PathBuf,
+    pub name: String,
+    pub max_desktops: usize,
+    pub desktop_memory_mib: u64,
+    pub desktop_processes: u64,
+    pub services: Vec<DirectTarget>,
+}
+
+impl Agent {
+    /// `host:port` by name.
+    #[must_use]
+    pub fn service_addresses(&self) -> BTreeMap<String, String> {
+        self.services
+            .iter()
+            .map(|service| (service.name.clone(), service.address.clone()))
+            .collect()
+    }
+}
+
+/// `[metrics]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    pub allow: Vec<Network>,
+}
+
+/// `[log]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: String,
+    pub format: Format,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            public_url: "https://localhost:8443".into(),
+            allowed_origins: Vec::new(),
+            data_dir: "/var/lib/portcullis".into(),
+            organization: "Portcullis".into(),
+            trusted_proxies: Vec::new(),
+            drain_timeout: DurationSetting::secs(4),
+        }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: DatabaseUrl::new("sqlite:portcullis.db") }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            mfa_required: true,
+            issuer: "Portcullis".into(),
+            access_token_life: DurationSetting::minutes(10),
+            login_life: DurationSetting::days(7),
+            mfa_token_life: DurationSetting::minutes(5),
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            max_duration: DurationSetting::hours(12),
+            launch_timeout: DurationSetting::secs(15),
+            grace: DurationSetting::minutes(10),
+            ticket_life: DurationSetting::secs(30),
+            max_viewers: 4,
+            app_idle_timeout: DurationSetting::minutes(30),
+        }
+    }
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 51820)),
+            endpoint: String::new(),
+            network: Network::v4([10, 64, 0, 0], 10),
+            mtu_max: 8920,
+        }
+    }
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/portcullis-agent".into(),
+            name: String::new(),
+            max_desktops: 32,
+            desktop_memory_mib: 4096,
+            desktop_processes: 1024,
+            services: Vec::new(),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { allow: Network::loopback() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: Format::Json }
+    }
+}
