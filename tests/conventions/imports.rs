@@ -9,13 +9,14 @@ use std::fs;
 /// Each module, and the others it may use.
 const TABLE: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("files", &[]),
     ("protocol", &[]),
     ("auth", &["domain"]),
-    ("store", &["domain"]),
+    ("store", &["domain", "files"]),
     ("broker", &["domain", "auth", "store"]),
     ("tunnel", &["domain"]),
     ("viewer", &["domain", "broker", "protocol", "tunnel"]),
-    ("host", &["domain", "protocol", "tunnel"]),
+    ("host", &["domain", "protocol", "tunnel", "files"]),
     ("fleet", &["domain", "broker", "tunnel", "viewer", "host"]),
     ("http", &["domain", "broker", "viewer"]),
     ("config", &["domain", "telemetry"]),
