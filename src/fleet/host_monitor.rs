@@ -2,7 +2,6 @@
 
 use super::control::CONTROL_TIMEOUT;
 use super::conversions::control_error;
-use super::metered_stream::probe_rtt;
 use super::state::FleetState;
 use crate::broker::model::HostCapabilities;
 use crate::broker::ports::host_fleet::FleetError;
@@ -10,7 +9,7 @@ use crate::domain::HostId;
 use crate::domain::host::HostKind;
 use crate::domain::route::is_target_name;
 use crate::host::control::{self, Health};
-use crate::tunnel::{Tunnel, TunnelStatus};
+use crate::tunnel::{Tunnel, TunnelStatus, probe_rtt};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,6 @@
 //! [`HubFleet`]: the broker's port to the hosts and the viewer's port to upstreams, on a [`Hub`].
 
 use super::conversions::{parse_preshared_key, parse_public_key, tunnel_error, tunnel_report};
-use super::metered_stream::MeteredStream;
 use super::state::{FleetConfig, FleetState, HostEntry, SessionEntry, SharedRoute};
 use super::{host_monitor, launch};
 use crate::broker::model::{GatewayIdentity, HostCapabilities, TunnelReport, TunnelState};
@@ -12,7 +11,9 @@ use crate::domain::host::HostKind;
 use crate::domain::lease::Lease;
 use crate::domain::route::{PathMetrics, SessionRoute, gateway_v6};
 use crate::domain::{HostId, SessionId};
-use crate::tunnel::{Hub, PeerConfig, Profile, TunnelId, TunnelStatus, TunnelStream};
+use crate::tunnel::{
+    Hub, MeteredStream, PeerConfig, Profile, SessionPath, TunnelId, TunnelStatus, TunnelStream,
+};
 use crate::viewer::{Dial, Duplex};
 use futures_util::future::BoxFuture;
 use std::io;
@@ -67,18 +68,34 @@ impl HubFleet {
         Ok(stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
     }
 
-    /// A stream to a lease's upstream, by whichever route its session has; its bytes are counted.
+    /// A metered stream to a lease's upstream, by the session's route. Fails when the session was
+    /// closed meanwhile.
     async fn dial_metered(&self, lease: &Lease) -> io::Result<Box<dyn Duplex>> {
-        let path =
-            self.state.session_path(lease.session().id).ok_or(io::ErrorKind::NotConnected)?;
-        let began = Instant::now();
+        let session = lease.session().id;
+        let path = self.state.session_path(session).ok_or(io::ErrorKind::NotConnected)?;
+        let started = Instant::now();
         if let SessionRoute::Direct(name) = lease.route() {
             let stream = tokio::time::timeout(DIAL_TIMEOUT, self.state.connect_direct(name)).await;
             let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            return Ok(Box::new(MeteredStream::new(stream, path, began.elapsed())));
+            return self.metered(session, stream, path, started.elapsed());
         }
         let stream = self.connect(lease).await?;
-        Ok(Box::new(MeteredStream::new(stream, path, began.elapsed())))
+        self.metered(session, stream, path, started.elapsed())
+    }
+
+    fn metered<S: Duplex + 'static>(
+        &self,
+        session: SessionId,
+        stream: S,
+        path: Arc<SessionPath>,
+        opening: Duration,
+    ) -> io::Result<Box<dyn Duplex>> {
+        let is_open =
+            self.state.session_path(session).is_some_and(|current| Arc::ptr_eq(&current, &path));
+        if !is_open {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(Box::new(MeteredStream::new(stream, path, opening)))
     }
 
     /// All sessions together, now.

@@ -1,7 +1,6 @@
 //! Launching: from an order to an upstream that answers.
 
 use super::conversions::tunnel_error;
-use super::metered_stream::MeteredStream;
 use super::readiness_probe::ReadinessProbe;
 use super::state::{FleetState, SharedRoute};
 use crate::broker::ports::host_fleet::{DesktopOrder, DesktopStarted, Endpoint, FleetError};
@@ -9,7 +8,7 @@ use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::upstream::Fingerprint;
 use crate::domain::{HostId, SessionId};
 use crate::host::control::{self, Order, OrderTunnel, OrderWorkspace};
-use crate::tunnel::{PresharedKey, PublicKey, Tunnel, TunnelStatus};
+use crate::tunnel::{MeteredStream, PresharedKey, PublicKey, Tunnel, TunnelStatus};
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -16,7 +16,6 @@ mod conversions;
 mod host_monitor;
 mod hub_fleet;
 mod launch;
-mod metered_stream;
 mod metrics;
 mod readiness_probe;
 mod rtt;

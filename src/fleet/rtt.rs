@@ -1,8 +1,7 @@
 //! Refreshing the round-trip times that reports show.
 
-use super::metered_stream::{self, SessionPath};
 use super::state::FleetState;
-use crate::tunnel::{Tunnel, TunnelStatus};
+use crate::tunnel::{SessionPath, Tunnel, TunnelStatus, probe_rtt};
 use std::sync::Arc;
 
 impl FleetState {
@@ -20,7 +19,7 @@ impl FleetState {
         let (tunnel, path) = (tunnel.clone(), path.clone());
         runtime.spawn(async move {
             let _permit = permit;
-            if let Some(took) = metered_stream::probe_rtt(&tunnel).await {
+            if let Some(took) = probe_rtt(&tunnel).await {
                 path.set_host_rtt(took);
             }
         });

@@ -1,12 +1,12 @@
 //! Sessions with a tunnel of their own.
 
 use super::conversions::tunnel_report;
-use super::metered_stream::SessionPath;
 use super::state::{FleetState, SessionEntry};
 use crate::broker::model::{TunnelReport, TunnelState};
 use crate::domain::{HostId, SessionId};
 use crate::tunnel::{
-    PeerConfig, PresharedKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId, TunnelStatus,
+    PeerConfig, PresharedKey, Profile, PublicKey, SessionPath, Tunnel, TunnelError, TunnelId,
+    TunnelStatus,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -103,7 +103,6 @@ impl FleetState {
     pub(super) fn close_session(&self, session: SessionId) {
         if let Some(entry) = self.sessions().remove(&session) {
             self.add_closed(&entry.tunnel);
-            entry.path.cuts.revoke();
         }
         self.hub.remove(TunnelId(session.0));
         self.close_shared(session);

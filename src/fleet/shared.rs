@@ -1,16 +1,17 @@
-//! Sessions without a tunnel of their own: on a standard peer, route its host tunnel; on a direct
-//! target, route none.
+//! Sessions without a tunnel of their own: on a standard peer, through its host tunnel; on a direct
+//! target, through none.
 //!
 //! A standard peer has one key pair, so there is one tunnel to it, which all sessions on it share.
+//! There are no keys of the session to drop: once its path is removed, no stream can be opened any
+//! more; open ones end with their authorization, as every stream does.
 
 use super::conversions::tunnel_report;
-use super::metered_stream::SessionPath;
 use super::state::{FleetState, SharedEntry, SharedRoute};
 use crate::broker::model::{TunnelReport, TunnelState};
 use crate::broker::ports::host_fleet::FleetError;
 use crate::domain::host::HostKind;
 use crate::domain::{HostId, SessionId};
-use crate::tunnel::Tunnel;
+use crate::tunnel::{SessionPath, Tunnel};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,11 +50,10 @@ impl FleetState {
             let mut totals = self.closed_totals();
             totals.tx_bytes += tx_bytes;
             totals.rx_bytes += rx_bytes;
-            entry.path.cuts.revoke();
         }
     }
 
-    /// The host's tunnel, for a session that goes route it.
+    /// The host's tunnel, for a session that goes through it.
     pub(super) fn shared_tunnel(&self, session: SessionId, host: HostId) -> Option<Tunnel> {
         let is_on_host =
             self.shared().get(&session).is_some_and(|entry| entry.route == SharedRoute::Host(host));

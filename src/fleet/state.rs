@@ -1,12 +1,11 @@
 //! What the fleet holds: tunnels of hosts and of sessions, paths of sessions without a tunnel of
 //! their own.
 
-use super::metered_stream::SessionPath;
 use crate::broker::model::HostCapabilities;
 use crate::domain::host::HostKind;
 use crate::domain::sync::lock;
 use crate::domain::{HostId, SessionId};
-use crate::tunnel::{Hub, PeerConfig, PrivateKey, Tunnel};
+use crate::tunnel::{Hub, PeerConfig, PrivateKey, SessionPath, Tunnel};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -23,6 +23,7 @@ mod handle;
 mod hub;
 pub mod keys;
 pub mod peer;
+mod session_path;
 mod stream;
 mod tcp;
 
@@ -30,4 +31,5 @@ pub use handle::{PeerConfig, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId, TunnelS
 pub use hub::{Hub, HubConfig, HubCounters, TUNNELS_MAX, worker_threads};
 pub use keys::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use peer::{MTU, MTU_MAX, Profile, TunnelStatus};
+pub use session_path::{MeteredStream, SessionPath, probe_rtt};
 pub use stream::{TunnelListener, TunnelStream};

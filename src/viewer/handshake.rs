@@ -2,12 +2,13 @@
 //! are returned, not lost.
 
 use super::anonymous;
-use super::attach::StreamContext;
 use super::browser::{BrowserSink, BrowserSource, read_message};
+use super::dial::Duplex;
 use super::stream_audit::StreamAudit;
+use super::stream_context::StreamContext;
 use super::stream_end::StreamEnd;
+use super::timeouts::Timeouts;
 use super::trust::{ExpectedServer, connect_tls};
-use super::{Duplex, Timeouts};
 use crate::domain::lease::Lease;
 use crate::domain::upstream::{Credential, TrustRule};
 use crate::protocol::rfb::client::{ClientHandshake, Credentials};

@@ -12,7 +12,6 @@
 //! The first loop to end ends the relay. Dropping the relay closes both sides at once, whatever it
 //! was waiting for.
 
-use super::Timeouts;
 use super::browser::{BrowserEvent, BrowserSink, BrowserSource};
 use super::injected_replies::InjectedReplies;
 use super::outbound_frames::MAX_FRAME_PAYLOAD;
@@ -20,6 +19,7 @@ use super::ping::{PingAction, PingState};
 use super::stream_audit::RefusalCounter;
 use super::stream_end::StreamEnd;
 use super::stream_filter::{Direction, Filtered, StreamFilter, StreamFilters};
+use super::timeouts::Timeouts;
 use crate::broker::core::stream_registry::StreamMeters;
 use crate::domain::sync::lock;
 use bytes::{BufMut as _, Bytes, BytesMut};

@@ -3,13 +3,13 @@
 //! The reason of a failure beyond the gateway begins with its *segment*: `host:` (gateway to host)
 //! or `desktop:` (host to desktop), then a sentence.
 
-use super::rdp::cleanpath::CleanPathError;
 use super::rdp::nla::NlaError;
 use super::stream_filter::{Direction, StreamFilterError};
 use crate::broker::core::stream_registry::StreamAuthorization;
 use crate::domain::session::EndReason;
 use crate::domain::upstream::CredentialSource;
 use crate::protocol::rdp::RdpError;
+use crate::protocol::rdp::cleanpath::CleanPathError;
 use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::x224::NegotiationFailure;
 use crate::protocol::rfb::RfbError;

@@ -1,11 +1,11 @@
 //! An RFB stream: dial, authenticate to the desktop, only then greet the browser, then relay what
 //! policy allows.
 
-use super::attach::StreamContext;
 use super::browser::{BrowserSink, BrowserSource, read_until_end};
 use super::handshake::{self, AuthenticatedDesktop, HandshakeFailure};
 use super::relay::{EarlyData, relay};
 use super::stream_audit::StreamAudit;
+use super::stream_context::StreamContext;
 use super::stream_end::StreamEnd;
 use super::stream_filter::{
     Channel, Direction, Filtered, PassThrough, RefusedTransfer, StreamFilter, StreamFilterError,

@@ -6,6 +6,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamMeters};
 use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::authorize_stream;
+use portcullis::domain::route::SessionRoute;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::upstream::{StreamPolicy, Upstream};
@@ -58,6 +59,16 @@ pub fn lease_to(
     workspace_kind: WorkspaceKind,
     server: Upstream,
 ) -> Lease {
+    lease_by(organization_id, workspace_kind, server, SessionRoute::default())
+}
+
+/// A lease for any upstream by any route.
+pub fn lease_by(
+    organization_id: OrganizationId,
+    workspace_kind: WorkspaceKind,
+    server: Upstream,
+    route: SessionRoute,
+) -> Lease {
     let user_id = UserId::new();
     let user = User {
         id: user_id,
@@ -81,7 +92,7 @@ pub fn lease_to(
         workspace_name: "Linux Desktop".into(),
         workspace_kind,
         host_id: HostId::new(),
-        route: Default::default(),
+        route,
         state: State::Active,
         address: "10.64.0.7".parse().unwrap(),
         mfa: None,

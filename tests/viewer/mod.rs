@@ -2,6 +2,7 @@
 
 mod attach;
 mod desktop;
+mod direct_target;
 mod flow;
 pub mod harness;
 mod html5;

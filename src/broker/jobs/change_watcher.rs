@@ -11,7 +11,7 @@
 
 use crate::broker::Broker;
 use crate::broker::core::stream_registry::Topic;
-use crate::domain::session::{Session, State};
+use crate::domain::session::{EndReason, Session, State};
 use crate::domain::workspace::Workspace;
 use crate::domain::{LoginId, Result, SessionId};
 use crate::store::Tx;
@@ -146,6 +146,7 @@ impl Broker {
                 }
             },
             None => {
+                self.streams().revoke_session(id, EndReason::HostLost);
                 self.inner.fleet.drop_keys(id);
                 self.streams().untrack(id);
             }

@@ -276,6 +276,7 @@ impl Broker {
             .await?;
         let ending = orphans.into_iter().map(|id| {
             tracing::warn!(%host, session = %id, "stopping a desktop without a live session");
+            self.streams().revoke_session(id, EndReason::HostLost);
             self.inner.fleet.drop_keys(id);
             let fleet = self.inner.fleet.clone();
             async move {

@@ -7,7 +7,8 @@ use super::clipboard::{self, ClipboardState};
 use super::direction_filter::PduDecision;
 use super::dynamic::{self, DynamicChannels};
 use super::error_info::ErrorInfo;
-use super::filter::Edits;
+use super::gcc::CoreEdits;
+use super::info::Credential;
 use super::mcs::SendData;
 use super::refusal::{RefusalCounts, RefusalKind};
 use super::{Direction, Policy, RdpError};
@@ -18,6 +19,13 @@ use std::collections::VecDeque;
 const MAX_PENDING_REPLIES: usize = 64;
 /// Initiator of the gateway's PDUs to the client: the server's user (T.125: 1001 plus 1).
 const SERVER_INITIATOR: u16 = 1;
+
+/// What the gateway writes into the client's early PDUs.
+pub struct Edits {
+    pub core: CoreEdits,
+    /// `None`: the user signs in at the desktop's own screen. Wiped once it has been sent.
+    pub credential: Option<Credential>,
+}
 
 /// Phase of the connection sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,6 @@
 //! Errors of RDP: one variant per cause.
 
-use super::x224::NegotiationFailure;
+use super::negotiation_failure::NegotiationFailure;
 
 /// Why a connection cannot continue. The texts are for logs; [`RdpError::reason_code`] is for the
 /// audit log.

@@ -20,19 +20,12 @@ use super::client_pdus::ClientPolicy;
 use super::connection::ConnectionState;
 use super::direction_filter::DirectionFilter;
 use super::error_info::ErrorInfo;
-use super::gcc::CoreEdits;
-use super::info::Credential;
 use super::refusal::Refusal;
 use super::server_pdus::ServerPolicy;
 use super::{Direction, Policy, RdpError};
 use bytes::Bytes;
 
-/// What the gateway writes into the client's early PDUs.
-pub struct Edits {
-    pub core: CoreEdits,
-    /// `None`: the user signs in at the desktop's own screen. Wiped once it has been sent.
-    pub credential: Option<Credential>,
-}
+pub use super::connection::Edits;
 
 /// Filter of one connection.
 pub struct Filter {

@@ -34,6 +34,7 @@ pub mod frame;
 pub mod gcc;
 pub mod info;
 mod mcs;
+mod negotiation_failure;
 mod reader;
 pub mod refusal;
 mod server_pdus;

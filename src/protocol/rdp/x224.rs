@@ -6,7 +6,8 @@
 
 use super::RdpError;
 use super::reader::Reader;
-use std::fmt;
+
+pub use super::negotiation_failure::NegotiationFailure;
 
 /// Longest request or confirm that is accepted: 19 bytes and the client's cookie.
 pub const MAX_LENGTH: usize = 1024;
@@ -27,67 +28,6 @@ const TYPE_FAILURE: u8 = 3;
 /// others announce the graphics pipeline, whose sizes could not be checked, and restricted
 /// administration, which needs a credential in the browser.
 const RESPONSE_FLAGS: u8 = 0x01;
-
-/// Negotiation failure code (2.2.1.2.2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NegotiationFailure {
-    /// `SSL_REQUIRED_BY_SERVER`.
-    SslRequired,
-    /// `SSL_NOT_ALLOWED_BY_SERVER`.
-    SslNotAllowed,
-    /// `SSL_CERT_NOT_ON_SERVER`.
-    NoCertificate,
-    /// `INCONSISTENT_FLAGS`.
-    InconsistentFlags,
-    /// `HYBRID_REQUIRED_BY_SERVER`.
-    HybridRequired,
-    /// `SSL_WITH_USER_AUTH_REQUIRED_BY_SERVER`.
-    UserAuthRequired,
-    /// An unknown code.
-    Unknown(u32),
-}
-
-impl NegotiationFailure {
-    fn from_code(code: u32) -> Self {
-        match code {
-            1 => Self::SslRequired,
-            2 => Self::SslNotAllowed,
-            3 => Self::NoCertificate,
-            4 => Self::InconsistentFlags,
-            5 => Self::HybridRequired,
-            6 => Self::UserAuthRequired,
-            other => Self::Unknown(other),
-        }
-    }
-
-    /// Reason code of the audit log.
-    #[must_use]
-    pub fn reason_code(self) -> &'static str {
-        match self {
-            Self::SslRequired => "rdp_ssl_required",
-            Self::SslNotAllowed => "rdp_ssl_not_allowed",
-            Self::NoCertificate => "rdp_no_certificate",
-            Self::InconsistentFlags => "rdp_inconsistent_flags",
-            Self::HybridRequired => "rdp_nla_required",
-            Self::UserAuthRequired => "rdp_user_certificate_required",
-            Self::Unknown(_) => "rdp_refused",
-        }
-    }
-}
-
-impl fmt::Display for NegotiationFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SslRequired => f.write_str("it requires TLS"),
-            Self::SslNotAllowed => f.write_str("it allows only RDP's own encryption, which is broken"),
-            Self::NoCertificate => f.write_str("it has no certificate for TLS"),
-            Self::InconsistentFlags => f.write_str("it finds the request inconsistent"),
-            Self::HybridRequired => f.write_str("it requires network level authentication (NLA), and the workspace has no credential for it"),
-            Self::UserAuthRequired => f.write_str("it requires a user's certificate"),
-            Self::Unknown(code) => write!(f, "it gives the unknown code {code}"),
-        }
-    }
-}
 
 /// Parses a client's request and returns the protocols it requests (a sum of [`SSL`], [`HYBRID`]
 /// and bits that the gateway ignores). Cookie, token and correlation id are skipped.

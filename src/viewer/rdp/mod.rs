@@ -20,11 +20,11 @@ pub mod cleanpath;
 mod filters;
 pub mod nla;
 
-use super::Duplex;
-use super::attach::StreamContext;
 use super::browser::{BrowserSink, BrowserSource, read_until_end};
+use super::dial::Duplex;
 use super::relay::{EarlyData, relay};
 use super::stream_audit::StreamAudit;
+use super::stream_context::StreamContext;
 use super::stream_end::StreamEnd;
 use super::stream_filter::Direction;
 use super::trust::{ExpectedServer, TlsUpstream, connect_tls};
