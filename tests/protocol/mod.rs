@@ -3,8 +3,10 @@
 mod rdp;
 mod rfb_client;
 mod rfb_filter;
+mod rfb_filter_streams;
 mod rfb_init;
 mod rfb_server;
+mod rfb_vencrypt;
 
 use portcullis::protocol::rfb::{Progress, RfbError};
 

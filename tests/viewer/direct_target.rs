@@ -1,7 +1,7 @@
 //! Sessions without a tunnel of their own, through the real fleet: the authorization ends a stream,
 //! and a closed session cannot be dialled.
 
-use super::harness::{Harness, accept_handshake, is_closed, lease_by, server, server_init};
+use super::harness::{Harness, authenticate_desktop, is_closed, lease_by, server, server_init};
 use super::recording_audit::RecordingAudit;
 use futures_util::FutureExt;
 use portcullis::broker::core::stream_registry::StreamAuthorization;
@@ -59,7 +59,7 @@ async fn the_authorization_ends_a_stream_and_a_closed_session_cannot_be_dialled(
         RecordingAudit::default(),
     );
     let (mut desktop, _) = listener.accept().await.unwrap();
-    accept_handshake(&mut desktop).await;
+    authenticate_desktop(&mut desktop).await;
     harness.browser.negotiate().await;
     tokio::join!(server_init(&mut desktop, 1), harness.browser.client_init());
     let report = fleet.tunnel(session).unwrap();

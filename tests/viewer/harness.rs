@@ -1,20 +1,11 @@
 //! A browser and a desktop made of pipes, with the viewer between them.
 
+pub use super::leases::{PASSWORD, lease, lease_by, lease_to, server};
 use super::recording_audit::RecordingAudit;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamMeters};
 use portcullis::domain::lease::Lease;
-use portcullis::domain::policy::authorize_stream;
-use portcullis::domain::route::SessionRoute;
-use portcullis::domain::secret::SecretString;
-use portcullis::domain::session::{Session, State};
-use portcullis::domain::upstream::{StreamPolicy, Upstream};
-use portcullis::domain::user::{Caller, Role, User};
-use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::domain::{
-    HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
-};
 use portcullis::viewer::attach::{Attachment, attach};
 use portcullis::viewer::browser::{BrowserEvent, BrowserSink, BrowserSource, Disconnected};
 use portcullis::viewer::stream_audit::RefusalCounter;
@@ -27,8 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// The password of every lease here, a challenge, and its correct response.
-pub const PASSWORD: &str = "vncpass1";
+/// A challenge, and its response under [`PASSWORD`].
 pub const CHALLENGE: [u8; 16] = *b"0123456789abcdef";
 pub const ANSWER: [u8; 16] = [
     0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46,
@@ -39,72 +29,6 @@ pub const INIT: [u8; 28] =
     *b"\0\x02\0\x01\x20\x18\0\x01\0\xff\0\xff\0\xff\x10\x08\0\0\0\0\0\0\0\x04desk";
 
 pub const PIPE_CAPACITY: usize = 64 * 1024;
-
-pub fn lease() -> Lease {
-    lease_in(OrganizationId::new())
-}
-
-/// The default upstream of a lease.
-pub fn server() -> Upstream {
-    Upstream::agent_started(5900, SecretString::new(PASSWORD.into()), StreamPolicy::default())
-}
-
-pub fn lease_in(organization_id: OrganizationId) -> Lease {
-    lease_to(organization_id, WorkspaceKind::Linux, server())
-}
-
-/// A lease for any upstream.
-pub fn lease_to(
-    organization_id: OrganizationId,
-    workspace_kind: WorkspaceKind,
-    server: Upstream,
-) -> Lease {
-    lease_by(organization_id, workspace_kind, server, SessionRoute::default())
-}
-
-/// A lease for any upstream by any route.
-pub fn lease_by(
-    organization_id: OrganizationId,
-    workspace_kind: WorkspaceKind,
-    server: Upstream,
-    route: SessionRoute,
-) -> Lease {
-    let user_id = UserId::new();
-    let user = User {
-        id: user_id,
-        organization_id,
-        email: "ada@example.com".into(),
-        name: "Ada".into(),
-        role: Role::Member,
-        mfa_enrolled: false,
-        disabled: false,
-        created_at: Timestamp(0),
-        last_login_at: None,
-    };
-    let caller = Caller { user, login_id: LoginId::new(), mfa: None };
-    let session = Session {
-        id: SessionId::new(),
-        organization_id,
-        user_id,
-        user_email: "ada@example.com".into(),
-        login_id: caller.login_id,
-        workspace_id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
-        workspace_name: "Linux Desktop".into(),
-        workspace_kind,
-        host_id: HostId::new(),
-        route,
-        state: State::Active,
-        address: "10.64.0.7".parse().unwrap(),
-        mfa: None,
-        peer_public_key: None,
-        created_at: Timestamp(0),
-        started_at: Some(Timestamp(0)),
-        ended_at: None,
-        expires_at: Timestamp(1),
-        version: 1,
-    };
-    Lease::grant(authorize_stream(&caller, &session).unwrap(), server)
-}
 
 /// Dials into the test: each call passes the far end of a pipe to it.
 pub struct PipeDial {

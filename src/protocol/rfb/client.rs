@@ -17,10 +17,9 @@
 //! one. The best acceptable one is chosen: TLS with a certificate, then TLS without, then no TLS.
 
 use super::auth::{CHALLENGE_LEN, VncAuthKey};
-use super::{
-    Input, MAX_REASON, Progress, Reason, RfbError, Step, Tls, VERSION_3_8, drive, security,
-    vencrypt, version,
-};
+use super::security::{self, InnerAuth, SecurityRequirements, SubType, vencrypt};
+use super::version::{self, Version};
+use super::{Input, MAX_REASON, Progress, Reason, RfbError, Step, drive};
 use zeroize::Zeroizing;
 
 /// Longest user name or password that is sent by Plain.
@@ -35,35 +34,6 @@ pub struct Credentials<'a> {
     pub password: &'a [u8],
     /// A certificate is expected.
     pub require_certificate: bool,
-}
-
-/// The protocol version: the lower of both sides'.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Version {
-    V3_3,
-    V3_7,
-    V3_8,
-}
-
-impl Version {
-    /// The version to use with a server of version `major.minor`. 3.5 was never published and is
-    /// treated as 3.3 (section 7.1.1); so are other odd ones below 3.7.
-    fn agree(major: u16, minor: u16) -> Result<Self, RfbError> {
-        match (major, minor) {
-            (3, 3..=6) => Ok(Self::V3_3),
-            (3, 7) => Ok(Self::V3_7),
-            (3, 8..) | (4.., _) => Ok(Self::V3_8),
-            (0..=2, _) | (3, 0..=2) => Err(RfbError::Version { major, minor }),
-        }
-    }
-
-    fn text(self) -> &'static [u8] {
-        match self {
-            Self::V3_3 => b"RFB 003.003\n",
-            Self::V3_7 => b"RFB 003.007\n",
-            Self::V3_8 => VERSION_3_8,
-        }
-    }
 }
 
 /// What the server refused.
@@ -81,17 +51,6 @@ impl FailureKind {
         }
     }
 }
-
-/// Authentication inside TLS.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum InnerAuth {
-    None,
-    VncAuth,
-    Plain,
-}
-
-/// A VeNCrypt subtype: its number, TLS and authentication.
-type SubType = (u32, Tls, InnerAuth);
 
 /// State of the handshake: what is due next from the desktop.
 #[derive(Clone, Copy, Debug)]
@@ -124,9 +83,7 @@ pub struct ClientHandshake {
     key: Option<VncAuthKey>,
     /// Name and password for Plain.
     plain: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
-    require_certificate: bool,
-    /// VeNCrypt subtypes that are not chosen.
-    excluded: Vec<u32>,
+    requirements: SecurityRequirements,
 }
 
 impl ClientHandshake {
@@ -143,15 +100,19 @@ impl ClientHandshake {
             state: State::Version,
             key: (!password.is_empty()).then(|| VncAuthKey::new(password)),
             plain: fits_plain.then(|| (username.to_vec(), Zeroizing::new(password.to_vec()))),
-            require_certificate,
-            excluded: Vec::new(),
+            requirements: SecurityRequirements {
+                password: !password.is_empty(),
+                plain: fits_plain,
+                certificate: require_certificate,
+                excluded: Vec::new(),
+            },
         }
     }
 
     /// Excludes these VeNCrypt subtypes, which failed before.
     #[must_use]
     pub fn excluding(mut self, subtypes: &[u32]) -> Self {
-        self.excluded.extend_from_slice(subtypes);
+        self.requirements.excluded.extend_from_slice(subtypes);
         self
     }
 
@@ -236,179 +197,166 @@ impl ClientHandshake {
 
     fn step(&mut self, input: &mut Input<'_>, reply: &mut Vec<u8>) -> Result<Step, RfbError> {
         match self.state {
-            State::Version => {
-                let Some((major, minor)) = version(input)? else { return Ok(Step::Wait) };
-                let version = Version::agree(major, minor)?;
-                reply.extend_from_slice(version.text());
-                self.state = match version {
-                    Version::V3_3 => State::SecurityType,
-                    Version::V3_7 | Version::V3_8 => State::SecurityTypes(version),
-                };
-                Ok(Step::Next)
-            }
-            State::SecurityType => {
-                let Some(kind) = input.u32() else { return Ok(Step::Wait) };
-                match u8::try_from(kind) {
-                    Ok(security::INVALID) => self.refused(FailureKind::Connection),
-                    Ok(kind) => {
-                        // VeNCrypt needs a list of types (3.7), so 3.3 cannot select it.
-                        let kind = self.choose(if kind == security::VENCRYPT {
-                            &[]
-                        } else {
-                            std::slice::from_ref(&kind)
-                        })?;
-                        self.start_auth(kind, Version::V3_3)
-                    }
-                    Err(_) => Err(RfbError::InvalidValue { what: "security type", value: kind }),
-                }
-            }
-            State::SecurityTypes(version) => {
-                let Some(offered) = input.list_u8() else { return Ok(Step::Wait) };
-                if offered.is_empty() {
-                    return self.refused(FailureKind::Connection);
-                }
-                let kind = self.choose(offered)?;
-                reply.push(kind);
-                self.start_auth(kind, version)
-            }
-            State::VeNCrypt(version) => {
-                match input.array() {
-                    None => return Ok(Step::Wait),
-                    // 0.1 has other subtypes and is not in use any more.
-                    Some(server_version) if server_version >= vencrypt::VERSION => {
-                        reply.extend_from_slice(&vencrypt::VERSION)
-                    }
-                    Some(server_version) => {
-                        return Err(RfbError::InvalidValue {
-                            what: "version of VeNCrypt",
-                            value: u16::from_be_bytes(server_version).into(),
-                        });
-                    }
-                }
-                self.state = State::VeNCryptAck(version);
-                Ok(Step::Next)
-            }
-            State::VeNCryptAck(version) => match input.array() {
-                None => Ok(Step::Wait),
-                Some([0]) => {
-                    self.state = State::SubTypes(version);
-                    Ok(Step::Next)
-                }
-                Some([value]) => Err(RfbError::InvalidValue {
-                    what: "answer to a version of VeNCrypt",
-                    value: value.into(),
-                }),
-            },
-            State::SubTypes(version) => {
-                let Some(offered) = input.list_u32() else { return Ok(Step::Wait) };
-                let chosen = self.choose_vencrypt(offered)?;
-                reply.extend_from_slice(&chosen.0.to_be_bytes());
-                self.state = State::TlsAck(version, chosen);
-                Ok(Step::Next)
-            }
-            State::TlsAck(version, chosen) => match input.array() {
-                None => Ok(Step::Wait),
-                Some([0]) => Err(RfbError::Declined(chosen.0)),
-                Some([1]) => {
-                    self.state = State::TlsEstablished(version, chosen);
-                    Ok(Step::StartTls(chosen.1))
-                }
-                Some([value]) => Err(RfbError::InvalidValue {
-                    what: "answer to a security type of VeNCrypt",
-                    value: value.into(),
-                }),
-            },
+            State::Version => self.read_version(input, reply),
+            State::SecurityType => self.read_security_type(input),
+            State::SecurityTypes(version) => self.read_security_types(version, input, reply),
+            State::VeNCrypt(version) => self.read_vencrypt_version(version, input, reply),
+            State::VeNCryptAck(version) => self.read_vencrypt_ack(version, input),
+            State::SubTypes(version) => self.read_subtypes(version, input, reply),
+            State::TlsAck(version, chosen) => self.read_tls_ack(version, chosen, input),
             State::TlsEstablished(..) => Ok(Step::Wait),
-            State::Challenge(version) => {
-                let Some(challenge) = input.array::<CHALLENGE_LEN>() else { return Ok(Step::Wait) };
-                let Some(key) = &self.key else { return Err(RfbError::AlreadyFinished) };
-                reply.extend_from_slice(&key.response(challenge));
-                self.state = State::Result(version);
-                Ok(Step::Next)
-            }
-            State::Result(version) => {
-                let Some(result) = input.u32() else { return Ok(Step::Wait) };
-                match result {
-                    0 => Ok(Step::Done),
-                    1 | 2 if version == Version::V3_8 => self.refused(FailureKind::Password),
-                    1 => Err(RfbError::AuthenticationFailed(Reason::default())),
-                    // "Too many attempts", older than the RFC; some servers still send it.
-                    2 => Err(RfbError::AuthenticationFailed(Reason::too_many())),
-                    value => Err(RfbError::InvalidValue { what: "security result", value }),
-                }
-            }
-            State::Reason(refusal) => {
-                let Some(length) = input.peek_u32() else { return Ok(Step::Wait) };
-                match usize::try_from(length) {
-                    Ok(length) if length <= MAX_REASON => match input.take(4 + length) {
-                        Some(bytes) => {
-                            Err(refusal.with_reason(Reason::from_bytes(bytes.split_at(4).1)))
-                        }
-                        None => Ok(Step::Wait),
-                    },
-                    // A refusal whose reason is too long is still a refusal.
-                    Ok(_) | Err(_) => Err(refusal.with_reason(Reason::default())),
-                }
-            }
+            State::Challenge(version) => self.read_challenge(version, input, reply),
+            State::Result(version) => self.read_result(version, input),
+            State::Reason(refusal) => read_reason(refusal, input),
             State::Finished => Err(RfbError::AlreadyFinished),
         }
     }
 
-    /// The acceptable type among those offered. The subtypes of VeNCrypt are not known yet.
-    fn choose(&self, offered: &[u8]) -> Result<u8, RfbError> {
-        if offered.contains(&security::VENCRYPT) {
-            return Ok(security::VENCRYPT);
-        }
-        if self.require_certificate {
-            return Err(RfbError::NoCertificate);
-        }
-        let required = if self.key.is_some() { security::VNC_AUTH } else { security::NONE };
-        if offered.contains(&required) {
-            Ok(required)
-        } else {
-            Err(RfbError::NoAcceptableSecurityType {
-                password: self.key.is_some(),
-                offered: offered.iter().copied().map(u32::from).collect(),
-            })
+    fn read_version(
+        &mut self,
+        input: &mut Input<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Result<Step, RfbError> {
+        let Some((major, minor)) = version::parse(input)? else { return Ok(Step::Wait) };
+        let version = Version::agree(major, minor)?;
+        reply.extend_from_slice(version.text());
+        self.state = match version {
+            Version::V3_3 => State::SecurityType,
+            Version::V3_7 | Version::V3_8 => State::SecurityTypes(version),
+        };
+        Ok(Step::Next)
+    }
+
+    /// 3.3: the server selects the type.
+    fn read_security_type(&mut self, input: &mut Input<'_>) -> Result<Step, RfbError> {
+        let Some(kind) = input.u32() else { return Ok(Step::Wait) };
+        match u8::try_from(kind) {
+            Ok(security::INVALID) => self.refused(FailureKind::Connection),
+            Ok(kind) => {
+                // VeNCrypt needs a list of types (3.7), so 3.3 cannot select it.
+                let kind = self.requirements.choose(if kind == security::VENCRYPT {
+                    &[]
+                } else {
+                    std::slice::from_ref(&kind)
+                })?;
+                self.start_auth(kind, Version::V3_3)
+            }
+            Err(_) => Err(RfbError::InvalidValue { what: "security type", value: kind }),
         }
     }
 
-    /// The best acceptable VeNCrypt subtype.
-    fn choose_vencrypt(&self, offered: &[u8]) -> Result<SubType, RfbError> {
-        let (certified, anonymous) = (Tls::X509, Tls::Anonymous);
-        let best_first = [
-            (vencrypt::X509_PLAIN, certified, InnerAuth::Plain),
-            (vencrypt::X509_VNC, certified, InnerAuth::VncAuth),
-            (vencrypt::X509_NONE, certified, InnerAuth::None),
-            (vencrypt::TLS_PLAIN, anonymous, InnerAuth::Plain),
-            (vencrypt::TLS_VNC, anonymous, InnerAuth::VncAuth),
-            (vencrypt::TLS_NONE, anonymous, InnerAuth::None),
-        ];
-        let offers = |kind: u32| {
-            !self.excluded.contains(&kind)
-                && offered.chunks_exact(4).any(|subtype| subtype == kind.to_be_bytes())
-        };
-        let can_perform = |inner| match inner {
-            InnerAuth::None => self.key.is_none(),
-            InnerAuth::VncAuth => self.key.is_some(),
-            InnerAuth::Plain => self.plain.is_some(),
-        };
-        let mut offers_certified = false;
-        for (kind, tls, inner) in best_first {
-            if !offers(kind) {
-                continue;
+    fn read_security_types(
+        &mut self,
+        version: Version,
+        input: &mut Input<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Result<Step, RfbError> {
+        let Some(offered) = input.list_u8() else { return Ok(Step::Wait) };
+        if offered.is_empty() {
+            return self.refused(FailureKind::Connection);
+        }
+        let kind = self.requirements.choose(offered)?;
+        reply.push(kind);
+        self.start_auth(kind, version)
+    }
+
+    fn read_vencrypt_version(
+        &mut self,
+        version: Version,
+        input: &mut Input<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Result<Step, RfbError> {
+        match input.array() {
+            None => return Ok(Step::Wait),
+            // 0.1 has other subtypes and is not in use any more.
+            Some(server_version) if server_version >= vencrypt::VERSION => {
+                reply.extend_from_slice(&vencrypt::VERSION)
             }
-            offers_certified |= tls == Tls::X509;
-            if can_perform(inner) && (tls == Tls::X509 || !self.require_certificate) {
-                return Ok((kind, tls, inner));
+            Some(server_version) => {
+                return Err(RfbError::InvalidValue {
+                    what: "version of VeNCrypt",
+                    value: u16::from_be_bytes(server_version).into(),
+                });
             }
         }
-        if self.require_certificate && !offers_certified {
-            return Err(RfbError::NoCertificate);
+        self.state = State::VeNCryptAck(version);
+        Ok(Step::Next)
+    }
+
+    fn read_vencrypt_ack(
+        &mut self,
+        version: Version,
+        input: &mut Input<'_>,
+    ) -> Result<Step, RfbError> {
+        match input.array() {
+            None => Ok(Step::Wait),
+            Some([0]) => {
+                self.state = State::SubTypes(version);
+                Ok(Step::Next)
+            }
+            Some([value]) => Err(RfbError::InvalidValue {
+                what: "answer to a version of VeNCrypt",
+                value: value.into(),
+            }),
         }
-        let offered =
-            offered.chunks_exact(4).map(|subtype| Input::new(subtype).u32().unwrap_or(0)).collect();
-        Err(RfbError::NoAcceptableSecurityType { password: self.key.is_some(), offered })
+    }
+
+    fn read_subtypes(
+        &mut self,
+        version: Version,
+        input: &mut Input<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Result<Step, RfbError> {
+        let Some(offered) = input.list_u32() else { return Ok(Step::Wait) };
+        let chosen = self.requirements.choose_vencrypt(offered)?;
+        reply.extend_from_slice(&chosen.0.to_be_bytes());
+        self.state = State::TlsAck(version, chosen);
+        Ok(Step::Next)
+    }
+
+    fn read_tls_ack(
+        &mut self,
+        version: Version,
+        chosen: SubType,
+        input: &mut Input<'_>,
+    ) -> Result<Step, RfbError> {
+        match input.array() {
+            None => Ok(Step::Wait),
+            Some([0]) => Err(RfbError::Declined(chosen.0)),
+            Some([1]) => {
+                self.state = State::TlsEstablished(version, chosen);
+                Ok(Step::StartTls(chosen.1))
+            }
+            Some([value]) => Err(RfbError::InvalidValue {
+                what: "answer to a security type of VeNCrypt",
+                value: value.into(),
+            }),
+        }
+    }
+
+    fn read_challenge(
+        &mut self,
+        version: Version,
+        input: &mut Input<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Result<Step, RfbError> {
+        let Some(challenge) = input.array::<CHALLENGE_LEN>() else { return Ok(Step::Wait) };
+        let Some(key) = &self.key else { return Err(RfbError::AlreadyFinished) };
+        reply.extend_from_slice(&key.response(challenge));
+        self.state = State::Result(version);
+        Ok(Step::Next)
+    }
+
+    fn read_result(&mut self, version: Version, input: &mut Input<'_>) -> Result<Step, RfbError> {
+        let Some(result) = input.u32() else { return Ok(Step::Wait) };
+        match result {
+            0 => Ok(Step::Done),
+            1 | 2 if version == Version::V3_8 => self.refused(FailureKind::Password),
+            1 => Err(RfbError::AuthenticationFailed(Reason::default())),
+            // "Too many attempts", older than the RFC; some servers still send it.
+            2 => Err(RfbError::AuthenticationFailed(Reason::too_many())),
+            value => Err(RfbError::InvalidValue { what: "security result", value }),
+        }
     }
 
     /// State after the choice. After None, only 3.8 sends a result (appendix A.2).
@@ -425,6 +373,19 @@ impl ClientHandshake {
     fn refused(&mut self, refusal: FailureKind) -> Result<Step, RfbError> {
         self.state = State::Reason(refusal);
         Ok(Step::Next)
+    }
+}
+
+/// Reads the reason of a refusal.
+fn read_reason(refusal: FailureKind, input: &mut Input<'_>) -> Result<Step, RfbError> {
+    let Some(length) = input.peek_u32() else { return Ok(Step::Wait) };
+    match usize::try_from(length) {
+        Ok(length) if length <= MAX_REASON => match input.take(4 + length) {
+            Some(bytes) => Err(refusal.with_reason(Reason::from_bytes(bytes.split_at(4).1))),
+            None => Ok(Step::Wait),
+        },
+        // A refusal whose reason is too long is still a refusal.
+        Ok(_) | Err(_) => Err(refusal.with_reason(Reason::default())),
     }
 }
 

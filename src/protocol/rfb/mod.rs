@@ -24,7 +24,9 @@ mod auth;
 pub mod client;
 pub mod filter;
 pub mod init;
+mod security;
 pub mod server;
+mod version;
 
 use std::fmt;
 
@@ -36,28 +38,6 @@ pub const VERSION_3_8: &[u8; VERSION_LEN] = b"RFB 003.008\n";
 pub const MAX_REASON: usize = 4096;
 /// Most bytes a handshake needs at once; with so many it makes progress or fails.
 pub const MAX_PENDING: usize = 4 + MAX_REASON;
-
-/// Supported security types (section 7.1.2).
-mod security {
-    /// Not a type: a reason follows.
-    pub(super) const INVALID: u8 = 0;
-    /// No authentication.
-    pub(super) const NONE: u8 = 1;
-    pub(super) const VNC_AUTH: u8 = 2;
-    /// TLS, and one of [`super::vencrypt`] inside.
-    pub(super) const VENCRYPT: u8 = 19;
-}
-
-/// Supported subtypes of VeNCrypt 0.2.
-mod vencrypt {
-    pub(super) const VERSION: [u8; 2] = [0, 2];
-    pub(super) const TLS_NONE: u32 = 257;
-    pub(super) const TLS_VNC: u32 = 258;
-    pub(super) const TLS_PLAIN: u32 = 259;
-    pub(super) const X509_NONE: u32 = 260;
-    pub(super) const X509_VNC: u32 = 261;
-    pub(super) const X509_PLAIN: u32 = 262;
-}
 
 /// TLS variant of a desktop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -278,21 +258,6 @@ fn drive(
     }
 }
 
-/// Reads `"RFB xxx.yyy\n"`. Fails at the first byte that cannot be part of it, so that nobody waits
-/// for the rest of another protocol's bytes.
-fn version(input: &mut Input<'_>) -> Result<Option<(u16, u16)>, RfbError> {
-    // `0` stands for any digit.
-    const SHAPE: &[u8; VERSION_LEN] = b"RFB 000.000\n";
-    let matches_shape = |(&actual, &expected): (&u8, &u8)| {
-        if expected == b'0' { actual.is_ascii_digit() } else { actual == expected }
-    };
-    if !input.rest.iter().zip(SHAPE).all(matches_shape) {
-        return Err(RfbError::NotRfb);
-    }
-    let number = |digits: &[u8]| digits.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'));
-    Ok(input.array::<VERSION_LEN>().map(|text| (number(&text[4..7]), number(&text[8..11]))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,16 +277,5 @@ mod tests {
             RfbError::Refused(Reason::from_bytes(b"busy")).to_string(),
             "it refused the connection: busy"
         );
-    }
-
-    #[test]
-    fn a_version_is_refused_at_its_first_wrong_byte() {
-        for bad in [&b"H"[..], b"RFB 003,", b"RFB 003.008\r", b"SSH-2.0-", b"RFB 00x", b"\0"] {
-            assert_eq!(version(&mut Input::new(bad)), Err(RfbError::NotRfb), "{bad:?}");
-        }
-        for part in [&b""[..], b"R", b"RFB 003.00", b"RFB 003.008"] {
-            assert_eq!(version(&mut Input::new(part)), Ok(None), "{part:?}");
-        }
-        assert_eq!(version(&mut Input::new(b"RFB 003.889\nmore")), Ok(Some((3, 889))));
     }
 }

@@ -44,7 +44,7 @@ impl ServerHandshake {
     fn step(&mut self, input: &mut Input<'_>, reply: &mut Vec<u8>) -> Result<Step, RfbError> {
         match self.state {
             State::Version => {
-                match version(input)? {
+                match version::parse(input)? {
                     None => return Ok(Step::Wait),
                     Some((3, 8)) => reply.extend_from_slice(&[1, security::NONE]),
                     Some((major, minor)) => return Err(RfbError::Version { major, minor }),

@@ -4,6 +4,7 @@
 mod clipboard;
 mod failures;
 mod harness;
+mod nla;
 mod replay;
 mod shadow;
 mod xrdp;
