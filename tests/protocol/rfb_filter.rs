@@ -28,8 +28,8 @@ impl FilterSink for CollectedOutput {
         assert!(!piece.is_empty());
         self.passed.extend_from_slice(&piece);
     }
-    fn refuse(&mut self, held: RefusedContent, bytes: u64) {
-        self.refused.push((held, bytes));
+    fn refuse(&mut self, refused: RefusedContent, bytes: u64) {
+        self.refused.push((refused, bytes));
     }
 }
 
@@ -154,7 +154,7 @@ fn what_is_allowed_passes_unchanged() {
     said.extend(extended(6, CAPS, &[0; 4]));
     let mut expected = said.clone();
     expected.splice(20..20 + 4 + 100, encodings(&kept));
-    assert_eq!(up(NO_IN, &said), (CollectedOutput { passed: expected, held: vec![] }, Ok(true)));
+    assert_eq!(up(NO_IN, &said), (CollectedOutput { passed: expected, refused: vec![] }, Ok(true)));
 }
 
 #[test]
@@ -192,17 +192,17 @@ fn text_into_the_desktop_is_refused() {
     ];
     let said = [&update_request()[..], &texts.concat(), &inputs()[0]].concat();
     let passed = [&update_request()[..], &extended(6, CAPS, &[0; 4]), &inputs()[0]].concat();
-    let held = vec![
+    let refused = vec![
         (RefusedContent::Clipboard, 6),
         (RefusedContent::Clipboard, 0),
         (RefusedContent::Clipboard, 10),
     ];
-    assert_eq!(up(NO_IN, &said), (CollectedOutput { passed, held }, Ok(true)));
+    assert_eq!(up(NO_IN, &said), (CollectedOutput { passed, refused }, Ok(true)));
     // The other direction: a request for the desktop's text passes, the response does not.
     let said =
         [extended(6, REQUEST, b""), cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
     let passed = [cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
-    assert_eq!(up(NO_OUT, &said), (CollectedOutput { passed, held: vec![] }, Ok(true)));
+    assert_eq!(up(NO_OUT, &said), (CollectedOutput { passed, refused: vec![] }, Ok(true)));
 }
 
 #[test]
@@ -215,15 +215,18 @@ fn text_out_of_the_desktop_is_refused() {
     ];
     let around = [0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4];
     let said = [&around[..], &texts.concat(), &[2], &around].concat();
-    let held = vec![
+    let refused = vec![
         (RefusedContent::Clipboard, 6),
         (RefusedContent::Clipboard, 0),
         (RefusedContent::Clipboard, 10),
     ];
     let passed = [&around[..], &extended(3, REQUEST, b""), &[2], &around].concat();
-    assert_eq!(down(NO_OUT, &said), (CollectedOutput { passed, held: held.clone() }, Ok(true)));
+    assert_eq!(
+        down(NO_OUT, &said),
+        (CollectedOutput { passed, refused: refused.clone() }, Ok(true))
+    );
     let passed = [&around[..], &[2], &around].concat();
-    assert_eq!(down(NO_CLIPBOARD, &said), (CollectedOutput { passed, held }, Ok(true)));
+    assert_eq!(down(NO_CLIPBOARD, &said), (CollectedOutput { passed, refused }, Ok(true)));
 }
 
 #[test]
@@ -231,9 +234,9 @@ fn read_only_means_that_nothing_acts_on_the_desktop() {
     let said = [novnc_begins(), inputs().concat(), cut_text(6, b"text"), update_request()].concat();
     let (sifted, end) = up(READ_ONLY, &said);
     assert_eq!(end, Ok(true));
-    let held: Vec<(RefusedContent, u64)> =
+    let refused: Vec<(RefusedContent, u64)> =
         inputs().iter().map(|input| (RefusedContent::Input, input.len() as u64)).collect();
-    assert_eq!(sifted.refused, [held, vec![(RefusedContent::Clipboard, 4)]].concat());
+    assert_eq!(sifted.refused, [refused, vec![(RefusedContent::Clipboard, 4)]].concat());
     assert!(sifted.passed.ends_with(&update_request()));
     assert_eq!(
         sifted.passed.len(),

@@ -215,7 +215,7 @@ fn a_captured_browser_stream_is_parsed() {
     assert_eq!(end, Ok(true));
     // Eight QEMU key messages, five pointer messages, one size, and the clipboard text.
     let lengths = |length: u64| {
-        output.refused.iter().filter(|held| **held == (RefusedContent::Input, length)).count()
+        output.refused.iter().filter(|refused| **refused == (RefusedContent::Input, length)).count()
     };
     assert_eq!((lengths(12), lengths(6), lengths(24), output.refused.len()), (8, 5, 1, 16));
 }
