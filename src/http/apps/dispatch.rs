@@ -5,6 +5,7 @@ use super::context::RequestContext;
 use super::host_header::{self, HostTarget};
 use super::table::OpenApp;
 use super::{entry, fetch_metadata, pages};
+use crate::domain::SessionId;
 use crate::viewer::html5::{Body, ProxyError};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -27,57 +28,69 @@ pub(super) async fn respond(
     request: Request<Incoming>,
     on_app: impl FnOnce(&Arc<OpenApp>),
 ) -> Response<Body> {
-    let settings = &context.apps.settings;
-    let headers = request.headers();
-    if headers.len() > HEADERS_MAX {
-        return pages::plain(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "Too many header fields\n",
-        );
-    }
-    if !has_single_framing(headers) {
-        return bad_request(&request, "The request's framing is not understood\n");
-    }
-    let session = match host_header::host_target(request.uri(), headers, settings) {
-        HostTarget::Session(session) => session,
-        HostTarget::UnknownSubdomain => return pages::not_found(settings, None),
-        HostTarget::Misdirected => {
-            return pages::plain(StatusCode::MISDIRECTED_REQUEST, "Not served here\n");
-        }
-        HostTarget::Invalid => {
-            return bad_request(&request, "The request does not name one host\n");
-        }
+    let session = match target_session(context, &request) {
+        Ok(session) => session,
+        Err(refusal) => return *refusal,
     };
-    if *request.method() == Method::TRACE
-        || !host_header::is_origin_form(request.method(), request.uri())
-    {
-        return bad_request(&request, "The request does not name a path\n");
-    }
-    let app = context.apps.table.find(session, entry::cookie_values(headers));
+    let (settings, headers) = (&context.apps.settings, request.headers());
+    let open = context.apps.table.find(session, entry::cookie_values(headers));
     // Requests with a valid cookie are not limited, because pages of an application may send many.
     // All others are limited per address.
-    if app.is_none() && context.state.limits.any.check(context.client_address(headers)).is_err() {
+    if open.is_none() && context.state.limits.any.check(context.client_address(headers)).is_err() {
         return pages::rate_limited(settings);
     }
     if let Some(path) = request.uri().path().strip_prefix(OWN_PATHS) {
         return match path {
             "enter" => Box::pin(entry::enter(context, session, request)).await,
             "state" => {
-                Box::pin(app_state(context, app.as_deref(), request.uri().query(), headers)).await
+                Box::pin(app_state(context, open.as_deref(), request.uri().query(), headers)).await
             }
             _ => pages::not_found(settings, Some(session)),
         };
     }
-    let Some(app) = app else { return pages::not_found(settings, Some(session)) };
-    if let Some(end) = app.end() {
+    let Some(open) = open else { return pages::not_found(settings, Some(session)) };
+    if let Some(end) = open.end() {
         return pages::ended(settings, session, end);
     }
     if !fetch_metadata::is_allowed(request.method(), headers, || settings.origin(session)) {
         return pages::foreign_origin(settings);
     }
     let client = context.client_address(headers).unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    on_app(&app);
-    app.app.serve(request, client).await
+    on_app(&open);
+    open.app.serve(request, client).await
+}
+
+/// The session that a request names, or the response to one that names none.
+fn target_session(
+    context: &RequestContext<'_>,
+    request: &Request<Incoming>,
+) -> Result<SessionId, Box<Response<Body>>> {
+    let settings = &context.apps.settings;
+    let headers = request.headers();
+    if headers.len() > HEADERS_MAX {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Box::new(pages::plain(status, "Too many header fields\n")));
+    }
+    if !has_single_framing(headers) {
+        return Err(bad_request(request, "The request's framing is not understood\n"));
+    }
+    let session = match host_header::host_target(request.uri(), headers, settings) {
+        HostTarget::Session(session) => session,
+        HostTarget::UnknownSubdomain => return Err(Box::new(pages::not_found(settings, None))),
+        HostTarget::Misdirected => {
+            let status = StatusCode::MISDIRECTED_REQUEST;
+            return Err(Box::new(pages::plain(status, "Not served here\n")));
+        }
+        HostTarget::Invalid => {
+            return Err(bad_request(request, "The request does not name one host\n"));
+        }
+    };
+    if *request.method() == Method::TRACE
+        || !host_header::is_origin_form(request.method(), request.uri())
+    {
+        return Err(bad_request(request, "The request does not name a path\n"));
+    }
+    Ok(session)
 }
 
 /// The segment of the path that failed, and the text for the user.
@@ -89,12 +102,12 @@ fn probe_failure(error: &ProxyError) -> Response<Body> {
 }
 
 /// 400, and closes an HTTP/1.1 connection: bytes that follow an invalid request are not parsed.
-fn bad_request(request: &Request<Incoming>, text: &'static str) -> Response<Body> {
+fn bad_request(request: &Request<Incoming>, text: &'static str) -> Box<Response<Body>> {
     let mut response = pages::plain(StatusCode::BAD_REQUEST, text);
     if request.version() < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    Box::new(response)
 }
 
 /// Only `chunked`, once, is accepted (RFC 9112 section 6.1): any other transfer coding would have to
@@ -111,21 +124,21 @@ fn has_single_framing(headers: &HeaderMap) -> bool {
 /// application; `?wait` responds when the application ends, or after [`STATE_WAIT`].
 async fn app_state(
     context: &RequestContext<'_>,
-    app: Option<&OpenApp>,
+    open: Option<&OpenApp>,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Response<Body> {
     let probe = query == Some("answering");
-    if let (Some(app), Some("wait")) = (app, query) {
+    if let (Some(open), Some("wait")) = (open, query) {
         // The state is the response in both cases.
-        let _ = tokio::time::timeout(STATE_WAIT, app.app.ended()).await;
+        let _ = tokio::time::timeout(STATE_WAIT, open.app.ended()).await;
     }
-    let mut response = match app {
+    let mut response = match open {
         None => pages::json(&json!({"state": "none"})),
-        Some(app) => match app.end() {
+        Some(open) => match open.end() {
             Some(end) => pages::json(&json!({"state": "ended", "reason": end.as_str()})),
             None if !probe => pages::json(&json!({"state": "open"})),
-            None => match app.app.probe().await {
+            None => match open.app.probe().await {
                 Ok(()) => pages::json(&json!({"state": "open"})),
                 Err(error) => probe_failure(&error),
             },

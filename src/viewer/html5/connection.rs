@@ -262,48 +262,26 @@ impl Connection {
         let (mut decoder, mut received, mut interim) = (HeadDecoder::default(), false, 0);
         let started_at = Instant::now();
         loop {
-            if !self.read_buf.is_empty() {
+            while !self.read_buf.is_empty() {
                 received = true;
-                match decoder.decode(&mut self.read_buf) {
-                    // Interim responses (RFC 9110 section 15.2) concern this hop alone; 101 is
-                    // final.
-                    Ok(Some(head))
-                        if head.status.is_informational()
-                            && head.status != StatusCode::SWITCHING_PROTOCOLS =>
-                    {
-                        if head.status == StatusCode::CONTINUE {
-                            progress.release_body();
-                        }
-                        interim += 1;
-                        if interim > INTERIM_MAX {
-                            return Err(ExchangeError::Final(ProxyError::InvalidResponse(
-                                "too many interim responses".into(),
-                            )));
-                        }
-                        continue;
-                    }
-                    Ok(Some(head)) => return Ok(head),
-                    Ok(None) => {}
-                    Err(malformed) => return Err(invalid_response(malformed)),
+                match decoder.decode(&mut self.read_buf).map_err(invalid_response)? {
+                    None => break,
+                    Some(head) if !is_interim(head.status) => return Ok(head),
+                    Some(head) if head.status == StatusCode::CONTINUE => progress.release_body(),
+                    Some(_) => {}
+                }
+                interim += 1;
+                if interim > INTERIM_MAX {
+                    let reason = "too many interim responses".into();
+                    return Err(ExchangeError::Final(ProxyError::InvalidResponse(reason)));
                 }
             }
             let filled =
                 std::future::poll_fn(|cx| self.poll_head(cx, progress, started_at, timeout)).await;
             match filled.map_err(ExchangeError::Final)? {
                 Ok(1..) => {}
-                Ok(0) if received => {
-                    return Err(ExchangeError::Final(ProxyError::ConnectionClosed(
-                        ErrorKind::UnexpectedEof.into(),
-                    )));
-                }
-                Ok(0) => return Err(ExchangeError::NoResponse(ErrorKind::UnexpectedEof.into())),
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    return Err(ExchangeError::Final(ProxyError::ResponseTimeout));
-                }
-                Err(error) if received || !is_disconnect(&error) => {
-                    return Err(ExchangeError::Final(ProxyError::ConnectionClosed(error)));
-                }
-                Err(error) => return Err(ExchangeError::NoResponse(error)),
+                Ok(0) => return Err(read_error(ErrorKind::UnexpectedEof.into(), received)),
+                Err(error) => return Err(read_error(error, received)),
             }
         }
     }
@@ -345,6 +323,22 @@ impl Connection {
             Poll::Pending
         }
     }
+}
+
+/// Interim responses (RFC 9110 section 15.2) concern this hop alone; 101 is final.
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// The error of a read of the head. `received`: some of a response has arrived.
+fn read_error(error: io::Error, received: bool) -> ExchangeError {
+    if error.kind() == ErrorKind::TimedOut {
+        return ExchangeError::Final(ProxyError::ResponseTimeout);
+    }
+    if received || !is_disconnect(&error) {
+        return ExchangeError::Final(ProxyError::ConnectionClosed(error));
+    }
+    ExchangeError::NoResponse(error)
 }
 
 fn invalid_response(malformed: Malformed) -> ExchangeError {

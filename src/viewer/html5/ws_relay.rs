@@ -19,7 +19,7 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -103,6 +103,14 @@ fn close_frame(code: CloseCode, reason: &str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
 }
 
+/// Both ends of a relay.
+struct Ends {
+    from_browser: Source,
+    to_browser: Sink,
+    from_application: Source,
+    to_application: Sink,
+}
+
 /// Relays messages until one side or the session ends. `read_buf`: bytes already read from the
 /// application.
 pub(super) async fn run(
@@ -120,47 +128,64 @@ pub(super) async fn run(
         Some(config()),
     )
     .await;
-    let (mut to_browser, mut from_browser) = browser.split();
-    let (mut to_application, mut from_application) = application.split();
-    let progress = Arc::clone(entry.progress());
+    let (to_browser, from_browser) = browser.split();
+    let (to_application, from_application) = application.split();
+    let mut ends = Ends { from_browser, to_browser, from_application, to_application };
+    let end = relay(app, entry.progress(), &mut ends).await;
+    entry.set_outcome(close(app, &mut ends, end).await);
+}
+
+/// Relays messages. `None`: the session ended.
+async fn relay(
+    app: &AppContext,
+    progress: &RequestProgress,
+    ends: &mut Ends,
+) -> Option<(Direction, DirectionEnd)> {
     let (pings_up, pings_down) = (PendingPings::default(), PendingPings::default());
-    let end = {
-        let up = Relay {
-            app,
-            progress: &progress,
-            direction: Direction::Up,
-            relayed_pings: &pings_up,
-            opposite_pings: &pings_down,
-        };
-        let down = Relay {
-            direction: Direction::Down,
-            relayed_pings: &pings_down,
-            opposite_pings: &pings_up,
-            ..up
-        };
-        tokio::select! {
-            biased;
-            () = app.lifecycle.ended() => None,
-            end = up.run(&mut from_browser, &mut to_application) => Some((Direction::Up, end)),
-            end = down.run(&mut from_application, &mut to_browser) => Some((Direction::Down, end)),
-        }
+    let up = Relay {
+        app,
+        progress,
+        direction: Direction::Up,
+        relayed_pings: &pings_up,
+        opposite_pings: &pings_down,
     };
-    let outcome = match end {
+    let down = Relay {
+        direction: Direction::Down,
+        relayed_pings: &pings_down,
+        opposite_pings: &pings_up,
+        ..up
+    };
+    let Ends { from_browser, to_browser, from_application, to_application } = ends;
+    tokio::select! {
+        biased;
+        () = app.lifecycle.ended() => None,
+        end = up.run(from_browser, to_application) => Some((Direction::Up, end)),
+        end = down.run(from_application, to_browser) => Some((Direction::Down, end)),
+    }
+}
+
+/// Closes both sides as the end of a relay requires.
+async fn close(
+    app: &AppContext,
+    ends: &mut Ends,
+    end: Option<(Direction, DirectionEnd)>,
+) -> RequestOutcome {
+    let Ends { from_browser, to_browser, from_application, to_application } = ends;
+    match end {
         None => {
             let end = app.lifecycle.end();
             let (code, reason) = end.map_or((1001, "retry".into()), StreamEnd::close_frame);
             let close = async {
                 tokio::join!(
-                    send_close(&mut to_browser, close_frame(CloseCode::from(code), &reason)),
-                    send_close(&mut to_application, close_frame(CloseCode::Away, ""))
+                    send_close(to_browser, close_frame(CloseCode::from(code), &reason)),
+                    send_close(to_application, close_frame(CloseCode::Away, ""))
                 )
             };
             let _ = timeout(REVOKED_CLOSE_TIMEOUT, close).await;
             RequestOutcome::Revoked
         }
         Some((_, DirectionEnd::Closed)) => {
-            let drained =
-                async { tokio::join!(drain(&mut from_browser), drain(&mut from_application)) };
+            let drained = async { tokio::join!(drain(from_browser), drain(from_application)) };
             tokio::select! {
                 _ = timeout(CLOSE_TIMEOUT, drained) => {}
                 () = app.lifecycle.ended() => {}
@@ -168,10 +193,10 @@ pub(super) async fn run(
             RequestOutcome::Completed
         }
         Some((direction, DirectionEnd::ProtocolError(code))) => {
-            let (mut source, mut other) = (&mut to_browser, &mut to_application);
-            if direction == Direction::Down {
-                std::mem::swap(&mut source, &mut other);
-            }
+            let (source, other) = match direction {
+                Direction::Up => (to_browser, to_application),
+                Direction::Down => (to_application, to_browser),
+            };
             let close = async {
                 tokio::join!(
                     send_close(source, close_frame(code, "")),
@@ -184,8 +209,7 @@ pub(super) async fn run(
         Some((direction, DirectionEnd::Disconnected)) => aborted_by(direction),
         Some((Direction::Up, DirectionEnd::Stalled)) => aborted_by(Direction::Down),
         Some((Direction::Down, DirectionEnd::Stalled)) => aborted_by(Direction::Up),
-    };
-    entry.set_outcome(outcome);
+    }
 }
 
 /// The outcome where the source of a direction caused the end.
