@@ -19,12 +19,13 @@ use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamMeter
 use portcullis::broker::ports::host_fleet::{DesktopOrder, Endpoint, HostFleet, HostPeer};
 use portcullis::domain::host::{Host, HostKind};
 use portcullis::domain::lease::Lease;
-use portcullis::domain::policy::authorize_stream;
+use portcullis::domain::policy::{Context, authorize_stream};
+use portcullis::domain::principal::{Principal, PrincipalId, SignedInUser};
 use portcullis::domain::route::SessionRoute;
 use portcullis::domain::secret::{SecretBytes, SecretString};
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::upstream::{Clipboard, StreamPolicy, Upstream};
-use portcullis::domain::user::{Caller, Role, User};
+use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
 use portcullis::domain::{
     HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
@@ -317,7 +318,7 @@ impl GatewayState {
         };
         let order = DesktopOrder {
             session_id: session_id(n),
-            user_id: UserId(Uuid::from_u128(1)),
+            owner_id: Uuid::from_u128(1),
             user_name: "Ada".into(),
             workspace,
             endpoint: Endpoint::Desktop,
@@ -325,7 +326,7 @@ impl GatewayState {
             address: session_address(n),
             grace: Duration::from_secs(60),
         };
-        match self.fleet.start(self.host, order).await {
+        match self.fleet.start(Some(self.host), order).await {
             Ok(_) => Some(began.elapsed()),
             Err(error) => {
                 eprintln!("launch {n}: {error}");
@@ -378,7 +379,7 @@ impl GatewayState {
             .for_each_concurrent(32, |n| {
                 let (state, failed) = (&self, &failed);
                 async move {
-                    if state.fleet.stop(state.host, session_id(n)).await.is_err() {
+                    if state.fleet.stop(Some(state.host), session_id(n)).await.is_err() {
                         failed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -401,13 +402,13 @@ pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Upstream) -> Opti
     let session = Session {
         id: session_id(n),
         organization_id: OrganizationId(Uuid::from_u128(1)),
-        user_id,
-        user_email: "ada@example.com".into(),
-        login_id: LoginId(Uuid::from_u128(1)),
+        principal: PrincipalId::User(user_id),
+        principal_name: "ada@example.com".into(),
+        login_id: Some(LoginId(Uuid::from_u128(1))),
         workspace_id: WorkspaceId::parse("ws-linux-desktop").ok()?,
         workspace_name: "Linux".into(),
         workspace_kind,
-        host_id: HostId(Uuid::from_u128(7)),
+        host_id: Some(HostId(Uuid::from_u128(7))),
         route: SessionRoute::OwnTunnel,
         state: State::Active,
         address: session_address(n),
@@ -422,7 +423,7 @@ pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Upstream) -> Opti
     let user = User {
         id: user_id,
         organization_id: session.organization_id,
-        email: session.user_email.clone(),
+        email: session.principal_name.clone(),
         name: "Ada".into(),
         role: Role::Member,
         mfa_enrolled: false,
@@ -430,8 +431,9 @@ pub fn lease_to(n: u64, workspace_kind: WorkspaceKind, server: Upstream) -> Opti
         created_at: Timestamp(0),
         last_login_at: None,
     };
-    let caller = Caller { user, login_id: session.login_id, mfa: None };
-    Some(Lease::grant(authorize_stream(&caller, &session).ok()?, server))
+    let principal = Principal::User(SignedInUser { user, login_id: session.login_id?, mfa: None });
+    let context = Context::new(&principal, &RequestSource::local("bench"), Timestamp(0));
+    Some(Lease::grant(authorize_stream(&principal, &session, &context).ok()?, server))
 }
 
 /// Dials a port of this machine.

@@ -218,7 +218,7 @@ async fn start_agent(
     let mut enrollment = None;
     if !agent::is_enrolled(&state, gateway.hub_address)? {
         let (broker, origin) = (&gateway.broker, RequestSource::local("demo"));
-        let caller = broker.system_caller().await?;
+        let caller = broker.system_principal().await?;
         // Another port means another start from the beginning: what an agent knows of its gateway,
         // it learns by enrolling. A standard peer knows the gateway by its key alone, and is
         // called.
@@ -255,7 +255,7 @@ async fn wait_for_agent(broker: &Broker) -> Result<HostId, Failure> {
             every.tick().await;
             let health = broker.health().await;
             // Any other host that is connected starts no desktops.
-            let hosts = match broker.system_caller().await {
+            let hosts = match broker.system_principal().await {
                 Ok(caller) => {
                     broker.hosts(&RequestSource::local("demo"), &caller).await.unwrap_or_default()
                 }

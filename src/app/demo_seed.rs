@@ -6,9 +6,10 @@ use super::shell::generated_password;
 use crate::auth::totp;
 use crate::broker::Broker;
 use crate::broker::model::{NewUser, NewWorkspace, UserChange, WebChange, WorkspaceChange};
+use crate::domain::principal::Principal;
 use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, RequestSource, Role};
+use crate::domain::user::{RequestSource, Role};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{ErrorKind, HostId, WorkspaceId};
 use crate::files;
@@ -137,7 +138,7 @@ const BOARD_ID: &str = "ws-team-board";
 /// # Errors
 /// A sentence for standard error.
 pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
-    let (caller, origin) = (broker.system_caller().await?, RequestSource::local("demo"));
+    let (caller, origin) = (broker.system_principal().await?, RequestSource::local("demo"));
     let id = WorkspaceId::parse(BOARD_ID).map_err(|e| Failure::new(e.to_string()))?;
     let target = TargetSpec::Service { host_id, name: BOARD_SERVICE.to_owned() };
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
@@ -184,7 +185,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
 /// # Errors
 /// A sentence for standard error.
 pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
-    let (caller, origin) = (broker.system_caller().await?, RequestSource::local("demo"));
+    let (caller, origin) = (broker.system_principal().await?, RequestSource::local("demo"));
     let known = saved_users(secrets)?;
     let users: Vec<DemoUser> = USERS
         .iter()
@@ -231,7 +232,7 @@ fn saved_users(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
 /// Makes a user, or gives one whose password nobody knows any more a new one.
 async fn ensure_user(
     broker: &Broker,
-    caller: &Caller,
+    caller: &Principal,
     origin: &RequestSource,
     name: &str,
     user: &DemoUser,
@@ -272,7 +273,7 @@ fn description_for(d: &Definition, missing: &[&str]) -> String {
 
 async fn ensure_workspace(
     broker: &Broker,
-    caller: &Caller,
+    caller: &Principal,
     origin: &RequestSource,
     d: &Definition,
 ) -> Result<(), Failure> {

@@ -156,13 +156,13 @@ impl HostFleet for NoFleet {
     }
     fn start(
         &self,
-        _: HostId,
+        _: Option<HostId>,
         _: DesktopOrder,
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(async { Err(FleetError::NotConnected) })
     }
     fn drop_keys(&self, _: SessionId) {}
-    fn stop(&self, _: HostId, _: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+    fn stop(&self, _: Option<HostId>, _: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(async { Err(FleetError::NotConnected) })
     }
     fn restore(&self, _: SessionPeer) -> Result<(), FleetError> {

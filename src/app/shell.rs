@@ -9,8 +9,9 @@ use super::failure::Failure;
 use super::open;
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::domain::principal::Principal;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, RequestSource, User};
+use crate::domain::user::{RequestSource, User};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
 
@@ -26,7 +27,7 @@ pub struct Shell {
     /// The use cases.
     pub broker: Broker,
     /// As whom: an admin, audited as `system`.
-    pub caller: Caller,
+    pub caller: Principal,
     /// From where.
     pub origin: RequestSource,
     /// By which settings.
@@ -42,7 +43,7 @@ impl Shell {
         let config = load_config(at)?;
         let broker = open::open_for_cli(&config).await?;
         broker.ensure_organization(&config.server.organization).await?;
-        let caller = broker.system_caller().await?;
+        let caller = broker.system_principal().await?;
         Ok(Self {
             broker,
             caller,

@@ -44,6 +44,10 @@ macro_rules! uuid_id {
 
 uuid_id!(UserId);
 uuid_id!(
+    /// An API key of an organization.
+    ApiKeyId
+);
+uuid_id!(
     /// An organization: every user, workspace, session, host and key belongs to one.
     OrganizationId
 );

@@ -6,7 +6,6 @@
 //! | [`time`] | timestamps and the clock |
 //! | [`network`] | address ranges |
 //! | [`sync`] | locking without poisoning |
-//! | [`rate_limit`] | token buckets |
 //! | [`secret`] | values that are never printed |
 //! | [`error`] | the kinds of failure |
 //! | [`user`] | users, roles, and the source of a request |
@@ -28,6 +27,7 @@ pub mod id;
 pub mod lease;
 pub mod network;
 pub mod policy;
+pub mod principal;
 pub mod route;
 pub mod secret;
 pub mod session;
@@ -39,6 +39,6 @@ pub mod web_app;
 pub mod workspace;
 
 pub use error::{Error, ErrorKind, Result};
-pub use id::{HostId, LoginId, OrganizationId, SessionId, UserId, WorkspaceId};
+pub use id::{ApiKeyId, HostId, LoginId, OrganizationId, SessionId, UserId, WorkspaceId};
 pub use network::Network;
 pub use time::{Clock, Timestamp};

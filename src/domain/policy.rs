@@ -1,36 +1,39 @@
 //! Who may do what. The only place that makes a [`Permit`]; a permit's fields are private, so a use
-//! case that asks for one cannot be reached without a decision. Deny by default: an act that no arm
+//! case that takes one cannot be reached without a decision. Deny by default: an action that no arm
 //! allows is refused.
 
+use super::principal::{Principal, PrincipalId};
 use super::session::{Session, State};
-use super::user::{Caller, Mfa, Role};
+use super::user::{Mfa, RequestSource, Role};
 use super::workspace::Workspace;
-use super::{OrganizationId, UserId};
+use super::{OrganizationId, Timestamp};
+use std::net::IpAddr;
 
-/// An act that needs a permit.
+/// An action that needs a permit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PolicyAction {
     /// Create, change and remove workspaces; stop anybody's.
     ManageWorkspaces,
     /// Create, change, disable and sign out users.
     ManageUsers,
-    /// List users.
     ReadUsers,
     /// Make join tokens, remove hosts.
     ManageHosts,
-    /// List hosts.
     ReadHosts,
-    /// See everybody's live sessions.
+    /// List everybody's live sessions.
     ReadLiveSessions,
     /// End anybody's session.
     TerminateSessions,
     /// Read, export and verify the audit log.
     ReadAudit,
+    ViewWorkspace,
+    LaunchWorkspace,
+    OpenStream,
 }
 
 impl PolicyAction {
-    /// Every act, for the tables of tests.
-    pub const ALL: [Self; 8] = [
+    /// Every action, for the tables of tests.
+    pub const ALL: [Self; 11] = [
         Self::ManageWorkspaces,
         Self::ManageUsers,
         Self::ReadUsers,
@@ -39,6 +42,9 @@ impl PolicyAction {
         Self::ReadLiveSessions,
         Self::TerminateSessions,
         Self::ReadAudit,
+        Self::ViewWorkspace,
+        Self::LaunchWorkspace,
+        Self::OpenStream,
     ];
 
     /// Its word in the audit log.
@@ -53,55 +59,83 @@ impl PolicyAction {
             Self::ReadLiveSessions => "read_live_sessions",
             Self::TerminateSessions => "terminate_sessions",
             Self::ReadAudit => "read_audit",
+            Self::ViewWorkspace => "view_workspace",
+            Self::LaunchWorkspace => "launch_workspace",
+            Self::OpenStream => "open_stream",
         }
     }
 }
 
-/// A decision that allows one act in one organization.
+/// What an action is done to.
+#[derive(Clone, Copy, Debug)]
+pub enum Resource<'a> {
+    /// Everything of one organization that the action names.
+    Organization(OrganizationId),
+    Workspace(&'a Workspace),
+    Session(&'a Session),
+}
+
+/// Under which circumstances.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Context {
+    pub now: Timestamp,
+    /// `None` for the gateway itself and its command line.
+    pub source_ip: Option<IpAddr>,
+    /// The second factor verified in the principal's login, and when.
+    pub mfa: Option<Mfa>,
+}
+
+impl Context {
+    #[must_use]
+    pub fn new(principal: &Principal, source: &RequestSource, now: Timestamp) -> Self {
+        Self { now, source_ip: source.source_ip, mfa: principal.mfa() }
+    }
+}
+
+/// A decision that allows one action in one organization.
 #[derive(Debug)]
 pub struct Permit {
     action: PolicyAction,
     organization_id: OrganizationId,
-    user_id: UserId,
+    principal: PrincipalId,
 }
 
 impl Permit {
-    /// What it allows.
     #[must_use]
     pub fn action(&self) -> PolicyAction {
         self.action
     }
-    /// Where.
+
     #[must_use]
     pub fn organization_id(&self) -> OrganizationId {
         self.organization_id
     }
-    /// Whom.
+
     #[must_use]
-    pub fn user_id(&self) -> UserId {
-        self.user_id
+    pub fn principal(&self) -> PrincipalId {
+        self.principal
     }
 }
 
-/// A decision that allows its user to launch one workspace.
+/// A decision that allows its principal to launch one workspace.
 #[derive(Debug)]
 pub struct LaunchPermit {
-    user_id: UserId,
+    principal: PrincipalId,
     workspace: Workspace,
     mfa: Option<Mfa>,
 }
 
 impl LaunchPermit {
-    /// Whom it allows.
     #[must_use]
-    pub fn user_id(&self) -> UserId {
-        self.user_id
+    pub fn principal(&self) -> PrincipalId {
+        self.principal
     }
-    /// What it allows to launch.
+
     #[must_use]
     pub fn workspace(&self) -> &Workspace {
         &self.workspace
     }
+
     /// The factor it rests on.
     #[must_use]
     pub fn mfa(&self) -> Option<Mfa> {
@@ -109,14 +143,13 @@ impl LaunchPermit {
     }
 }
 
-/// A decision that allows its user to open the stream of one session.
+/// A decision that allows its principal to open the stream of one session.
 #[derive(Debug)]
 pub struct StreamPermit {
     session: Session,
 }
 
 impl StreamPermit {
-    /// The session.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
@@ -130,7 +163,7 @@ pub enum Denial {
     Role,
     /// A second factor must be verified first.
     MfaRequired,
-    /// It is not theirs, or not in their organization. Told as "not found".
+    /// It belongs to another principal or another organization. Answered as "not found".
     NotOwner,
     /// The session is not active.
     NotActive,
@@ -152,86 +185,173 @@ impl Denial {
     }
 }
 
-/// May this caller do this act in their own organization?
+/// Decides one action on one resource.
 ///
 /// # Errors
 /// [`Denial`] with the reason.
-pub fn authorize(caller: &Caller, act: PolicyAction) -> Result<Permit, Denial> {
-    if caller.user.disabled {
-        return Err(Denial::Disabled);
-    }
-    let allowed = match (caller.user.role, act) {
-        (Role::Admin, _) => true,
+pub fn authorize(
+    principal: &Principal,
+    action: PolicyAction,
+    resource: &Resource<'_>,
+    context: &Context,
+) -> Result<Permit, Denial> {
+    let organization_id = match *resource {
+        Resource::Organization(id) => id,
+        Resource::Workspace(workspace) => workspace.organization_id,
+        Resource::Session(session) => session.organization_id,
+    };
+    match (action, *resource) {
+        (PolicyAction::LaunchWorkspace, Resource::Workspace(workspace)) => {
+            launch(principal, workspace, context)?;
+        }
+        (PolicyAction::ViewWorkspace, Resource::Workspace(workspace)) => {
+            view(principal, workspace)?
+        }
+        (PolicyAction::OpenStream, Resource::Session(session)) => {
+            stream(principal, session, context)?;
+        }
+        // Launching, viewing and streaming are decided for one workspace or session, never for all.
         (
-            Role::Security,
+            PolicyAction::LaunchWorkspace | PolicyAction::ViewWorkspace | PolicyAction::OpenStream,
+            _,
+        ) => return Err(Denial::Role),
+        (_, _) => administer(principal, action, organization_id)?,
+    }
+    Ok(Permit { action, organization_id, principal: principal.id() })
+}
+
+/// May this principal launch this workspace now?
+///
+/// # Errors
+/// [`Denial`] with the reason.
+pub fn authorize_launch(
+    principal: &Principal,
+    workspace: &Workspace,
+    context: &Context,
+) -> Result<LaunchPermit, Denial> {
+    let resource = Resource::Workspace(workspace);
+    let permit = authorize(principal, PolicyAction::LaunchWorkspace, &resource, context)?;
+    Ok(LaunchPermit { principal: permit.principal, workspace: workspace.clone(), mfa: context.mfa })
+}
+
+/// May this principal open this session's stream? Only its owner, only while it is active; and a
+/// session launched with a second factor opens only from a login that has one (its owner's factor
+/// may have been reset since).
+///
+/// # Errors
+/// [`Denial`] with the reason.
+pub fn authorize_stream(
+    principal: &Principal,
+    session: &Session,
+    context: &Context,
+) -> Result<StreamPermit, Denial> {
+    let resource = Resource::Session(session);
+    authorize(principal, PolicyAction::OpenStream, &resource, context)?;
+    Ok(StreamPermit { session: session.clone() })
+}
+
+/// May this principal see this workspace in its list, and ask to launch it?
+#[must_use]
+pub fn can_view(principal: &Principal, workspace: &Workspace, context: &Context) -> bool {
+    let resource = Resource::Workspace(workspace);
+    authorize(principal, PolicyAction::ViewWorkspace, &resource, context).is_ok()
+}
+
+/// A disabled user may nothing.
+fn enabled(principal: &Principal) -> Result<(), Denial> {
+    let disabled = principal.user().is_some_and(|signed_in| signed_in.user.disabled);
+    if disabled { Err(Denial::Disabled) } else { Ok(()) }
+}
+
+/// A system principal without an organization acts in all of them.
+fn acts_in(principal: &Principal, organization: OrganizationId) -> bool {
+    match principal {
+        Principal::User(_) | Principal::ApiKey(_) => {
+            principal.organization_id() == Some(organization)
+        }
+        Principal::System { organization_id } => {
+            organization_id.is_none_or(|id| id == organization)
+        }
+    }
+}
+
+fn administer(
+    principal: &Principal,
+    action: PolicyAction,
+    organization: OrganizationId,
+) -> Result<(), Denial> {
+    enabled(principal)?;
+    if !acts_in(principal, organization) {
+        return Err(Denial::NotOwner);
+    }
+    let allowed = match (principal.role(), action) {
+        (
+            _,
+            PolicyAction::ViewWorkspace | PolicyAction::LaunchWorkspace | PolicyAction::OpenStream,
+        ) => false,
+        (None | Some(Role::Admin), _) => true,
+        (
+            Some(Role::Security),
             PolicyAction::ReadUsers
             | PolicyAction::ReadHosts
             | PolicyAction::ReadLiveSessions
             | PolicyAction::ReadAudit,
         ) => true,
         (
-            Role::Security,
+            Some(Role::Security),
             PolicyAction::ManageWorkspaces
             | PolicyAction::ManageUsers
             | PolicyAction::ManageHosts
             | PolicyAction::TerminateSessions,
         ) => false,
-        (Role::Member, _) => false,
+        (Some(Role::Member), _) => false,
     };
-    if allowed {
-        Ok(Permit {
-            action: act,
-            organization_id: caller.user.organization_id,
-            user_id: caller.user.id,
-        })
-    } else {
-        Err(Denial::Role)
-    }
+    if allowed { Ok(()) } else { Err(Denial::Role) }
 }
 
-/// May this caller see this workspace in their list, and ask to launch it?
-#[must_use]
-pub fn can_view(caller: &Caller, workspace: &Workspace) -> bool {
-    workspace.organization_id == caller.user.organization_id
-        && (workspace.allowed_roles.contains(&caller.user.role) || caller.user.role == Role::Admin)
-}
-
-/// May this caller launch this workspace now?
-///
-/// # Errors
-/// [`Denial`] with the reason.
-pub fn authorize_launch(caller: &Caller, workspace: &Workspace) -> Result<LaunchPermit, Denial> {
-    if caller.user.disabled {
-        return Err(Denial::Disabled);
-    }
-    if workspace.organization_id != caller.user.organization_id {
+/// An administrator sees every workspace of the organization, and launches only those that their
+/// role may launch.
+fn view(principal: &Principal, workspace: &Workspace) -> Result<(), Denial> {
+    if !acts_in(principal, workspace.organization_id) {
         return Err(Denial::NotOwner);
     }
-    if !workspace.allowed_roles.contains(&caller.user.role) {
+    match principal.role() {
+        None | Some(Role::Admin) => Ok(()),
+        Some(role) if workspace.allowed_roles.contains(&role) => Ok(()),
+        Some(_) => Err(Denial::NotOwner),
+    }
+}
+
+fn launch(principal: &Principal, workspace: &Workspace, context: &Context) -> Result<(), Denial> {
+    enabled(principal)?;
+    if !acts_in(principal, workspace.organization_id) {
+        return Err(Denial::NotOwner);
+    }
+    // A session belongs to a user or a key: the system has no role that could launch.
+    if !principal.role().is_some_and(|role| workspace.allowed_roles.contains(&role)) {
         return Err(Denial::Role);
     }
-    if workspace.requires_mfa && caller.mfa.is_none() {
+    if workspace.requires_mfa && context.mfa.is_none() {
         return Err(Denial::MfaRequired);
     }
-    Ok(LaunchPermit { user_id: caller.user.id, workspace: workspace.clone(), mfa: caller.mfa })
+    Ok(())
 }
 
-/// May this caller open this session's stream? Only its owner, only while it is active; and a
-/// session launched with a second factor opens only from a login that has one (its owner's factor
-/// may have been reset since).
-///
-/// # Errors
-/// [`Denial`] with the reason.
-pub fn authorize_stream(caller: &Caller, session: &Session) -> Result<StreamPermit, Denial> {
-    if session.user_id != caller.user.id {
+fn stream(principal: &Principal, session: &Session, context: &Context) -> Result<(), Denial> {
+    let owns = match principal {
+        Principal::User(_) | Principal::ApiKey(_) => {
+            principal.id() == session.principal
+                && principal.organization_id() == Some(session.organization_id)
+        }
+        Principal::System { .. } => false,
+    };
+    if !owns {
         return Err(Denial::NotOwner);
     }
-    if caller.user.disabled {
-        return Err(Denial::Disabled);
-    }
+    enabled(principal)?;
     match session.state {
-        State::Active if session.mfa.is_some() && caller.mfa.is_none() => Err(Denial::MfaRequired),
-        State::Active => Ok(StreamPermit { session: session.clone() }),
+        State::Active if session.mfa.is_some() && context.mfa.is_none() => Err(Denial::MfaRequired),
+        State::Active => Ok(()),
         State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => {
             Err(Denial::NotActive)
         }

@@ -11,6 +11,7 @@
 //! `Closing`: nobody may use it any more; its desktop and its tunnel's keys are being removed.
 //! `Closed`: they are removed.
 
+use super::principal::PrincipalId;
 use super::route::SessionRoute;
 use super::user::Mfa;
 use super::workspace::WorkspaceKind;
@@ -194,15 +195,17 @@ pub fn apply(state: State, event: Event) -> Result<State, IllegalTransition> {
 pub struct Session {
     pub id: SessionId,
     pub organization_id: OrganizationId,
-    pub user_id: UserId,
-    pub user_email: String,
-    /// The login it was launched from.
-    pub login_id: LoginId,
+    /// Who launched it, and alone may use it.
+    pub principal: PrincipalId,
+    /// The user's e-mail address, or the key's name, at launch.
+    pub principal_name: String,
+    /// The login it was launched from; `None` unless a user launched it.
+    pub login_id: Option<LoginId>,
     pub workspace_id: WorkspaceId,
     pub workspace_name: String,
     pub workspace_kind: WorkspaceKind,
-    /// The host it runs on; nil for a direct target, which is on none of ours.
-    pub host_id: HostId,
+    /// The host it runs on; `None` for a direct target.
+    pub host_id: Option<HostId>,
     pub route: SessionRoute,
     pub state: State,
     /// Its address inside its tunnel, unique among the live sessions that have one of their own;
@@ -237,6 +240,17 @@ impl Session {
             }
         }
         Ok(next)
+    }
+
+    #[must_use]
+    pub fn user_id(&self) -> Option<UserId> {
+        self.principal.user_id()
+    }
+
+    /// The user's e-mail address at launch.
+    #[must_use]
+    pub fn user_email(&self) -> Option<&str> {
+        self.user_id().map(|_| self.principal_name.as_str())
     }
 
     #[must_use]

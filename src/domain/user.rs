@@ -1,6 +1,6 @@
-//! Who: users, their roles, the caller of a request, and where the request came from.
+//! Users, their roles and factors, and the source of a request.
 
-use super::{LoginId, OrganizationId, Timestamp, UserId};
+use super::{OrganizationId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -89,26 +89,14 @@ pub struct Mfa {
     pub verified_at: Timestamp,
 }
 
-/// Somebody who proved who they are. Made by the broker from a token whose login is alive, and by
-/// nobody else in production code.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Caller {
-    /// The user, as stored now (role and disabled are not the token's word).
-    pub user: User,
-    /// The login the token belongs to.
-    pub login_id: LoginId,
-    /// The second factor verified in that login, if one was.
-    pub mfa: Option<Mfa>,
-}
-
-/// Where a request came from: what the audit log says beside who.
+/// Where a request came from, for the audit log and for policy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestSource {
     /// Id of the request, in logs and in the `X-Request-Id` header.
     pub request_id: String,
     /// Peer address; `None` for the command line and for the gateway itself.
     pub source_ip: Option<IpAddr>,
-    /// User agent, cut to 256 bytes.
+    /// At most 256 bytes.
     pub user_agent: Option<String>,
 }
 

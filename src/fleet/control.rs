@@ -21,11 +21,14 @@ impl FleetState {
         Client::new(stream).await.map_err(control_error)
     }
 
-    pub(super) async fn stop(&self, host: HostId, session: SessionId) -> Result<(), FleetError> {
-        // Only an agent starts desktops.
-        if host.0.is_nil()
-            || self.hosts().get(&host).is_some_and(|entry| entry.kind == HostKind::Peer)
-        {
+    pub(super) async fn stop(
+        &self,
+        host: Option<HostId>,
+        session: SessionId,
+    ) -> Result<(), FleetError> {
+        // Only an agent starts desktops: a direct target has no host, and a peer no agent.
+        let Some(host) = host else { return Ok(()) };
+        if self.hosts().get(&host).is_some_and(|entry| entry.kind == HostKind::Peer) {
             return Ok(());
         }
         let stopping =

@@ -7,6 +7,11 @@ use crate::domain::secret::SecretBytes;
 use crate::host::control::ClientError;
 use crate::tunnel::{PresharedKey, PublicKey, Tunnel, TunnelError, TunnelStatus};
 
+/// Only a direct target has no host.
+pub(super) fn without_host() -> FleetError {
+    FleetError::Failed("the session names no host".to_owned())
+}
+
 pub(super) fn tunnel_error(error: TunnelError) -> FleetError {
     FleetError::Failed(error.to_string())
 }

@@ -1,6 +1,8 @@
 //! [`HubFleet`]: the broker's port to the hosts and the viewer's port to upstreams, on a [`Hub`].
 
-use super::conversions::{parse_preshared_key, parse_public_key, tunnel_error, tunnel_report};
+use super::conversions::{
+    parse_preshared_key, parse_public_key, tunnel_error, tunnel_report, without_host,
+};
 use super::state::{FleetConfig, FleetState, HostEntry, SessionEntry, SharedRoute};
 use super::{host_monitor, launch};
 use crate::broker::model::{GatewayIdentity, HostCapabilities, TunnelReport, TunnelState};
@@ -60,7 +62,9 @@ impl HubFleet {
         let session = lease.session().id;
         let tunnel = match lease.route() {
             SessionRoute::OwnTunnel => self.state.session_tunnel(session),
-            SessionRoute::HostTunnel => self.state.shared_tunnel(session, lease.session().host_id),
+            SessionRoute::HostTunnel => {
+                lease.session().host_id.and_then(|host| self.state.shared_tunnel(session, host))
+            }
             SessionRoute::Direct(_) => None,
         };
         let tunnel = tunnel.ok_or(io::ErrorKind::NotConnected)?;
@@ -187,7 +191,7 @@ impl HostFleet for HubFleet {
 
     fn start(
         &self,
-        host: HostId,
+        host: Option<HostId>,
         order: DesktopOrder,
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(launch::launch(&self.state, host, order))
@@ -197,7 +201,11 @@ impl HostFleet for HubFleet {
         self.state.close_session(session);
     }
 
-    fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+    fn stop(
+        &self,
+        host: Option<HostId>,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<(), FleetError>> {
         self.state.close_session(session);
         Box::pin(self.state.stop(host, session))
     }
@@ -207,19 +215,19 @@ impl HostFleet for HubFleet {
         match peer.way {
             SessionRoute::OwnTunnel => {}
             SessionRoute::HostTunnel => {
-                return state
-                    .add_shared(peer.session_id, SharedRoute::Host(peer.host_id))
-                    .map(drop);
+                let host = peer.host_id.ok_or_else(without_host)?;
+                return state.add_shared(peer.session_id, SharedRoute::Host(host)).map(drop);
             }
             SessionRoute::Direct(name) => {
                 return state.add_shared(peer.session_id, SharedRoute::Direct(name)).map(drop);
             }
         }
+        let host = peer.host_id.ok_or_else(without_host)?;
         let (key, psk) =
             (parse_public_key(&peer.peer_public_key)?, parse_preshared_key(&peer.preshared_key)?);
-        let endpoint = state.host_tunnel(peer.host_id).and_then(|tunnel| tunnel.stats().endpoint);
+        let endpoint = state.host_tunnel(host).and_then(|tunnel| tunnel.stats().endpoint);
         let config = state.session_peer(peer.session_id, peer.address, key, psk, endpoint);
-        state.add_session(peer.session_id, peer.host_id, config).map(drop).map_err(tunnel_error)
+        state.add_session(peer.session_id, host, config).map(drop).map_err(tunnel_error)
     }
 
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {

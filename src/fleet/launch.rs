@@ -1,12 +1,12 @@
 //! Launching: from an order to an upstream that answers.
 
-use super::conversions::tunnel_error;
+use super::conversions::{tunnel_error, without_host};
 use super::readiness_probe::ReadinessProbe;
 use super::state::{FleetState, SharedRoute};
 use crate::broker::ports::host_fleet::{DesktopOrder, DesktopStarted, Endpoint, FleetError};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::upstream::Fingerprint;
-use crate::domain::{HostId, SessionId};
+use crate::domain::{HostId, SessionId, UserId};
 use crate::host::control::{self, Order, OrderTunnel, OrderWorkspace};
 use crate::tunnel::{MeteredStream, PresharedKey, PublicKey, Tunnel, TunnelStatus};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Launches within the configured limit. On failure nothing of the launch remains.
 pub(super) async fn launch(
     fleet: &Arc<FleetState>,
-    host: HostId,
+    host: Option<HostId>,
     order: DesktopOrder,
 ) -> Result<DesktopStarted, FleetError> {
     let mut guard =
@@ -28,7 +28,9 @@ pub(super) async fn launch(
             guard.finished = true;
             Ok(started)
         }
-        Err(FleetError::NotConnected) if fleet.host_tunnel(host).is_none() && !host.0.is_nil() => {
+        Err(FleetError::NotConnected)
+            if host.is_some_and(|host| fleet.host_tunnel(host).is_none()) =>
+        {
             guard.finished = true;
             Err(FleetError::NotConnected)
         }
@@ -42,7 +44,7 @@ pub(super) async fn launch(
 /// A launch under way. Dropped before it finished, it removes what the launch created.
 struct LaunchGuard {
     fleet: Arc<FleetState>,
-    host: HostId,
+    host: Option<HostId>,
     session: SessionId,
     finished: bool,
 }
@@ -70,17 +72,23 @@ impl Drop for LaunchGuard {
 }
 
 impl FleetState {
-    async fn start(&self, host: HostId, order: DesktopOrder) -> Result<DesktopStarted, FleetError> {
+    async fn start(
+        &self,
+        host: Option<HostId>,
+        order: DesktopOrder,
+    ) -> Result<DesktopStarted, FleetError> {
         let session = order.session_id;
         let probe = ReadinessProbe::for_order(&order);
         let service = match order.endpoint {
             Endpoint::Desktop => None,
             Endpoint::Service { name } => Some(name),
             Endpoint::HostPort { port } => {
+                let host = host.ok_or_else(without_host)?;
                 return self.start_server(session, host, port, &probe).await;
             }
             Endpoint::Direct { name } => return self.start_direct(session, name, &probe).await,
         };
+        let host = host.ok_or_else(without_host)?;
         let host_tunnel = self.encrypted_host_tunnel(host)?;
         let psk = PresharedKey::generate()
             .map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
@@ -88,7 +96,7 @@ impl FleetState {
         let order = Order {
             protocol: control::PROTOCOL,
             session_id: session,
-            user_id: order.user_id,
+            user_id: UserId(order.owner_id),
             user_name: order.user_name.chars().take(control::NAME_MAX).collect(),
             workspace: OrderWorkspace {
                 id: order.workspace.id,

@@ -11,7 +11,8 @@
 
 use super::error::{ApiError, ApiResult, json_error};
 use super::state::app_state;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::principal::Principal;
+use crate::domain::user::RequestSource;
 use crate::domain::{HostId, LoginId, SessionId, UserId, WorkspaceId};
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -54,7 +55,7 @@ impl FromRequest for RequestMeta {
 
 /// The caller. Only the guard puts one there, so a route the guard does not keep finds none.
 #[derive(Clone, Debug)]
-pub struct Authenticated(pub Caller);
+pub struct Authenticated(pub Principal);
 
 impl FromRequest for Authenticated {
     type Error = ApiError;
@@ -62,7 +63,7 @@ impl FromRequest for Authenticated {
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(
             req.extensions()
-                .get::<Caller>()
+                .get::<Principal>()
                 .cloned()
                 .map(Self)
                 .ok_or_else(ApiError::unauthenticated),

@@ -11,7 +11,8 @@ use super::origin::{HostHeader, classify_host_header, client_address};
 use super::security_headers;
 use super::settings::Settings;
 use super::state::{AppState, app_state};
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::principal::Principal;
+use crate::domain::user::RequestSource;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
@@ -71,8 +72,12 @@ pub async fn observe(
         Ok(Ok(response)) => {
             let mut response = render_error(response, &api);
             let route = response.request().match_pattern();
-            let user =
-                response.request().extensions().get::<Caller>().map(|c| c.user.id.to_string());
+            let user = response
+                .request()
+                .extensions()
+                .get::<Principal>()
+                .and_then(|c| c.user_id())
+                .map(|id| id.to_string());
             context.record(&state.metrics, route.as_deref(), response.status(), user.as_deref());
             context.add_headers(&path, response.headers_mut());
             Ok(response)

@@ -1,6 +1,6 @@
 //! How often one address may come. A flood is refused here, before it costs a query or a hash.
 
-use crate::domain::UserId;
+use crate::domain::principal::PrincipalId;
 use crate::domain::sync::lock;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -77,18 +77,18 @@ pub(crate) const EVENT_STREAMS_PER_USER_MAX: usize = 64;
 
 /// Counts event streams by user, so that nobody takes everybody's places.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct UserEventStreams(Arc<Mutex<HashMap<UserId, usize>>>);
+pub(crate) struct UserEventStreams(Arc<Mutex<HashMap<PrincipalId, usize>>>);
 
 /// A user's place among the listeners; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct EventStreamSlot {
     counter: UserEventStreams,
-    user: UserId,
+    user: PrincipalId,
 }
 
 impl UserEventStreams {
     /// A place; `None` when the user has as many as one may.
-    pub(crate) fn acquire(&self, user: UserId) -> Option<EventStreamSlot> {
+    pub(crate) fn acquire(&self, user: PrincipalId) -> Option<EventStreamSlot> {
         let mut counts = self.counts();
         let count = counts.entry(user).or_default();
         if *count >= EVENT_STREAMS_PER_USER_MAX {
@@ -98,7 +98,7 @@ impl UserEventStreams {
         Some(EventStreamSlot { counter: self.clone(), user })
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<PrincipalId, usize>> {
         lock(&self.0)
     }
 }
@@ -118,11 +118,12 @@ impl Drop for EventStreamSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::UserId;
 
     #[test]
     fn nobody_takes_everybodys_places() {
         let listeners = UserEventStreams::default();
-        let (greedy, modest) = (UserId::new(), UserId::new());
+        let (greedy, modest) = (PrincipalId::User(UserId::new()), PrincipalId::User(UserId::new()));
         let mut places: Vec<_> = std::iter::from_fn(|| listeners.acquire(greedy)).collect();
         assert_eq!(places.len(), EVENT_STREAMS_PER_USER_MAX);
         let other = listeners.acquire(modest);

@@ -171,7 +171,7 @@ on_both! {
         db.raw("ALTER TABLE audit_entries RENAME TO gone");
         assert!(fixture.broker.disconnect(&origin(), &ann, session.id).await.is_err());
         assert!(fixture.broker.issue_ticket(&origin(), &ann, session.id).await.is_err());
-        assert!(fixture.broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann)).await.is_err());
+        assert!(fixture.broker.open_stream(&origin(), session.id, StreamProof::Principal(&ann)).await.is_err());
         assert!(fixture.broker.login(&origin(), "ann@example.com", &secret(PASSWORD)).await.is_err());
         assert!(fixture.broker.users(&origin(), &ann).await.is_err());
         db.raw("ALTER TABLE gone RENAME TO audit_entries");

@@ -19,7 +19,7 @@ on_both! {
         let broker = fixture.broker.clone();
         let running = tokio::spawn(async move { broker.maintain(stopped).await });
         let (command_line, no_fleet) = fixture.second_process(settings());
-        let caller = command_line.system_caller().await.unwrap();
+        let caller = command_line.system_principal().await.unwrap();
         let off = UserChange { disabled: Some(true), ..UserChange::default() };
         let ((), right) = tokio::join!(
             async {
@@ -53,7 +53,7 @@ on_both! {
         let broker = fixture.broker.clone();
         let running = tokio::spawn(async move { broker.maintain(stopped).await });
         let (command_line, _) = fixture.second_process(settings());
-        let caller = command_line.system_caller().await.unwrap();
+        let caller = command_line.system_principal().await.unwrap();
         for (round, reason) in [EndReason::WorkspaceRemoved, EndReason::AdminStopped, EndReason::SignedOutByAdmin, EndReason::HostLost].into_iter().enumerate() {
             let ws = fixture.workspace(&format!("ws-{round}"), WorkspaceChange::default()).await;
             let ann = fixture.caller(&format!("ann{round}"), Role::Member).await;

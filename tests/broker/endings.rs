@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use portcullis::broker::core::stream_registry::StreamAuthorization;
 use portcullis::broker::model::*;
 use portcullis::domain::session::{EndReason, State};
-use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::user::Role;
 use portcullis::domain::{ErrorKind, SessionId, WorkspaceId};
 use std::time::Instant;
 
@@ -170,7 +170,7 @@ on_both! {
         for change in [true, false] {
             let caller = if change { ann.clone() } else {
                 match fixture.broker.login(&origin(), "ann@example.com", &secret("another long password")).await.unwrap() {
-                    SignIn::Done(tokens) => tokens.caller,
+                    SignIn::Done(tokens) => Caller::from(tokens.caller),
                     SignIn::MfaRequired { .. } => panic!(),
                 }
             };

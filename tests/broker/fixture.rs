@@ -8,9 +8,10 @@ use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamGrant
 use portcullis::broker::model::*;
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
+use portcullis::domain::principal::{Principal, SignedInUser};
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{EndReason, Session};
-use portcullis::domain::user::{Caller, RequestSource, Role, User};
+use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{
     Clock, Error, ErrorKind, HostId, LoginId, SessionId, Timestamp, WorkspaceId,
@@ -74,13 +75,57 @@ pub fn secret(text: &str) -> SecretString {
     SecretString::new(text.to_owned())
 }
 
+/// A signed-in user as a principal, and the parts of it that tests look at.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub principal: Principal,
+    pub user: User,
+    pub login_id: LoginId,
+}
+
+impl From<SignedInUser> for Caller {
+    fn from(signed_in: SignedInUser) -> Self {
+        Self {
+            user: signed_in.user.clone(),
+            login_id: signed_in.login_id,
+            principal: Principal::User(signed_in),
+        }
+    }
+}
+
+/// The tokens of a sign-in, and its principal.
+pub struct Login {
+    pub caller: Caller,
+    tokens: Tokens,
+}
+
+impl From<Tokens> for Login {
+    fn from(tokens: Tokens) -> Self {
+        Self { caller: tokens.caller.clone().into(), tokens }
+    }
+}
+
+impl std::ops::Deref for Login {
+    type Target = Tokens;
+    fn deref(&self) -> &Tokens {
+        &self.tokens
+    }
+}
+
+impl std::ops::Deref for Caller {
+    type Target = Principal;
+    fn deref(&self) -> &Principal {
+        &self.principal
+    }
+}
+
 pub struct BrokerFixture {
     pub broker: Broker,
     pub fleet: Arc<FakeFleet>,
     pub clock: Arc<ManualClock>,
     pub store: Store,
     pub vault: Vault,
-    pub system: Caller,
+    pub system: Principal,
     pub host: HostId,
     pub url: String,
 }
@@ -97,14 +142,14 @@ impl BrokerFixture {
         let broker =
             Broker::new(store.clone(), vault.clone(), fleet.clone(), clock.clone(), settings);
         broker.ensure_organization("Acme").await.unwrap();
-        let system = broker.system_caller().await.unwrap();
+        let system = broker.system_principal().await.unwrap();
         let mut fixture = Self {
             broker,
             fleet,
             clock,
             store,
             vault,
-            system: system,
+            system,
             host: HostId::new(),
             url: db.url.clone(),
         };
@@ -154,8 +199,8 @@ impl BrokerFixture {
         self.sign_in(name).await.caller
     }
 
-    pub async fn sign_in(&self, name: &str) -> Tokens {
-        match self
+    pub async fn sign_in(&self, name: &str) -> Login {
+        let tokens = match self
             .broker
             .login(&origin(), &format!("{name}@example.com"), &secret(PASSWORD))
             .await
@@ -165,7 +210,8 @@ impl BrokerFixture {
             SignIn::MfaRequired { token, .. } => {
                 self.broker.mfa_verify(&origin(), &token, "totp", &self.totp_code(0)).await.unwrap()
             }
-        }
+        };
+        tokens.into()
     }
 
     /// The present code of [`SECRET`], or that of `step` steps later.
@@ -192,7 +238,7 @@ impl BrokerFixture {
     }
 
     pub async fn open_stream(&self, caller: &Caller, session: SessionId) -> StreamGrant {
-        self.broker.open_stream(&origin(), session, StreamProof::Caller(caller)).await.unwrap()
+        self.broker.open_stream(&origin(), session, StreamProof::Principal(caller)).await.unwrap()
     }
 
     pub async fn stored_session(&self, id: SessionId) -> Session {

@@ -97,7 +97,7 @@ on_both! {
         fixture.fleet.connect(peer.id);
         let (one, two) = (fixture.launch(&ann, &a).await, fixture.launch(&bob, &b).await);
         for session in [&one, &two] {
-            assert_eq!((&session.route, session.host_id, session.address), (&SessionRoute::HostTunnel, peer.id, peer.address));
+            assert_eq!((&session.route, session.host_id, session.address), (&SessionRoute::HostTunnel, Some(peer.id), peer.address));
         }
         assert_eq!((fixture.fleet.wanted(one.id), fixture.fleet.wanted(two.id)), (Some("5901".to_owned()), Some("5902".to_owned())));
         for (who, session, password) in [(&ann, &one, "pass-a"), (&bob, &two, "")] {
@@ -145,7 +145,7 @@ on_both! {
         assert_eq!(fixture.broker.workspace(&ann, &id).await.unwrap().status, WorkspaceStatus::Available);
         let session = fixture.launch(&ann, &id).await;
         assert_eq!((&session.route, session.address.to_string()), (&SessionRoute::Direct("old-box".into()), "192.0.2.77".to_owned()));
-        assert_eq!((session.host_id.0.is_nil(), session.peer_public_key), (true, None));
+        assert_eq!((session.host_id, session.peer_public_key), (None, None));
         let stored = fixture.stored_session(session.id).await;
         assert_eq!((stored.route, stored.peer_public_key), (session.route, None));
         // No host of it can be lost, and it ends like any other.

@@ -5,7 +5,7 @@ use crate::support::fake_fleet::{FakeFleet, Plan};
 use portcullis::broker::model::*;
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::session::{EndReason, Session, State};
-use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::user::Role;
 use portcullis::domain::{SessionId, WorkspaceId};
 use std::time::Duration;
 
@@ -161,7 +161,7 @@ on_both! {
         assert_eq!((fleet.tunnel_key(session.id), fleet.host_key(fixture.host)), (Some(key), Some(host_key)));
         fleet.connect(fixture.host);
         broker.reconcile_once().await.unwrap();
-        let grant = broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann)).await.unwrap();
+        let grant = broker.open_stream(&origin(), session.id, StreamProof::Principal(&ann)).await.unwrap();
         assert_eq!((&grant.lease.upstream().credential.as_ref().unwrap().password, grant.lease.port()), (&credential, 5900));
         let resumed = broker.launch(&origin(), &ann, &ws).await.unwrap();
         assert_eq!(resumed.session.session.id, session.id);

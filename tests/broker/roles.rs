@@ -4,7 +4,8 @@
 use super::fixture::*;
 use futures_util::future::BoxFuture;
 use portcullis::broker::model::*;
-use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::principal::Principal;
+use portcullis::domain::user::Role;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{ErrorKind, HostId, Result, SessionId, UserId, WorkspaceId};
 use std::time::Duration;
@@ -174,7 +175,8 @@ on_both! {
     async fn disabled_caller_is_refused(db) {
         let fixture = BrokerFixture::new(&db).await;
         let mut root = fixture.caller("root", Role::Admin).await;
-        root.user.disabled = true;
+        let Principal::User(signed_in) = &mut root.principal else { unreachable!() };
+        signed_in.user.disabled = true;
         assert_eq!(error_kind(fixture.broker.users(&origin(), &root).await), ErrorKind::Unauthenticated);
     }
 

@@ -2,7 +2,7 @@
 //! it trusts, what is kept and forgotten.
 
 use super::fixture::{
-    BrokerFixture, entry_summary, error_kind, origin, secret, settings, wait_revoked,
+    BrokerFixture, Caller, entry_summary, error_kind, origin, secret, settings, wait_revoked,
 };
 use portcullis::broker::core::stream_registry::StreamAuthorization;
 use portcullis::broker::model::NewCredential;
@@ -15,7 +15,7 @@ use portcullis::domain::session::{EndReason, State};
 use portcullis::domain::upstream::{
     Clipboard, Credential, CredentialSource, Fingerprint, StreamPolicy, TrustRule,
 };
-use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::user::Role;
 use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use portcullis::domain::{ErrorKind, HostId, WorkspaceId};
 use std::time::Duration;
@@ -104,7 +104,7 @@ on_both! {
         let id = made.workspace.id;
         let elsewhere = fixture.add_host("host-2", 2).await;
         let session = fixture.launch(&ann, &id).await;
-        assert_eq!((&session.route, session.host_id), (&SessionRoute::OwnTunnel, fixture.host));
+        assert_eq!((&session.route, session.host_id), (&SessionRoute::OwnTunnel, Some(fixture.host)));
         assert_eq!(fixture.fleet.wanted(session.id).as_deref(), Some("old-vnc"));
         fixture.fleet.disconnect(fixture.host);
         assert!(elsewhere != fixture.host);
@@ -407,6 +407,6 @@ on_both! {
         let ann = fixture.caller("ann", Role::Member).await;
         assert_eq!(error_kind(fixture.broker.update_workspace(&origin(), &ann, &id, change(server())).await), ErrorKind::Forbidden);
         let session = fixture.launch(&ann, &id).await;
-        assert!(fixture.broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann)).await.is_ok());
+        assert!(fixture.broker.open_stream(&origin(), session.id, StreamProof::Principal(&ann)).await.is_ok());
     }
 }

@@ -76,7 +76,7 @@ on_both! {
             let expected = vec![format!("access_denied denied {reason}")];
             let (answer, log) = fixture.audited_during(fixture.broker.issue_ticket(&origin(), &bob, id)).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, expected.clone()));
-            let (answer, log) = fixture.audited_during(fixture.broker.open_stream(&origin(), id, StreamProof::Caller(&bob))).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.open_stream(&origin(), id, StreamProof::Principal(&bob))).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, expected.clone()));
             let (answer, log) = fixture.audited_during(fixture.broker.session(&bob, id)).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, expected.clone()));
@@ -95,7 +95,7 @@ on_both! {
         for _ in 0..4 {
             open.push(fixture.open_stream(&ann, session.id).await);
         }
-        let (answer, log) = fixture.audited_during(fixture.broker.open_stream(&origin(), session.id, StreamProof::Caller(&ann))).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.open_stream(&origin(), session.id, StreamProof::Principal(&ann))).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["open_stream denied too_many_viewers".to_owned()]));
         assert_eq!(fixture.broker.session(&ann, session.id).await.unwrap().viewers, 4);
         assert_eq!(fixture.broker.gauges().streams, 4);
@@ -122,7 +122,7 @@ on_both! {
         let session = fixture.launch(&ann, &ws).await;
         let ticket = fixture.broker.issue_ticket(&origin(), &ann, session.id).await.unwrap().ticket;
         fixture.broker.disconnect(&origin(), &ann, session.id).await.unwrap();
-        for proof in [StreamProof::Ticket(&ticket), StreamProof::Caller(&ann)] {
+        for proof in [StreamProof::Ticket(&ticket), StreamProof::Principal(&ann)] {
             let (answer, log) = fixture.audited_during(fixture.broker.open_stream(&origin(), session.id, proof)).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["open_stream denied not_active".to_owned()]));
         }
@@ -137,15 +137,15 @@ on_both! {
         fixture.broker.set_totp(&origin(), &fixture.system, ann.id, &secret(SECRET)).await.unwrap();
         let strong = fixture.sign_in("ann").await.caller;
         let session = fixture.launch(&strong, &ws).await;
-        assert_eq!(session.mfa, strong.mfa);
+        assert_eq!(session.mfa, strong.mfa());
         assert!(session.mfa.is_some());
         fixture.open_stream(&strong, session.id).await;
         fixture.broker.reset_mfa(&origin(), &fixture.system, ann.id).await.unwrap();
         let weak = fixture.sign_in("ann").await.caller;
-        assert!(weak.mfa.is_none());
+        assert!(weak.mfa().is_none());
         let (answer, log) = fixture.audited_during(fixture.broker.issue_ticket(&origin(), &weak, session.id)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Forbidden, vec!["issue_ticket denied mfa_required".to_owned()]));
-        assert_eq!(error_kind(fixture.broker.open_stream(&origin(), session.id, StreamProof::Caller(&weak)).await), ErrorKind::Forbidden);
+        assert_eq!(error_kind(fixture.broker.open_stream(&origin(), session.id, StreamProof::Principal(&weak)).await), ErrorKind::Forbidden);
         assert_eq!(error_kind(fixture.broker.launch(&origin(), &weak, &ws).await), ErrorKind::Forbidden);
         fixture.broker.disconnect(&origin(), &weak, session.id).await.unwrap();
     }
@@ -157,7 +157,7 @@ on_both! {
         for _ in 0..25 {
             let session = fixture.launch(&ann, &ws).await;
             let from = origin();
-            let (opened, ()) = tokio::join!(fixture.broker.open_stream(&from, session.id, StreamProof::Caller(&ann)), async {
+            let (opened, ()) = tokio::join!(fixture.broker.open_stream(&from, session.id, StreamProof::Principal(&ann)), async {
                 fixture.broker.disconnect(&from, &ann, session.id).await.unwrap();
             });
             if let Ok(mut grant) = opened {

@@ -11,9 +11,10 @@ use portcullis::broker::model::{
     NewWorkspace, PolicyChange, UpstreamChange, WebChange, WorkspaceChange, WorkspaceView,
 };
 use portcullis::broker::ports::host_fleet::ProbeFailure;
+use portcullis::domain::principal::Principal;
 use portcullis::domain::route::TargetSpec;
 use portcullis::domain::upstream::{Clipboard, CredentialSource, Fingerprint};
-use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::user::Role;
 use portcullis::domain::web_app::{Scheme, UpstreamSignIn};
 use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use portcullis::domain::{Error, ErrorKind, WorkspaceId};
@@ -48,7 +49,7 @@ fn new(
 
 async fn create(
     fixture: &BrokerFixture,
-    root: &Caller,
+    root: &Principal,
     new: NewWorkspace,
 ) -> Result<WorkspaceView, Error> {
     fixture.broker.create_workspace(&origin(), root, new).await
@@ -56,7 +57,7 @@ async fn create(
 
 async fn update(
     fixture: &BrokerFixture,
-    root: &Caller,
+    root: &Principal,
     change: WorkspaceChange,
 ) -> Result<WorkspaceView, Error> {
     fixture.broker.update_workspace(&origin(), root, &wiki(), change).await
@@ -224,9 +225,9 @@ on_both! {
         // One that does not is passed over, however idle.
         let able = fixture.add_host("host-2", 2).await;
         fixture.fleet.set_offers(able, full.clone());
-        assert_eq!(fixture.launch(&ann, &desktop).await.host_id, able);
+        assert_eq!(fixture.launch(&ann, &desktop).await.host_id, Some(able));
         fixture.fleet.set_offers(fixture.host, full);
-        assert_eq!(fixture.launch(&ann, &wiki()).await.host_id, fixture.host, "down or not is for the launch to see");
+        assert_eq!(fixture.launch(&ann, &wiki()).await.host_id, Some(fixture.host), "down or not is for the launch to see");
         let hosts = fixture.broker.hosts(&origin(), &root).await.unwrap();
         let told = hosts.iter().find(|view| view.host.id == able).unwrap().capabilities.clone().unwrap();
         assert_eq!(told.services, [("wiki".to_owned(), false)]);

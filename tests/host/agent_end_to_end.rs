@@ -164,7 +164,7 @@ pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
     (
         DesktopOrder {
             session_id,
-            user_id: UserId::new(),
+            owner_id: UserId::new().0,
             user_name: "Mona".to_owned(),
             workspace,
             endpoint: Endpoint::Desktop,
@@ -179,7 +179,7 @@ pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
 fn repeated_order(order: &DesktopOrder) -> DesktopOrder {
     DesktopOrder {
         session_id: order.session_id,
-        user_id: order.user_id,
+        owner_id: order.owner_id,
         user_name: order.user_name.clone(),
         workspace: order.workspace.clone(),
         endpoint: Endpoint::Desktop,
@@ -221,13 +221,13 @@ async fn enrol_start_look_restart_look_stop() {
     // Warm, as the second launch of a day is.
     let (warm_up, _) = order(GRACE);
     let session = warm_up.session_id;
-    first.fleet.start(host, warm_up).await.unwrap();
-    first.fleet.stop(host, session).await.unwrap();
+    first.fleet.start(Some(host), warm_up).await.unwrap();
+    first.fleet.stop(Some(host), session).await.unwrap();
 
     let (wanted, mark) = order(GRACE);
     let session = wanted.session_id;
     let begun = Instant::now();
-    let started = first.fleet.start(host, repeated_order(&wanted)).await.unwrap();
+    let started = first.fleet.start(Some(host), repeated_order(&wanted)).await.unwrap();
     let greeted = begun.elapsed();
     assert_eq!(read_greeting(&first, session, &started).await, (1280, 800));
     println!(
@@ -240,7 +240,7 @@ async fn enrol_start_look_restart_look_stop() {
 
     // Asked again: the same desktop, with a tunnel of new keys.
     let server = display_server(&mark);
-    let same = first.fleet.start(host, repeated_order(&wanted)).await.unwrap();
+    let same = first.fleet.start(Some(host), repeated_order(&wanted)).await.unwrap();
     assert_eq!(same.credential, started.credential);
     assert_ne!(same.peer_public_key, started.peer_public_key);
     assert_eq!(display_server(&mark), server);
@@ -264,7 +264,7 @@ async fn enrol_start_look_restart_look_stop() {
     second.fleet.add_host(peer(&kept)).unwrap();
     let stored = SessionPeer {
         session_id: session,
-        host_id: host,
+        host_id: Some(host),
         way: Default::default(),
         address: wanted.address,
         peer_public_key: same.peer_public_key.clone(),
@@ -289,9 +289,9 @@ async fn enrol_start_look_restart_look_stop() {
     println!("a cut stream ended after {:?}", begun.elapsed());
     assert!(second.fleet.tunnel(session).is_none());
     assert!(!processes_with_mark(&mark).is_empty());
-    second.fleet.stop(host, session).await.unwrap();
+    second.fleet.stop(Some(host), session).await.unwrap();
     assert_eq!(processes_with_mark(&mark), Vec::<u32>::new());
-    second.fleet.stop(host, session).await.unwrap();
+    second.fleet.stop(Some(host), session).await.unwrap();
     assert_eq!(second.fleet.inventory(host).await.unwrap(), vec![]);
     agent.stop().await;
 }
@@ -310,7 +310,7 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
     let two = DesktopOrder { address: "10.64.0.10".parse().unwrap(), ..two };
     let (one_id, two_id) = (one.session_id, two.session_id);
     let (first, second) =
-        tokio::join!(gateway.fleet.start(host, one), gateway.fleet.start(host, two));
+        tokio::join!(gateway.fleet.start(Some(host), one), gateway.fleet.start(Some(host), two));
     let (first, _second) = (first.unwrap(), second.unwrap());
 
     let mut stream = tunnel(&gateway, one_id).connect(first.port).await.unwrap();
@@ -340,11 +340,11 @@ async fn a_desktop_that_dies_is_told_and_an_agent_that_ends_takes_all() {
         workspace: Workspace { kind: WorkspaceKind::Html5, ..odd.workspace.clone() },
         ..odd
     };
-    assert!(matches!(gateway.fleet.start(host, odd).await, Err(FleetError::Refused(_))));
+    assert!(matches!(gateway.fleet.start(Some(host), odd).await, Err(FleetError::Refused(_))));
     assert!(gateway.fleet.tunnel(odd_id).is_none());
     let (nowhere, _) = order(GRACE);
     assert!(matches!(
-        gateway.fleet.start(HostId::new(), nowhere).await,
+        gateway.fleet.start(Some(HostId::new()), nowhere).await,
         Err(FleetError::NotConnected)
     ));
 
@@ -390,7 +390,7 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     wait_until_connected(&first, host).await;
     let (wanted, _) = order(GRACE);
     let (session, address) = (wanted.session_id, wanted.address);
-    let started = first.fleet.start(host, wanted).await.unwrap();
+    let started = first.fleet.start(Some(host), wanted).await.unwrap();
     first.hub.shutdown().await;
     drop(first);
 
@@ -400,7 +400,7 @@ async fn a_gateway_that_forgot_where_its_host_is_is_called_again() {
     let preshared_key = SecretBytes::new(started.preshared_key.expose().clone());
     let stored = SessionPeer {
         session_id: session,
-        host_id: host,
+        host_id: Some(host),
         way: Default::default(),
         address,
         peer_public_key: started.peer_public_key.clone(),
@@ -437,7 +437,7 @@ async fn grace_ends_desktops_whose_gateway_stays_away() {
     let host = kept.host.id;
     wait_until_connected(&gateway, host).await;
     let (wanted, mark) = order(Duration::from_secs(1));
-    gateway.fleet.start(host, wanted).await.unwrap();
+    gateway.fleet.start(Some(host), wanted).await.unwrap();
     let begun = Instant::now();
     gateway.hub.shutdown().await;
     eventually("the desktop ends", async || processes_with_mark(&mark).is_empty()).await;

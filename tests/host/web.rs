@@ -136,46 +136,46 @@ async fn a_web_application_answers_or_the_launch_says_why() {
 
     let fleet = &gateway.fleet;
     let begun = Instant::now();
-    let started = fleet.start(host, web("wiki", 10, Scheme::Http)).await.unwrap();
+    let started = fleet.start(Some(host), web("wiki", 10, Scheme::Http)).await.unwrap();
     println!("a web application was launched in {:?}", begun.elapsed());
     assert_eq!(
         (started.port, started.credential.expose().as_str(), started.certificate),
         (80, "", None)
     );
     assert_eq!(
-        probe_failure(fleet.start(host, web("down", 11, Scheme::Http)).await),
+        probe_failure(fleet.start(Some(host), web("down", 11, Scheme::Http)).await),
         ProbeFailure::Down
     );
     assert_eq!(
-        probe_failure(fleet.start(host, web("desktop", 12, Scheme::Http)).await),
+        probe_failure(fleet.start(Some(host), web("desktop", 12, Scheme::Http)).await),
         ProbeFailure::NotHttp
     );
     assert_eq!(
-        probe_failure(fleet.start(host, web("rude", 13, Scheme::Http)).await),
+        probe_failure(fleet.start(Some(host), web("rude", 13, Scheme::Http)).await),
         ProbeFailure::Closed
     );
     assert_eq!(
-        probe_failure(fleet.start(host, web("secure", 14, Scheme::Http)).await),
+        probe_failure(fleet.start(Some(host), web("secure", 14, Scheme::Http)).await),
         ProbeFailure::Tls
     );
     assert!(matches!(
-        probe_failure(fleet.start(host, web("desktop", 15, Scheme::Https)).await),
+        probe_failure(fleet.start(Some(host), web("desktop", 15, Scheme::Https)).await),
         ProbeFailure::NoTls(_)
     ));
     assert_eq!(
-        probe_failure(fleet.start(host, web("mute", 16, Scheme::Http)).await),
+        probe_failure(fleet.start(Some(host), web("mute", 16, Scheme::Http)).await),
         ProbeFailure::Slow
     );
     assert!(matches!(
-        fleet.start(host, web("other", 17, Scheme::Http)).await,
+        fleet.start(Some(host), web("other", 17, Scheme::Http)).await,
         Err(FleetError::Refused(_))
     ));
 
     // By HTTPS: the first certificate is taken, another than the pinned is not, and it is told
     // which it was.
-    fleet.start(host, web("secure", 18, Scheme::Https)).await.unwrap();
+    fleet.start(Some(host), web("secure", 18, Scheme::Https)).await.unwrap();
     fleet
-        .start(host, DesktopOrder { pin: Some(print), ..web("secure", 19, Scheme::Https) })
+        .start(Some(host), DesktopOrder { pin: Some(print), ..web("secure", 19, Scheme::Https) })
         .await
         .unwrap();
     let other =
@@ -183,7 +183,7 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     let mut pinned = web("secure", 21, Scheme::Https);
     pinned.workspace.upstream.trust = TrustRule::Pinned(Fingerprint([2; 32]));
     for order in [other, pinned] {
-        match probe_failure(fleet.start(host, order).await) {
+        match probe_failure(fleet.start(Some(host), order).await) {
             ProbeFailure::Certificate { certificate: seen, .. } => {
                 assert_eq!((seen.fingerprint, seen.subject.is_empty()), (print, false))
             }

@@ -7,6 +7,7 @@ mod failures;
 mod gateway_lease;
 mod identity;
 mod migrations;
+mod principals;
 mod races;
 mod sessions;
 mod upstreams;
@@ -14,13 +15,14 @@ mod upstreams;
 use crate::support::db::Db;
 use portcullis::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
 use portcullis::domain::host::Host;
+use portcullis::domain::principal::PrincipalId;
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Role, User};
 use portcullis::domain::workspace::{Workspace, WorkspaceKind};
 use portcullis::domain::{
     HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
 };
-use portcullis::store::Login;
+use portcullis::store::{Login, TicketRow};
 use std::time::Duration;
 
 pub const NOW: Timestamp = Timestamp(1_772_721_000_000);
@@ -115,13 +117,13 @@ pub fn make_session(user: &User, workspace: &str, n: u8) -> Session {
     Session {
         id: SessionId::new(),
         organization_id: user.organization_id,
-        user_id: user.id,
-        user_email: user.email.clone(),
-        login_id: LoginId::new(),
+        principal: PrincipalId::User(user.id),
+        principal_name: user.email.clone(),
+        login_id: Some(LoginId::new()),
         workspace_id: WorkspaceId::parse(workspace).unwrap(),
         workspace_name: "Linux desktop".to_owned(),
         workspace_kind: WorkspaceKind::Linux,
-        host_id: HostId::new(),
+        host_id: Some(HostId::new()),
         route: Default::default(),
         state: State::Creating,
         address: [10, 64, 0, n].into(),
@@ -135,6 +137,12 @@ pub fn make_session(user: &User, workspace: &str, n: u8) -> Session {
     }
 }
 
+/// An unused ticket.
+pub fn make_ticket(session_id: SessionId, principal: PrincipalId) -> TicketRow {
+    let login_id = principal.user_id().map(|_| LoginId::new());
+    TicketRow { session_id, principal, login_id, used_at: None, expires_at: later(60) }
+}
+
 pub fn make_draft(action: Action) -> Draft {
     Draft {
         time: NOW,
@@ -143,6 +151,7 @@ pub fn make_draft(action: Action) -> Draft {
             id: None,
             email: Some("Ann@example.com".to_owned()),
             role: Some("member".to_owned()),
+            kind: None,
         },
         action,
         target: EntryTarget {

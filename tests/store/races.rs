@@ -130,8 +130,9 @@ on_both! {
         db.store.write(move |tx| tx.insert_session(&kept, None)).await.unwrap();
         for round in 0..ROUNDS {
             let hash = format!("hash {round}");
-            let (kept, user) = (hash.clone(), ann.id);
-            db.store.write(move |tx| tx.insert_ticket(&kept, id, user, LoginId::new(), later(60))).await.unwrap();
+            let kept = hash.clone();
+            let ticket = make_ticket(id, PrincipalId::User(ann.id));
+            db.store.write(move |tx| tx.insert_ticket(&kept, &ticket)).await.unwrap();
             one(race(|_| {
                 let (store, hash) = (db.store.clone(), hash.clone());
                 async move { store.write(move |tx| tx.consume_ticket(&hash, NOW)).await.unwrap() }

@@ -25,7 +25,7 @@ on_both! {
             tx.insert_session(&session, None)?;
             assert_eq!(tx.session(session.id)?, Some(session.clone()));
             assert_eq!(tx.session(SessionId::new())?, None);
-            assert_eq!(tx.live_session_of(ann.id, &session.workspace_id)?, Some(session.clone()));
+            assert_eq!(tx.live_session_of(PrincipalId::User(ann.id), &session.workspace_id)?, Some(session.clone()));
             assert_eq!(tx.sessions_page(ann.id, SessionFilter::Any, None, 10)?, [], "not listed yet");
 
             assert_eq!(tx.session_lease(session.id)?, None);
@@ -42,7 +42,7 @@ on_both! {
             assert_eq!(tx.live_sessions(Some(org))?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions(Some(OrganizationId::new()))?, []);
             assert_eq!(tx.live_sessions_of_user(ann.id)?, std::slice::from_ref(&active));
-            assert_eq!(tx.live_sessions_of_host(session.host_id)?, std::slice::from_ref(&active));
+            assert_eq!(tx.live_sessions_of_host(session.host_id.unwrap())?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions_of_workspace(&session.workspace_id)?, std::slice::from_ref(&active));
             assert_eq!(tx.sessions_page(ann.id, SessionFilter::Active, None, 10)?, std::slice::from_ref(&active));
 
@@ -57,9 +57,9 @@ on_both! {
             let closed = closing.apply(Event::Release, later(3)).unwrap();
             assert!(tx.update_session(&closed, closing.version, later(3))?);
             assert_eq!(tx.session(session.id)?, Some(closed.clone()));
-            assert_eq!(tx.live_session_of(ann.id, &session.workspace_id)?, None);
+            assert_eq!(tx.live_session_of(PrincipalId::User(ann.id), &session.workspace_id)?, None);
             assert_eq!(tx.session_lease(session.id)?, None, "its secrets are gone");
-            assert_eq!(tx.seat_holder(&SeatKey::user(&session.workspace_id, ann.id))?, None);
+            assert_eq!(tx.seat_holder(&SeatKey::principal(&session.workspace_id, session.principal))?, None);
             for filter in [SessionFilter::Any, DISCONNECTED] {
                 assert_eq!(tx.sessions_page(ann.id, filter, None, 10)?, std::slice::from_ref(&closed), "{filter:?}");
             }

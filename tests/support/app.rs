@@ -194,7 +194,7 @@ impl TestApp {
         let shell = RequestSource::local("test");
         self.broker.ensure_organization("Test").await.unwrap();
         self.broker.start(&shell).await.unwrap();
-        let system = self.broker.system_caller().await.unwrap();
+        let system = self.broker.system_principal().await.unwrap();
         let people = [
             ("member", Role::Member, true),
             ("other", Role::Member, true),
@@ -207,7 +207,7 @@ impl TestApp {
             // purpose.
             let user = User {
                 id: UserId::new(),
-                organization_id: system.user.organization_id,
+                organization_id: system.organization_id().unwrap(),
                 email: format!("{name}@example.test"),
                 name: name.to_owned(),
                 role,

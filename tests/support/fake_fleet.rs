@@ -239,7 +239,7 @@ impl HostFleet for FakeFleet {
 
     fn start(
         &self,
-        host: HostId,
+        host: Option<HostId>,
         order: DesktopOrder,
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         async move {
@@ -276,9 +276,10 @@ impl HostFleet for FakeFleet {
                 inside.started.push(order.session_id);
                 return server("", 5900);
             }
-            if !inside.hosts.get(&host).is_some_and(|up| *up) {
+            let Some(host) = host.filter(|host| inside.hosts.get(host).is_some_and(|up| *up))
+            else {
                 return Err(FleetError::NotConnected);
-            }
+            };
             if let Endpoint::HostPort { port } = order.endpoint {
                 inside.desktops.entry(host).or_default().insert(order.session_id);
                 inside.wanted.insert(order.session_id, port.to_string());
@@ -311,7 +312,11 @@ impl HostFleet for FakeFleet {
         inside.cut.push(session);
     }
 
-    fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+    fn stop(
+        &self,
+        host: Option<HostId>,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<(), FleetError>> {
         async move {
             let plan = self.state().stop;
             match plan {
@@ -321,11 +326,11 @@ impl HostFleet for FakeFleet {
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
             let mut inside = self.state();
-            if !host.0.is_nil() && !inside.hosts.get(&host).is_some_and(|up| *up) {
+            if host.is_some_and(|host| !inside.hosts.get(&host).is_some_and(|up| *up)) {
                 return Err(FleetError::NotConnected);
             }
             inside.tunnels.remove(&session);
-            if let Some(desktops) = inside.desktops.get_mut(&host) {
+            if let Some(desktops) = host.and_then(|host| inside.desktops.get_mut(&host)) {
                 desktops.remove(&session);
             }
             inside.stopped.push(session);

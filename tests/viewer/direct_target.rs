@@ -6,12 +6,12 @@ use super::recording_audit::RecordingAudit;
 use futures_util::FutureExt;
 use portcullis::broker::core::stream_registry::StreamAuthorization;
 use portcullis::broker::ports::host_fleet::{HostFleet, SessionPeer};
+use portcullis::domain::OrganizationId;
 use portcullis::domain::lease::Lease;
 use portcullis::domain::route::SessionRoute;
 use portcullis::domain::secret::SecretBytes;
 use portcullis::domain::session::EndReason;
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::domain::{HostId, OrganizationId};
 use portcullis::fleet::{FleetConfig, HubFleet};
 use portcullis::tunnel::{Hub, HubConfig, PrivateKey};
 use portcullis::viewer::{Dial, Timeouts};
@@ -37,7 +37,7 @@ async fn on_direct_target() -> (HubFleet, TcpListener, Lease) {
     let lease = lease_by(OrganizationId::new(), WorkspaceKind::Vnc, server(), route.clone());
     let session = SessionPeer {
         session_id: lease.session().id,
-        host_id: HostId::new(),
+        host_id: None,
         way: route,
         address: lease.address(),
         peer_public_key: String::new(),

@@ -1,12 +1,13 @@
 //! Leases for streams under test.
 
 use portcullis::domain::lease::Lease;
-use portcullis::domain::policy::authorize_stream;
+use portcullis::domain::policy::{self, authorize_stream};
+use portcullis::domain::principal::{Principal, SignedInUser};
 use portcullis::domain::route::SessionRoute;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::upstream::{StreamPolicy, Upstream};
-use portcullis::domain::user::{Caller, Role, User};
+use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{
     HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
@@ -56,17 +57,18 @@ pub fn lease_by(
         created_at: Timestamp(0),
         last_login_at: None,
     };
-    let caller = Caller { user, login_id: LoginId::new(), mfa: None };
+    let login_id = LoginId::new();
+    let principal = Principal::User(SignedInUser { user, login_id, mfa: None });
     let session = Session {
         id: SessionId::new(),
         organization_id,
-        user_id,
-        user_email: "ada@example.com".into(),
-        login_id: caller.login_id,
+        principal: principal.id(),
+        principal_name: "ada@example.com".into(),
+        login_id: Some(login_id),
         workspace_id: WorkspaceId::parse("ws-linux-desktop").unwrap(),
         workspace_name: "Linux Desktop".into(),
         workspace_kind,
-        host_id: HostId::new(),
+        host_id: Some(HostId::new()),
         route,
         state: State::Active,
         address: "10.64.0.7".parse().unwrap(),
@@ -78,5 +80,6 @@ pub fn lease_by(
         expires_at: Timestamp(1),
         version: 1,
     };
-    Lease::grant(authorize_stream(&caller, &session).unwrap(), server)
+    let context = policy::Context::new(&principal, &RequestSource::local("test"), Timestamp(0));
+    Lease::grant(authorize_stream(&principal, &session, &context).unwrap(), server)
 }

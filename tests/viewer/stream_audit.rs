@@ -67,13 +67,13 @@ impl HostFleet for NoFleet {
     }
     fn start(
         &self,
-        _: HostId,
+        _: Option<HostId>,
         _: DesktopOrder,
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         Box::pin(async { Err(FleetError::NotConnected) })
     }
     fn drop_keys(&self, _: SessionId) {}
-    fn stop(&self, _: HostId, _: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
+    fn stop(&self, _: Option<HostId>, _: SessionId) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(async { Ok(()) })
     }
     fn restore(&self, _: SessionPeer) -> Result<(), FleetError> {
@@ -210,7 +210,7 @@ impl Harness {
     /// The closing entry of the stream, once it is written; asserts that it is the only one.
     async fn closed(mut self) -> Entry {
         assert!(is_closed(&mut self.desktop).await);
-        let caller = self.broker.system_caller().await.unwrap();
+        let caller = self.broker.system_principal().await.unwrap();
         let entry = eventually("the stream's end is audited", async || {
             let source = RequestSource::local("test");
             let page = self.broker.audit(&source, &caller, AuditQuery::default()).await.unwrap();
@@ -293,7 +293,7 @@ async fn refused_transfers_are_written_before_the_end() {
     harness.browser.shutdown().await.unwrap();
     let broker = harness.broker.clone();
     let closed = harness.closed().await;
-    let caller = broker.system_caller().await.unwrap();
+    let caller = broker.system_principal().await.unwrap();
     let entries = broker
         .audit(&RequestSource::local("test"), &caller, AuditQuery::default())
         .await

@@ -8,7 +8,8 @@ use crate::broker::core::validate;
 use crate::broker::model::{AuditQuery, Page, VerificationReport};
 use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome};
 use crate::domain::policy::PolicyAction;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::principal::Principal;
+use crate::domain::user::RequestSource;
 use crate::domain::{Error, Result, Timestamp};
 use crate::store::{AuditFilter, HeadSigner};
 
@@ -72,7 +73,7 @@ impl Broker {
     pub async fn audit(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         query: AuditQuery,
     ) -> Result<Page<Entry>> {
         let organization =
@@ -90,7 +91,7 @@ impl Broker {
     pub async fn audit_export(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<AuditExport> {
         self.permit(origin, caller, PolicyAction::ReadAudit).await?;
         let note =
@@ -108,7 +109,7 @@ impl Broker {
     pub async fn audit_export_of(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         query: AuditQuery,
     ) -> Result<AuditExport> {
         let organization =
@@ -149,7 +150,7 @@ impl Broker {
     pub async fn audit_verify(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<VerificationReport> {
         self.permit(origin, caller, PolicyAction::ReadAudit).await?;
         let crate::store::ChainReport { entries, head, fault } =

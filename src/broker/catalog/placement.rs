@@ -13,18 +13,15 @@ use crate::broker::Broker;
 use crate::broker::core::unit_of_work::AuditedTx;
 use crate::broker::model::HostCapabilities;
 use crate::domain::host::{Host, HostKind};
+use crate::domain::principal::PrincipalId;
 use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::session::SessionFilter;
 use crate::domain::workspace::{Workspace, WorkspaceKind};
-use crate::domain::{Error, HostId, OrganizationId, Result, UserId, WorkspaceId};
+use crate::domain::{Error, HostId, OrganizationId, Result, WorkspaceId};
 use crate::store::Tx;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use uuid::Uuid;
-
-/// Host id of a session with a direct target.
-pub(in crate::broker) const NO_HOST: HostId = HostId(Uuid::nil());
 
 /// Text for the user when the only possible host is away or removed.
 const HOST_NOT_CONNECTED: &str =
@@ -109,7 +106,8 @@ impl AvailableHosts {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::broker) struct Placement {
-    pub(in crate::broker) host_id: HostId,
+    /// `None` for a direct target.
+    pub(in crate::broker) host_id: Option<HostId>,
     pub(in crate::broker) way: SessionRoute,
     pub(in crate::broker) address: IpAddr,
 }
@@ -119,7 +117,7 @@ pub(in crate::broker) type PlacementFailure = (&'static str, Error);
 
 /// Owner of the session to place, and the network that gives its address.
 pub(in crate::broker) struct PlacementRequest {
-    pub(in crate::broker) user: UserId,
+    pub(in crate::broker) principal: PrincipalId,
     pub(in crate::broker) organization: OrganizationId,
     pub(in crate::broker) network: (Ipv4Addr, u8),
     pub(in crate::broker) seed: u64,
@@ -140,7 +138,8 @@ impl AuditedTx<'_, '_> {
             None => match self.choose_agent(seeker, workspace.kind, reachable)? {
                 Some(host_id) if reachable.can_start(host_id, workspace.kind) => {
                     let address = self.free_session_address(seeker.network, seeker.seed)?;
-                    Ok(Ok(Placement { host_id, way: SessionRoute::OwnTunnel, address }))
+                    let way = SessionRoute::OwnTunnel;
+                    Ok(Ok(Placement { host_id: Some(host_id), way, address }))
                 }
                 Some(_) => none(
                     "kind_not_offered",
@@ -162,7 +161,7 @@ impl AuditedTx<'_, '_> {
                     Some(host) if reachable.connected.contains(&host.id) => {
                         let address = self.free_session_address(seeker.network, seeker.seed)?;
                         Ok(Ok(Placement {
-                            host_id: host.id,
+                            host_id: Some(host.id),
                             way: SessionRoute::OwnTunnel,
                             address,
                         }))
@@ -174,7 +173,7 @@ impl AuditedTx<'_, '_> {
             Some(TargetSpec::Host { host_id, .. }) => {
                 match self.host_of_kind(*host_id, HostKind::Peer, seeker.organization)? {
                     Some(host) if reachable.connected.contains(&host.id) => Ok(Ok(Placement {
-                        host_id: host.id,
+                        host_id: Some(host.id),
                         way: SessionRoute::HostTunnel,
                         address: host.address,
                     })),
@@ -185,7 +184,7 @@ impl AuditedTx<'_, '_> {
             Some(TargetSpec::Direct { name }) => match &reachable.resolved {
                 Some((located, address)) if located == name && reachable.direct.contains(name) => {
                     Ok(Ok(Placement {
-                        host_id: NO_HOST,
+                        host_id: None,
                         way: SessionRoute::Direct(name.clone()),
                         address: *address,
                     }))
@@ -217,11 +216,14 @@ impl AuditedTx<'_, '_> {
     ) -> Result<Option<HostId>> {
         let hosts = self.hosts(Some(seeker.organization))?;
         let live = self.live_sessions(Some(seeker.organization))?;
-        let last = self
-            .sessions_page(seeker.user, SessionFilter::Any, None, 1)?
-            .first()
-            .map(|s| s.host_id);
-        let load = |id: HostId| live.iter().filter(|s| s.host_id == id).count();
+        let last = match seeker.principal.user_id() {
+            Some(user) => self
+                .sessions_page(user, SessionFilter::Any, None, 1)?
+                .first()
+                .and_then(|s| s.host_id),
+            None => None,
+        };
+        let load = |id: HostId| live.iter().filter(|s| s.host_id == Some(id)).count();
         let agents = hosts
             .iter()
             .map(|(host, _)| host)

@@ -2,8 +2,8 @@
 
 use crate::broker::Broker;
 use crate::broker::catalog::placement::AvailableHosts;
-use crate::broker::core::answers::WORKSPACE;
 use crate::broker::core::answers::denial_error;
+use crate::broker::core::answers::{WORKSPACE, organization_of};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::stream_registry::Topic;
 use crate::broker::core::teardown::TeardownEffects;
@@ -14,10 +14,11 @@ use crate::broker::model::{
 };
 use crate::domain::audit::Action;
 use crate::domain::policy::{self, Denial, PolicyAction};
+use crate::domain::principal::Principal;
 use crate::domain::route::TargetSpec;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::upstream::{CredentialSource, TrustRule};
-use crate::domain::user::{Caller, RequestSource, Role};
+use crate::domain::user::{RequestSource, Role};
 use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
 use crate::domain::workspace::{
     UpstreamConfig, UpstreamState, Workspace, WorkspaceKind, WorkspaceStatus,
@@ -36,23 +37,25 @@ pub(in crate::broker) struct UpstreamSummary {
 }
 
 impl UpstreamSummary {
-    pub(in crate::broker) fn load(tx: &mut Tx<'_>, id: &WorkspaceId, user: UserId) -> Result<Self> {
-        Ok(Self {
-            state: tx.upstream_state(id)?,
-            own_credential: tx.user_credential(id, user)?.is_some(),
-        })
+    pub(in crate::broker) fn load(
+        tx: &mut Tx<'_>,
+        id: &WorkspaceId,
+        user: Option<UserId>,
+    ) -> Result<Self> {
+        let own = user.map(|user| tx.user_credential(id, user)).transpose()?.flatten();
+        Ok(Self { state: tx.upstream_state(id)?, own_credential: own.is_some() })
     }
 }
 
 pub(in crate::broker) fn workspace_view(
     mut workspace: Workspace,
     sessions: &[Session],
-    caller: &Caller,
+    caller: &Principal,
     can_run: bool,
     known: UpstreamSummary,
 ) -> WorkspaceView {
     let inside = || sessions.iter().filter(|s| s.workspace_id == workspace.id);
-    let own = |s: &&Session| s.user_id == caller.user.id;
+    let own = |s: &&Session| s.principal == caller.id();
     let counts = |s: &&Session| own(s) || workspace.single_seat;
     let starting =
         inside().filter(counts).any(|s| matches!(s.state, State::Queued | State::Creating));
@@ -60,7 +63,7 @@ pub(in crate::broker) fn workspace_view(
         inside().filter(counts).any(|s| matches!(s.state, State::Active | State::Closing(_)));
     let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
     let status = WorkspaceStatus::from_facts(workspace.maintenance, can_run, starting, in_use);
-    let manages = caller.user.role == Role::Admin;
+    let manages = matches!(caller.role(), None | Some(Role::Admin));
     let server = upstream_view(&workspace, manages, known);
     // The target and its credential are visible only to those who manage it.
     if !manages {
@@ -165,21 +168,23 @@ impl Broker {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn workspaces(&self, caller: &Caller) -> Result<Vec<WorkspaceView>> {
+    pub async fn workspaces(&self, caller: &Principal) -> Result<Vec<WorkspaceView>> {
         let caller = caller.clone();
+        let organization = organization_of(&caller)?;
+        let context = self.policy_context(&RequestSource::local(""), &caller);
         let reachable = self.fleet_snapshot();
         self.inner
             .store
             .read(move |tx| {
-                let organization = caller.user.organization_id;
                 let places = AvailableHosts::load(tx, organization, &reachable)?;
                 let sessions = tx.live_sessions(Some(organization))?;
-                let (mut states, own) =
-                    (tx.upstream_states(organization)?, tx.user_credentials_of(caller.user.id)?);
+                let mut states = tx.upstream_states(organization)?;
+                let own = caller.user_id().map(|user| tx.user_credentials_of(user)).transpose()?;
+                let own = own.unwrap_or_default();
                 let workspaces = tx
                     .workspaces(organization)?
                     .into_iter()
-                    .filter(|w| policy::can_view(&caller, w));
+                    .filter(|w| policy::can_view(&caller, w, &context));
                 Ok(workspaces
                     .map(|w| {
                         let can_run = places.can_run(&w);
@@ -197,22 +202,24 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound` when there is none, or they do not see it.
-    pub async fn workspace(&self, caller: &Caller, id: &WorkspaceId) -> Result<WorkspaceView> {
+    pub async fn workspace(&self, caller: &Principal, id: &WorkspaceId) -> Result<WorkspaceView> {
         let reachable = self.fleet_snapshot();
         let (who, id) = (caller.clone(), id.clone());
+        let organization = organization_of(&who)?;
+        let context = self.policy_context(&RequestSource::local(""), &who);
         let wanted = id.clone();
         let found = self
             .inner
             .store
             .read(move |tx| {
                 let Some(workspace) = tx.workspace(&wanted)? else { return Ok(Err("unknown")) };
-                if !policy::can_view(&who, &workspace) {
+                if !policy::can_view(&who, &workspace, &context) {
                     return Ok(Err(Denial::NotOwner.as_str()));
                 }
-                let can_run = AvailableHosts::load(tx, who.user.organization_id, &reachable)?
-                    .can_run(&workspace);
+                let can_run =
+                    AvailableHosts::load(tx, organization, &reachable)?.can_run(&workspace);
                 let sessions = tx.live_sessions_of_workspace(&workspace.id)?;
-                let known = UpstreamSummary::load(tx, &workspace.id, who.user.id)?;
+                let known = UpstreamSummary::load(tx, &workspace.id, who.user_id())?;
                 Ok(Ok(workspace_view(workspace, &sessions, &who, can_run, known)))
             })
             .await?;
@@ -229,11 +236,13 @@ impl Broker {
     /// An entry by a caller whose request is not at hand: uses the source of their login.
     pub(in crate::broker) async fn entry_from_login(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         action: Action,
     ) -> Result<AuditEntryBuilder> {
-        let id = caller.login_id;
-        let login = self.inner.store.read(move |tx| tx.login(id)).await?;
+        let login = match caller.login_id() {
+            Some(id) => self.inner.store.read(move |tx| tx.login(id)).await?,
+            None => None,
+        };
         let (source_ip, user_agent) = login.map_or((None, None), |l| (l.source_ip, l.user_agent));
         let source_ip = source_ip.and_then(|ip| ip.parse().ok());
         Ok(self
@@ -251,7 +260,7 @@ impl Broker {
     pub async fn create_workspace(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         new: NewWorkspace,
     ) -> Result<WorkspaceView> {
         let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
@@ -295,7 +304,7 @@ impl Broker {
                     book.add_entry(&with_config_details(note, &workspace));
                     let can_run =
                         AvailableHosts::load(book, organization, &reachable)?.can_run(&workspace);
-                    let known = UpstreamSummary::load(book, id, who.user.id)?;
+                    let known = UpstreamSummary::load(book, id, who.user_id())?;
                     return Ok(Ok(workspace_view(workspace, &[], &who, can_run, known)));
                 }
                 let taken =
@@ -316,7 +325,7 @@ impl Broker {
     pub async fn update_workspace(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: &WorkspaceId,
         change: WorkspaceChange,
     ) -> Result<WorkspaceView> {
@@ -393,7 +402,7 @@ impl Broker {
                     let can_run =
                         AvailableHosts::load(book, organization, &reachable)?.can_run(&next);
                     let sessions = book.live_sessions_of_workspace(&id)?;
-                    let known = UpstreamSummary::load(book, &id, who.user.id)?;
+                    let known = UpstreamSummary::load(book, &id, who.user_id())?;
                     Ok(Ok((
                         workspace_view(next.clone(), &sessions, &who, can_run, known),
                         next,
@@ -417,7 +426,7 @@ impl Broker {
     pub async fn delete_workspace(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<()> {
         let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
@@ -454,28 +463,33 @@ impl Broker {
     pub async fn stop_workspace(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<Vec<crate::domain::SessionId>> {
         let note = self.audit_entry(origin, Action::StopWorkspace).by_caller(caller);
-        let everybody = policy::authorize(caller, PolicyAction::ManageWorkspaces).is_ok();
+        let organization = organization_of(caller)?;
+        let context = self.policy_context(origin, caller);
+        let resource = policy::Resource::Organization(organization);
+        let everybody =
+            policy::authorize(caller, PolicyAction::ManageWorkspaces, &resource, &context).is_ok();
         let (broker, who, id) = (self.clone(), caller.clone(), id.clone());
         self.spawn_to_completion(async move {
             let ended = broker
                 .transact(move |book| {
                     let workspace = book.workspace(&id)?;
                     let theirs = match &workspace {
-                        Some(w) if w.organization_id == who.user.organization_id => {
+                        Some(w) if w.organization_id == organization => {
                             book.live_sessions_of_workspace(&id)?
                         }
                         _ => Vec::new(),
                     };
                     let theirs: Vec<_> = theirs
                         .into_iter()
-                        .filter(|s| everybody || s.user_id == who.user.id)
+                        .filter(|s| s.organization_id == organization)
+                        .filter(|s| everybody || s.principal == who.id())
                         .collect();
-                    let Some(workspace) =
-                        workspace.filter(|w| policy::can_view(&who, w) || !theirs.is_empty())
+                    let Some(workspace) = workspace
+                        .filter(|w| policy::can_view(&who, w, &context) || !theirs.is_empty())
                     else {
                         let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
                         return book.deny(
@@ -485,14 +499,14 @@ impl Broker {
                     };
                     let mut sessions = Vec::new();
                     for session in theirs {
-                        let own = session.user_id == who.user.id;
+                        let own = session.principal == who.id();
                         let reason =
                             if own { EndReason::WorkspaceStopped } else { EndReason::AdminStopped };
                         let note = note.clone().on_workspace(&workspace).in_session(&session);
                         sessions.extend(book.close(
                             &session,
                             reason,
-                            &note.with("user_email", session.user_email.clone()),
+                            &note.with("user_email", session.user_email()),
                         )?);
                     }
                     if sessions.is_empty() {

@@ -1,7 +1,8 @@
 //! Error answers that several use cases share.
 
-use crate::domain::Error;
 use crate::domain::policy::Denial;
+use crate::domain::principal::Principal;
+use crate::domain::{Error, OrganizationId, Result};
 
 /// Names of resources in "not found" answers.
 /// What an id that is unknown, or not theirs, is called.
@@ -16,6 +17,12 @@ pub(in crate::broker) fn invalid_token() -> Error {
 
 pub(in crate::broker) fn not_active() -> Error {
     Error::conflict("Session is not active")
+}
+
+/// The organization of a principal; a system principal may act for the gateway as a whole, which
+/// has none.
+pub(in crate::broker) fn organization_of(principal: &Principal) -> Result<OrganizationId> {
+    principal.organization_id().ok_or_else(|| Error::not_found("Organization"))
 }
 
 /// The error a user gets for a denial.

@@ -1,11 +1,11 @@
 //! Builder of an audit entry: who did what to which target, with which outcome.
 
 use crate::broker::core::text::truncate_utf8;
-use crate::broker::identity::organizations::is_system;
 use crate::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
 use crate::domain::host::Host;
+use crate::domain::principal::Principal;
 use crate::domain::session::Session;
-use crate::domain::user::{Caller, RequestSource, User};
+use crate::domain::user::{RequestSource, User};
 use crate::domain::workspace::Workspace;
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
 use serde_json::{Map, Value};
@@ -37,34 +37,30 @@ impl AuditEntryBuilder {
         }
     }
 
-    pub(in crate::broker) fn by_caller(mut self, caller: &Caller) -> Self {
-        if is_system(caller) {
-            self.draft.organization_id = Some(caller.user.organization_id);
-            return self.by_system();
+    pub(in crate::broker) fn by_caller(mut self, caller: &Principal) -> Self {
+        self.draft.organization_id = caller.organization_id();
+        self.draft.actor = Actor::from(caller);
+        if let Principal::ApiKey(key) = caller {
+            return self.with("api_key", key.name.clone());
         }
-        self = self.by_user(&caller.user);
         self
     }
 
     pub(in crate::broker) fn by_user(mut self, user: &User) -> Self {
         self.draft.organization_id = Some(user.organization_id);
-        self.draft.actor = Actor {
-            id: Some(user.id.to_string()),
-            email: Some(user.email.clone()),
-            role: Some(user.role.as_str().to_owned()),
-        };
+        self.draft.actor = Actor::from(user);
         self
     }
 
     pub(in crate::broker) fn by_system(mut self) -> Self {
-        self.draft.actor = Actor { id: None, email: None, role: Some("system".to_owned()) };
+        self.draft.actor = Actor::from(&Principal::System { organization_id: None });
         self
     }
 
     /// An unknown account, named by the e-mail address that was entered.
     pub(in crate::broker) fn by_unknown_email(mut self, email: &str) -> Self {
         self.draft.actor =
-            Actor { id: None, email: Some(truncate_utf8(email, 254).to_owned()), role: None };
+            Actor { email: Some(truncate_utf8(email, 254).to_owned()), ..Actor::default() };
         self
     }
 

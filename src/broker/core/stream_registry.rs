@@ -6,11 +6,11 @@
 //! when something is revoked, never per byte.
 
 use crate::domain::lease::Lease;
+use crate::domain::principal::Principal;
 use crate::domain::route::LatencyHistogram;
 use crate::domain::session::EndReason;
 use crate::domain::sync::lock;
 use crate::domain::upstream::{StreamPolicy, TrustRule};
-use crate::domain::user::Caller;
 use crate::domain::web_app::WebAppConfig;
 use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -85,7 +85,7 @@ pub struct StreamGrant {
 
 impl StreamGrant {
     #[must_use]
-    pub fn caller(&self) -> Option<&Caller> {
+    pub fn caller(&self) -> Option<&Principal> {
         self.slot.caller.as_deref()
     }
 }
@@ -95,7 +95,7 @@ impl StreamGrant {
 pub struct StreamSlotGuard {
     pub session_id: SessionId,
     pub(in crate::broker) opened_at: Timestamp,
-    pub(in crate::broker) caller: Option<Box<Caller>>,
+    pub(in crate::broker) caller: Option<Box<Principal>>,
     slot_id: u64,
     registry: Option<Arc<Mutex<RegistryState>>>,
 }
@@ -134,7 +134,8 @@ pub(in crate::broker) struct AcquiredSlot {
 
 #[derive(Debug)]
 struct StreamSlot {
-    login: LoginId,
+    /// `None` unless a user opened it.
+    login: Option<LoginId>,
     authorization: watch::Sender<StreamAuthorization>,
     meters: Arc<StreamMeters>,
     /// `None` until the grant is decided.
@@ -206,7 +207,7 @@ impl StreamRegistry {
     pub(in crate::broker) fn acquire_slot(
         &self,
         session: SessionId,
-        by: &Caller,
+        by: &Principal,
         now: Timestamp,
         max: usize,
     ) -> Option<AcquiredSlot> {
@@ -221,7 +222,7 @@ impl StreamRegistry {
         registry.slots.insert(
             number,
             StreamSlot {
-                login: by.login_id,
+                login: by.login_id(),
                 authorization: right,
                 meters: meters.clone(),
                 conditions: None,
@@ -252,7 +253,7 @@ impl StreamRegistry {
         lock(&self.registry)
             .slots
             .values()
-            .filter(|seat| seat.login == login)
+            .filter(|seat| seat.login == Some(login))
             .for_each(|seat| seat.revoke(StreamAuthorization::SignedOut));
     }
 
@@ -289,7 +290,7 @@ impl StreamRegistry {
     /// Sessions and logins with open streams.
     pub(in crate::broker) fn with_streams(&self) -> (Vec<SessionId>, Vec<LoginId>) {
         let registry = lock(&self.registry);
-        let logins: HashSet<_> = registry.slots.values().map(|s| s.login).collect();
+        let logins: HashSet<_> = registry.slots.values().filter_map(|s| s.login).collect();
         (registry.by_session.keys().copied().collect(), logins.into_iter().collect())
     }
 

@@ -177,7 +177,7 @@ impl Broker {
     ) -> Result<()> {
         let here = match &session.route {
             SessionRoute::OwnTunnel | SessionRoute::HostTunnel => {
-                self.inner.fleet.host(session.host_id).is_some()
+                session.host_id.is_some_and(|id| self.inner.fleet.host(id).is_some())
             }
             SessionRoute::Direct(name) => self.inner.fleet.direct_targets().contains(name),
         };
@@ -217,7 +217,7 @@ impl Broker {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
-        tracing::warn!(session = %session.id, host = %session.host_id, %failure, "the host did not stop a desktop; the reconciler retries");
+        tracing::warn!(session = %session.id, host = ?session.host_id, %failure, "the host did not stop a desktop; the reconciler retries");
         false
     }
 

@@ -7,13 +7,14 @@
 //!   source address; the next entry written says how many were suppressed.
 
 use crate::broker::Broker;
-use crate::broker::core::answers::denial_error;
+use crate::broker::core::answers::{denial_error, organization_of};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::stream_registry::StreamRegistry;
 use crate::broker::core::text::json_int;
 use crate::domain::audit::{Action, Draft};
-use crate::domain::policy::{self, Permit, PolicyAction};
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::policy::{self, Permit, PolicyAction, Resource};
+use crate::domain::principal::{Principal, SignedInUser};
+use crate::domain::user::RequestSource;
 use crate::domain::{Error, Result};
 use crate::store::Tx;
 use std::ops::{Deref, DerefMut};
@@ -147,10 +148,11 @@ impl Broker {
     pub(in crate::broker) async fn permit(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         act: PolicyAction,
     ) -> Result<Permit> {
-        match policy::authorize(caller, act) {
+        let resource = Resource::Organization(organization_of(caller)?);
+        match policy::authorize(caller, act, &resource, &self.policy_context(origin, caller)) {
             Ok(permit) => Ok(permit),
             Err(denial) => {
                 let note = self
@@ -159,6 +161,32 @@ impl Broker {
                     .on_named("route", Some(act.as_str()));
                 self.write_entry(note.denied(denial.as_str())).await?;
                 Err(denial_error(denial, "Resource"))
+            }
+        }
+    }
+
+    /// The circumstances a policy decision depends on.
+    pub(in crate::broker) fn policy_context(
+        &self,
+        origin: &RequestSource,
+        caller: &Principal,
+    ) -> policy::Context {
+        policy::Context::new(caller, origin, self.now())
+    }
+
+    /// The signed-in user, or an audited denial: API keys and the system have no logins, factors or
+    /// credentials of their own.
+    pub(in crate::broker) async fn require_user<'a>(
+        &self,
+        origin: &RequestSource,
+        caller: &'a Principal,
+    ) -> Result<&'a SignedInUser> {
+        match caller.user() {
+            Some(signed_in) => Ok(signed_in),
+            None => {
+                let note = self.audit_entry(origin, Action::AccessDenied).by_caller(caller);
+                self.write_entry(note.denied("not_a_user")).await?;
+                Err(Error::forbidden("Only a signed-in user can do this."))
             }
         }
     }

@@ -15,10 +15,11 @@ use crate::broker::ports::host_fleet::HostPeer;
 use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::policy::PolicyAction;
+use crate::domain::principal::Principal;
 use crate::domain::route::HOST_NETWORK;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::session::EndReason;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::user::RequestSource;
 use crate::domain::{Error, HostId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -36,7 +37,7 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn hosts(&self, origin: &RequestSource, caller: &Caller) -> Result<Vec<HostView>> {
+    pub async fn hosts(&self, origin: &RequestSource, caller: &Principal) -> Result<Vec<HostView>> {
         let organization =
             self.permit(origin, caller, PolicyAction::ReadHosts).await?.organization_id();
         let found = self
@@ -50,7 +51,7 @@ impl Broker {
         let view = |host: Host| HostView {
             tunnel: self.inner.fleet.host(host.id),
             capabilities: self.inner.fleet.capabilities(host.id),
-            sessions: live.iter().filter(|s| s.host_id == host.id).count(),
+            sessions: live.iter().filter(|s| s.host_id == Some(host.id)).count(),
             host,
         };
         Ok(hosts.into_iter().map(|(host, _)| view(host)).collect())
@@ -63,7 +64,7 @@ impl Broker {
     pub async fn create_join_token(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         name: Option<String>,
         ttl: Duration,
     ) -> Result<JoinToken> {
@@ -169,7 +170,7 @@ impl Broker {
     pub async fn remove_host(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: HostId,
     ) -> Result<()> {
         let organization =
@@ -187,7 +188,7 @@ impl Broker {
                     let there = book
                         .live_sessions(Some(organization))?
                         .into_iter()
-                        .filter(|s| s.host_id == id)
+                        .filter(|s| s.host_id == Some(id))
                         .collect();
                     book.delete_host(id)?;
                     book.add_entry(&note.clone().on_host(&host));

@@ -17,9 +17,10 @@ use crate::broker::ports::host_fleet::HostPeer;
 use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::policy::PolicyAction;
+use crate::domain::principal::Principal;
 use crate::domain::route::{HOST_NETWORK, gateway_v6};
 use crate::domain::secret::{SecretBytes, SecretString};
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::user::RequestSource;
 use crate::domain::{Error, HostId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -38,7 +39,7 @@ impl Broker {
     pub async fn add_peer(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         new: NewPeer,
     ) -> Result<HostView> {
         let organization_id =
@@ -102,7 +103,7 @@ impl Broker {
     pub async fn host_config(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: HostId,
     ) -> Result<SecretString> {
         let organization =

@@ -1,17 +1,13 @@
 //! Organizations, and administration from the command line.
 //!
-//! The command line acts with role admin in the first organization; the log names it role `system`.
-//! Whoever can run it has the database and the master key already.
+//! The command line acts as the system principal in the first organization. Whoever can run it has
+//! the database and the master key already.
 
 use crate::broker::Broker;
 use crate::domain::policy::PolicyAction;
-use crate::domain::user::{Caller, RequestSource, Role, User};
-use crate::domain::{Error, LoginId, OrganizationId, Result, UserId};
-use uuid::Uuid;
-
-pub(in crate::broker) fn is_system(caller: &Caller) -> bool {
-    caller.user.id.0.is_nil()
-}
+use crate::domain::principal::Principal;
+use crate::domain::user::{RequestSource, Role, User};
+use crate::domain::{Error, OrganizationId, Result};
 
 impl Broker {
     /// Creates the first organization when there is none.
@@ -30,34 +26,21 @@ impl Broker {
             .await
     }
 
-    /// The principal of the command line: role admin, audited as `system`.
+    /// The principal of the command line, in the first organization.
     ///
     /// # Errors
     /// `NotFound` when there is no organization yet.
-    pub async fn system_caller(&self) -> Result<Caller> {
+    pub async fn system_principal(&self) -> Result<Principal> {
         let found = self.inner.store.read(|tx| tx.first_organization()).await?;
-        let Some((organization_id, _)) = found else {
-            return Err(Error::not_found("Organization"));
-        };
-        let user = User {
-            id: UserId(Uuid::nil()),
-            organization_id,
-            email: String::new(),
-            name: "system".to_owned(),
-            role: Role::Admin,
-            mfa_enrolled: false,
-            disabled: false,
-            created_at: self.now(),
-            last_login_at: None,
-        };
-        Ok(Caller { user, login_id: LoginId(Uuid::nil()), mfa: None })
+        let (organization_id, _) = found.ok_or_else(|| Error::not_found("Organization"))?;
+        Ok(Principal::System { organization_id: Some(organization_id) })
     }
 
     /// The user of an e-mail address, in the caller's organization.
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn find_user(&self, caller: &Caller, email: &str) -> Result<Option<User>> {
+    pub async fn find_user(&self, caller: &Principal, email: &str) -> Result<Option<User>> {
         let organization = self
             .permit(&RequestSource::local(""), caller, PolicyAction::ReadUsers)
             .await?

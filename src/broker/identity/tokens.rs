@@ -12,9 +12,10 @@ use crate::broker::core::unit_of_work::AuditedTx;
 use crate::broker::model::{LoginView, Tokens};
 use crate::broker::{Broker, Settings};
 use crate::domain::audit::Action;
+use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::secret::SecretString;
 use crate::domain::session::EndReason;
-use crate::domain::user::{Caller, Mfa, RequestSource, User};
+use crate::domain::user::{Mfa, RequestSource, User};
 use crate::domain::{Error, LoginId, Result, Timestamp};
 use crate::store::Login;
 use uuid::Uuid;
@@ -60,7 +61,7 @@ impl NewLogin {
         user: &User,
         mfa: Option<Mfa>,
         refresh_hash: &str,
-    ) -> Result<Caller> {
+    ) -> Result<SignedInUser> {
         book.insert_login(&Login {
             id: self.id,
             user_id: user.id,
@@ -75,14 +76,14 @@ impl NewLogin {
         book.insert_refresh_token(refresh_hash, self.id, self.expires_at, self.now)?;
         book.set_last_login(user.id, self.now)?;
         let user = User { last_login_at: Some(self.now), ..user.clone() };
-        Ok(Caller { user, login_id: self.id, mfa })
+        Ok(SignedInUser { user, login_id: self.id, mfa })
     }
 
     pub(in crate::broker) fn tokens(
         self,
         keys: &TokenKeys,
         settings: &Settings,
-        caller: Caller,
+        caller: SignedInUser,
     ) -> Result<Tokens> {
         issue_tokens(keys, settings, caller, self.refresh.clone(), self.now)
     }
@@ -91,7 +92,7 @@ impl NewLogin {
 fn issue_tokens(
     keys: &TokenKeys,
     settings: &Settings,
-    caller: Caller,
+    caller: SignedInUser,
     refresh_token: SecretString,
     now: Timestamp,
 ) -> Result<Tokens> {
@@ -118,7 +119,7 @@ fn issue_tokens(
 
 /// Whether a login and its user are valid in the store.
 enum LoginState {
-    Valid(Box<Caller>),
+    Valid(Box<SignedInUser>),
     Invalid(&'static str, Option<Box<User>>),
 }
 
@@ -134,7 +135,7 @@ fn login_state(login: Option<Login>, user: Option<User>, now: Timestamp) -> Logi
             } else if login.user_id != user.id {
                 "forged"
             } else {
-                return LoginState::Valid(Box::new(Caller {
+                return LoginState::Valid(Box::new(SignedInUser {
                     user,
                     login_id: login.id,
                     mfa: login.mfa,
@@ -152,7 +153,11 @@ impl Broker {
     ///
     /// # Errors
     /// `Unauthenticated` whatever is wrong with it; `Unavailable` when the store is.
-    pub async fn authenticate(&self, origin: &RequestSource, access_token: &str) -> Result<Caller> {
+    pub async fn authenticate(
+        &self,
+        origin: &RequestSource,
+        access_token: &str,
+    ) -> Result<Principal> {
         let now = self.now();
         let claims = match self.keys().await?.verify(access_token, now) {
             Ok(claims) => claims,
@@ -174,7 +179,7 @@ impl Broker {
             .read(move |tx| Ok((tx.login(claims.sid)?, tx.user(claims.sub)?)))
             .await?;
         match login_state(found.0, found.1, now) {
-            LoginState::Valid(caller) => Ok(*caller),
+            LoginState::Valid(caller) => Ok(Principal::User(*caller)),
             LoginState::Invalid(reason, user) => {
                 let note = self
                     .audit_entry(origin, Action::TokenRefused)
@@ -204,7 +209,7 @@ impl Broker {
 
     async fn run_refresh(&self, origin: &RequestSource, hash: String) -> Result<Tokens> {
         enum Outcome {
-            Renewed(Box<Caller>),
+            Renewed(Box<SignedInUser>),
             Unknown,
             Refused(LoginId, Error),
         }
@@ -272,19 +277,20 @@ impl Broker {
     pub async fn logout(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         everywhere: bool,
     ) -> Result<()> {
         let (broker, origin, caller) = (self.clone(), origin.clone(), caller.clone());
         self.spawn_to_completion(async move {
             let now = broker.now();
-            let login = caller.login_id;
+            let signed_in = broker.require_user(&origin, &caller).await?;
+            let login = signed_in.login_id;
             if everywhere {
                 let note = broker
                     .audit_entry(&origin, Action::LogoutEverywhere)
                     .by_caller(&caller)
-                    .on_user(&caller.user);
-                let user = caller.user.id;
+                    .on_user(&signed_in.user);
+                let user = signed_in.user.id;
                 let ended = broker
                     .write(move |book| {
                         book.add_entry(&note);
@@ -312,8 +318,9 @@ impl Broker {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn logins(&self, caller: &Caller) -> Result<Vec<LoginView>> {
-        let (user, current, now) = (caller.user.id, caller.login_id, self.now());
+    pub async fn logins(&self, caller: &Principal) -> Result<Vec<LoginView>> {
+        let signed_in = self.require_user(&RequestSource::local(""), caller).await?;
+        let (user, current, now) = (signed_in.user.id, signed_in.login_id, self.now());
         let logins = self.inner.store.read(move |tx| tx.logins_of(user, LOGINS_MAX)).await?;
         let view = |login: Login| LoginView {
             id: login.id,
@@ -335,10 +342,10 @@ impl Broker {
     pub async fn end_login(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: LoginId,
     ) -> Result<()> {
-        let (user, now) = (caller.user.id, self.now());
+        let (user, now) = (self.require_user(origin, caller).await?.user.id, self.now());
         let note = self.audit_entry(origin, Action::Logout).by_caller(caller).on_login(id);
         self.transact(move |book| {
             if !book.login(id)?.is_some_and(|login| login.user_id == user && login.is_active(now)) {
@@ -367,7 +374,7 @@ impl Broker {
     pub async fn audit_denial(
         &self,
         origin: &RequestSource,
-        caller: Option<&Caller>,
+        caller: Option<&Principal>,
         route: &str,
         reason: &str,
     ) -> Result<()> {

@@ -17,8 +17,9 @@ use crate::broker::identity::tokens::NewLogin;
 use crate::broker::model::{EnrollAs, Tokens, TotpEnrollment};
 use crate::domain::audit::Action;
 use crate::domain::policy::PolicyAction;
+use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, Mfa, MfaMethod, RequestSource, User};
+use crate::domain::user::{Mfa, MfaMethod, RequestSource, User};
 use crate::domain::{Error, Result, Timestamp, UserId};
 use crate::store::{Challenge, ChallengePurpose, Tx};
 
@@ -173,7 +174,7 @@ impl Broker {
     ) -> Result<Option<Tokens>> {
         let (hash, user) = self.enrolling_user(origin, &who).await?;
         let signed_in = match who {
-            EnrollAs::Caller(caller) => Some(caller.login_id),
+            EnrollAs::SignedIn(caller) => Some(self.require_user(origin, caller).await?.login_id),
             EnrollAs::MfaToken(_) => None,
         };
         self.limit_code_attempts(origin, &user).await?;
@@ -222,7 +223,7 @@ impl Broker {
                 if let Some(login) = signed_in {
                     book.set_login_mfa(login, mfa)?;
                     book.add_entry(&done);
-                    return Ok(Ok(Caller { user, login_id: login, mfa: Some(mfa) }));
+                    return Ok(Ok(SignedInUser { user, login_id: login, mfa: Some(mfa) }));
                 }
                 if let Some(challenge) = challenge
                     && !book.delete_challenge(challenge.id)?
@@ -251,7 +252,7 @@ impl Broker {
     pub async fn set_totp(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         user: UserId,
         secret: &SecretString,
     ) -> Result<()> {
@@ -287,7 +288,9 @@ impl Broker {
         who: &EnrollAs<'_>,
     ) -> Result<(Option<String>, User)> {
         match who {
-            EnrollAs::Caller(caller) => Ok((None, caller.user.clone())),
+            EnrollAs::SignedIn(caller) => {
+                Ok((None, self.require_user(origin, caller).await?.user.clone()))
+            }
             EnrollAs::MfaToken(token) => {
                 let hash = token_hash(token);
                 let user = self.challenged_user(origin, &hash, ChallengePurpose::Enroll).await?;

@@ -10,8 +10,9 @@ use crate::broker::core::validate;
 use crate::broker::model::{NewUser, UserChange};
 use crate::domain::audit::Action;
 use crate::domain::policy::PolicyAction;
+use crate::domain::principal::Principal;
 use crate::domain::session::EndReason;
-use crate::domain::user::{Caller, RequestSource, User};
+use crate::domain::user::{RequestSource, User};
 use crate::domain::{Error, OrganizationId, Result, UserId};
 
 /// The user if they belong to this organization, otherwise an audited denial.
@@ -35,7 +36,7 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn users(&self, origin: &RequestSource, caller: &Caller) -> Result<Vec<User>> {
+    pub async fn users(&self, origin: &RequestSource, caller: &Principal) -> Result<Vec<User>> {
         let organization =
             self.permit(origin, caller, PolicyAction::ReadUsers).await?.organization_id();
         self.inner.store.read(move |tx| tx.users(organization)).await
@@ -48,7 +49,7 @@ impl Broker {
     pub async fn create_user(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         new: NewUser,
     ) -> Result<User> {
         let organization_id =
@@ -93,7 +94,7 @@ impl Broker {
     pub async fn update_user(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: UserId,
         change: UserChange,
     ) -> Result<User> {
@@ -113,7 +114,7 @@ impl Broker {
                 Some(self.run_hash(move || password::hash(&password)).await??)
             }
         };
-        let own = caller.user.id == id;
+        let own = caller.user_id() == Some(id);
         let (role, disabled) = (change.role, change.disabled);
         let broker = self.clone();
         self.spawn_to_completion(async move {
@@ -181,7 +182,7 @@ impl Broker {
     pub async fn reset_mfa(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: UserId,
     ) -> Result<()> {
         let organization =
@@ -214,15 +215,18 @@ impl Broker {
     pub async fn sign_out_user(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: UserId,
     ) -> Result<()> {
         let organization =
             self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         let note = self.audit_entry(origin, Action::SignOutUser).by_caller(caller);
         // Administrators may do this to themselves, which has its own reason.
-        let reason =
-            if caller.user.id == id { EndReason::SignedOut } else { EndReason::SignedOutByAdmin };
+        let reason = if caller.user_id() == Some(id) {
+            EndReason::SignedOut
+        } else {
+            EndReason::SignedOutByAdmin
+        };
         let broker = self.clone();
         self.spawn_to_completion(async move {
             let ended = broker

@@ -4,8 +4,9 @@ use crate::broker::Broker;
 use crate::broker::core::stream_registry::Change;
 use crate::broker::model::{Gauges, HealthView};
 use crate::domain::ErrorKind;
-use crate::domain::policy::{self, PolicyAction};
-use crate::domain::user::Caller;
+use crate::domain::policy::{self, PolicyAction, Resource};
+use crate::domain::principal::Principal;
+use crate::domain::user::RequestSource;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
@@ -16,14 +17,16 @@ impl Broker {
     /// Change notifications of all organizations; the receiver filters by
     /// [`Change::organization_id`].
     #[must_use]
-    pub fn changes(&self, _caller: &Caller) -> broadcast::Receiver<Change> {
+    pub fn changes(&self, _caller: &Principal) -> broadcast::Receiver<Change> {
         self.streams().subscribe_changes()
     }
 
     /// Changes when the audit log grows; `None` if the caller may not read the log.
     #[must_use]
-    pub fn audit_changes(&self, caller: &Caller) -> Option<watch::Receiver<u64>> {
-        policy::authorize(caller, PolicyAction::ReadAudit)
+    pub fn audit_changes(&self, caller: &Principal) -> Option<watch::Receiver<u64>> {
+        let resource = Resource::Organization(caller.organization_id()?);
+        let context = self.policy_context(&RequestSource::local(""), caller);
+        policy::authorize(caller, PolicyAction::ReadAudit, &resource, &context)
             .ok()
             .map(|_| self.streams().subscribe_audit())
     }

@@ -22,7 +22,6 @@ use crate::broker::jobs::lifecycle::HostObservation;
 use crate::broker::model::{TunnelReport, TunnelState};
 use crate::domain::audit::Action;
 use crate::domain::host::{Host, HostKind};
-use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::sync::lock;
 use crate::domain::user::RequestSource;
@@ -109,9 +108,7 @@ impl Broker {
         }
         let known: HashSet<HostId> = hosts.iter().map(|h| h.id).collect();
         let gone = |s: &&Session| {
-            s.state == State::Active
-                && !known.contains(&s.host_id)
-                && !matches!(s.route, SessionRoute::Direct(_))
+            s.state == State::Active && s.host_id.is_some_and(|host| !known.contains(&host))
         };
         ending.extend(live.iter().filter(gone).map(|s| (s.clone(), EndReason::HostLost)));
         ending.extend(
@@ -280,7 +277,7 @@ impl Broker {
             self.inner.fleet.drop_keys(id);
             let fleet = self.inner.fleet.clone();
             async move {
-                if !matches!(timeout(STOP_TIMEOUT, fleet.stop(host, id)).await, Ok(Ok(()))) {
+                if !matches!(timeout(STOP_TIMEOUT, fleet.stop(Some(host), id)).await, Ok(Ok(()))) {
                     tracing::warn!(%host, session = %id, "the host did not stop the desktop; it is retried");
                 }
             }
@@ -319,5 +316,5 @@ fn ending_action(reason: EndReason) -> Action {
 }
 
 fn active_on(live: &[Session], host: HostId) -> impl Iterator<Item = &Session> {
-    live.iter().filter(move |s| s.host_id == host && s.state == State::Active)
+    live.iter().filter(move |s| s.host_id == Some(host) && s.state == State::Active)
 }

@@ -1,7 +1,8 @@
 //! Sign-in, second factor, users.
 
+use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, Mfa, Role};
+use crate::domain::user::{Mfa, Role};
 use crate::domain::{LoginId, Timestamp};
 use std::time::Duration;
 
@@ -24,14 +25,14 @@ pub struct Tokens {
     pub refresh_token: SecretString,
     /// Life of the refresh token.
     pub refresh_expires_in: Duration,
-    pub caller: Caller,
+    pub caller: SignedInUser,
 }
 
 #[derive(Debug)]
 pub enum EnrollAs<'a> {
     /// A sign-in between first factor and enrolment.
     MfaToken(&'a SecretString),
-    Caller(&'a Caller),
+    SignedIn(&'a Principal),
 }
 
 /// A TOTP secret, shown once.

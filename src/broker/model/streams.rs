@@ -1,8 +1,8 @@
 //! Tickets, and what opens a stream.
 
 use crate::domain::Timestamp;
+use crate::domain::principal::Principal;
 use crate::domain::secret::SecretString;
-use crate::domain::user::Caller;
 
 #[derive(Debug)]
 pub struct Ticket {
@@ -16,7 +16,7 @@ pub enum StreamProof<'a> {
     /// A one-use ticket.
     Ticket(&'a SecretString),
     /// A signed-in caller (cookie or bearer token).
-    Caller(&'a Caller),
+    Principal(&'a Principal),
 }
 
 /// Cause of a `Conflict`: the session has the maximum number of streams.

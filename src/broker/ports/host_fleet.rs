@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// A desktop to start, or a target to reach.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct DesktopOrder {
     /// Also names the tunnel. Starting the same session twice returns the same desktop.
     pub session_id: SessionId,
     /// Selects the home directory that persists between sessions.
-    pub user_id: crate::domain::UserId,
+    pub owner_id: Uuid,
     /// Displayed in the desktop.
     pub user_name: String,
     pub workspace: crate::domain::workspace::Workspace,
@@ -74,8 +75,8 @@ pub struct HostPeer {
 #[derive(Debug)]
 pub struct SessionPeer {
     pub session_id: SessionId,
-    /// Its endpoint is the session peer's endpoint too.
-    pub host_id: HostId,
+    /// Its endpoint is the session peer's endpoint too; `None` for a direct target.
+    pub host_id: Option<HostId>,
     pub way: SessionRoute,
     pub address: IpAddr,
     /// Standard base64.
@@ -186,13 +187,17 @@ pub trait HostFleet: Send + Sync + 'static {
     /// start leaves nothing behind.
     fn start(
         &self,
-        host: HostId,
+        host: Option<HostId>,
         order: DesktopOrder,
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>>;
     /// Drops a session's keys and forgets its path; never waits.
     fn drop_keys(&self, session: SessionId);
     /// Stops a desktop on its host, after dropping its keys. Stopping a missing one succeeds.
-    fn stop(&self, host: HostId, session: SessionId) -> BoxFuture<'_, Result<(), FleetError>>;
+    fn stop(
+        &self,
+        host: Option<HostId>,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<(), FleetError>>;
     /// Restores a session's tunnel after a restart and starts a handshake.
     fn restore(&self, peer: SessionPeer) -> Result<(), FleetError>;
     /// A session's tunnel now; `None` when there is none.

@@ -28,15 +28,17 @@ use crate::broker::ports::host_fleet::{
 };
 use crate::domain::audit::Action;
 use crate::domain::policy;
+use crate::domain::principal::{Principal, PrincipalId};
 use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::session::{EndReason, Event, Session, State};
 use crate::domain::upstream::Fingerprint;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::user::RequestSource;
 use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, ErrorKind, Result, SessionId, Timestamp, WorkspaceId};
 use crate::store::{LeaseRow, SeatKey};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 /// Result of the transaction that evaluates a launch.
 enum LaunchDecision {
@@ -50,7 +52,8 @@ enum LaunchDecision {
 
 /// Input of the transaction that evaluates a launch.
 struct LaunchRequest {
-    caller: Caller,
+    caller: Principal,
+    context: policy::Context,
     workspace_id: WorkspaceId,
     session_id: SessionId,
     fleet: FleetSnapshot,
@@ -70,7 +73,7 @@ impl Broker {
     pub async fn launch(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<Launched> {
         let (broker, origin, caller, id) =
@@ -82,7 +85,7 @@ impl Broker {
     async fn run_launch(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<Launched> {
         let patience = self.inner.settings.launch_timeout
@@ -92,6 +95,7 @@ impl Broker {
         loop {
             let wish = LaunchRequest {
                 caller: caller.clone(),
+                context: self.policy_context(origin, caller),
                 workspace_id: id.clone(),
                 session_id: SessionId::new(),
                 fleet: self.fleet_snapshot_for(id).await?,
@@ -139,7 +143,7 @@ impl Broker {
     async fn start_desktop(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         session: Session,
         workspace: Workspace,
         pin: Option<Fingerprint>,
@@ -153,7 +157,9 @@ impl Broker {
             .by_caller(caller)
             .on_workspace(&workspace)
             .in_session(&session);
-        let Some(wanted) = endpoint_of(&session, &workspace) else {
+        let (Some(wanted), Some(owner_id)) =
+            (endpoint_of(&session, &workspace), owner_id(session.principal))
+        else {
             let error =
                 FleetError::Failed("the session's route does not match its workspace".to_owned());
             return self.roll_back(session, note, &error).await;
@@ -161,8 +167,8 @@ impl Broker {
         let order = DesktopOrder {
             session_id: session.id,
             endpoint: wanted,
-            user_id: session.user_id,
-            user_name: caller.user.name.clone(),
+            owner_id,
+            user_name: caller.display_name().to_owned(),
             workspace: workspace.clone(),
             pin,
             address: session.address,
@@ -248,7 +254,7 @@ impl Broker {
         note: AuditEntryBuilder,
         error: &FleetError,
     ) -> Result<Launched> {
-        tracing::warn!(session = %session.id, host = %session.host_id, %error, "a desktop did not start");
+        tracing::warn!(session = %session.id, host = host_detail(&session), %error, "a desktop did not start");
         self.inner.fleet.drop_keys(session.id);
         self.stop_desktop(&session).await;
         let (reason, message) = match error {
@@ -315,11 +321,11 @@ impl Broker {
 
     async fn launch_view(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         session: Session,
         workspace: Workspace,
     ) -> Result<Launched> {
-        let (id, user) = (workspace.id.clone(), caller.user.id);
+        let (id, user) = (workspace.id.clone(), caller.user_id());
         let known = self.inner.store.read(move |tx| UpstreamSummary::load(tx, &id, user)).await?;
         let policy = workspace.policy;
         let workspace =
@@ -336,7 +342,7 @@ impl LaunchRequest {
                 self.entry.clone().action(Action::AccessDenied).on_workspace_id(&self.workspace_id);
             return book.deny(&note.denied("unknown"), Error::not_found(WORKSPACE));
         };
-        let permit = match policy::authorize_launch(&self.caller, &workspace) {
+        let permit = match policy::authorize_launch(&self.caller, &workspace, &self.context) {
             Ok(permit) => permit,
             Err(denial @ policy::Denial::NotOwner) => {
                 let note = self
@@ -352,11 +358,11 @@ impl LaunchRequest {
             }
         };
         let note = self.entry.clone().on_workspace(&workspace);
-        if !book.login_is_valid(&self.caller, self.now)? {
+        if !book.principal_is_valid(&self.caller, self.context.now)? {
             return book.deny(&note.denied("signed_out"), invalid_token());
         }
-        let user = permit.user_id();
-        if let Some(session) = book.live_session_of(user, &workspace.id)? {
+        let principal = permit.principal();
+        if let Some(session) = book.live_session_of(principal, &workspace.id)? {
             return match session.state {
                 State::Active => {
                     book.add_entry(&note.in_session(&session).reason("resumed"));
@@ -378,7 +384,7 @@ impl LaunchRequest {
             return book.deny(&note.denied("in_use"), error);
         }
         let seeker = PlacementRequest {
-            user,
+            principal,
             organization: workspace.organization_id,
             network: self.network,
             seed: self.session_id.0.as_u64_pair().0,
@@ -390,9 +396,9 @@ impl LaunchRequest {
         let session = Session {
             id: self.session_id,
             organization_id: workspace.organization_id,
-            user_id: user,
-            user_email: self.caller.user.email.clone(),
-            login_id: self.caller.login_id,
+            principal,
+            principal_name: self.caller.name().to_owned(),
+            login_id: self.caller.login_id(),
             workspace_id: workspace.id.clone(),
             workspace_name: workspace.name.clone(),
             workspace_kind: workspace.kind,
@@ -460,15 +466,24 @@ fn require_certificate(
 
 /// The host's id in the audit log; null for a direct target.
 fn host_detail(session: &Session) -> Option<String> {
-    (!matches!(session.route, SessionRoute::Direct(_))).then(|| session.host_id.to_string())
+    session.host_id.map(|id| id.to_string())
 }
 
-/// One seat per single-seat workspace, otherwise one per user.
-fn seat_key(workspace: &Workspace, caller: &Caller) -> SeatKey {
+/// Names the home directory of a principal on a host; the system has none.
+fn owner_id(principal: PrincipalId) -> Option<Uuid> {
+    match principal {
+        PrincipalId::User(id) => Some(id.0),
+        PrincipalId::ApiKey(id) => Some(id.0),
+        PrincipalId::System => None,
+    }
+}
+
+/// One seat per single-seat workspace, otherwise one per principal.
+fn seat_key(workspace: &Workspace, caller: &Principal) -> SeatKey {
     if workspace.single_seat {
         SeatKey::workspace(&workspace.id)
     } else {
-        SeatKey::user(&workspace.id, caller.user.id)
+        SeatKey::principal(&workspace.id, caller.id())
     }
 }
 

@@ -1,19 +1,20 @@
 //! Sessions: listing, disconnect, termination.
 
 use crate::broker::Broker;
-use crate::broker::core::answers::SESSION;
 use crate::broker::core::answers::denial_error;
 use crate::broker::core::answers::not_active;
+use crate::broker::core::answers::{SESSION, organization_of};
 use crate::broker::core::teardown::TeardownEffects;
 use crate::broker::core::validate;
 use crate::broker::model::{Page, SessionQuery, SessionView};
 use crate::broker::model::{TunnelReport, TunnelState};
 use crate::domain::audit::Action;
 use crate::domain::policy::{Denial, PolicyAction};
+use crate::domain::principal::Principal;
 use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Session};
 use crate::domain::upstream::StreamPolicy;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::user::RequestSource;
 use crate::domain::{Error, Result, SessionId, Timestamp};
 use std::collections::HashMap;
 
@@ -72,7 +73,7 @@ impl Broker {
     /// `Invalid` when limit or cursor are not acceptable.
     pub async fn sessions(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         query: SessionQuery,
     ) -> Result<Page<SessionView>> {
         let limit = validate::page_limit(query.limit, 100)?;
@@ -80,8 +81,8 @@ impl Broker {
             query.cursor.as_deref().map(validate::parse_cursor::<i64, SessionId>).transpose()?;
         let before = before.map(|(at, id)| (Timestamp(at), id));
         let filter = query.filter;
-        let user = caller.user.id;
-        let organization = caller.user.organization_id;
+        let user = self.require_user(&RequestSource::local(""), caller).await?.user.id;
+        let organization = organization_of(caller)?;
         let (rows, policies) = self
             .inner
             .store
@@ -102,7 +103,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound` when there is none, or it is not theirs.
-    pub async fn session(&self, caller: &Caller, id: SessionId) -> Result<SessionView> {
+    pub async fn session(&self, caller: &Principal, id: SessionId) -> Result<SessionView> {
         let found = self
             .inner
             .store
@@ -116,7 +117,7 @@ impl Broker {
             })
             .await?;
         match found {
-            Some((session, policy)) if session.user_id == caller.user.id => {
+            Some((session, policy)) if session.principal == caller.id() => {
                 Ok(self.session_view(session, policy))
             }
             other => {
@@ -135,17 +136,17 @@ impl Broker {
     pub async fn disconnect(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: SessionId,
     ) -> Result<()> {
-        let user = caller.user.id;
+        let owner = caller.id();
         self.end_session(
             origin,
             caller,
             id,
             Action::DisconnectSession,
             EndReason::UserDisconnected,
-            move |s| s.user_id == user,
+            move |s| s.principal == owner,
         )
         .await
     }
@@ -157,7 +158,7 @@ impl Broker {
     pub async fn terminate(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: SessionId,
     ) -> Result<()> {
         let organization =
@@ -177,7 +178,7 @@ impl Broker {
     async fn end_session(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: SessionId,
         action: Action,
         reason: EndReason,
@@ -195,10 +196,8 @@ impl Broker {
                         return book
                             .deny(&note.denied(why), denial_error(Denial::NotOwner, SESSION));
                     };
-                    let note = note
-                        .clone()
-                        .on_session(&session)
-                        .with("user_email", session.user_email.clone());
+                    let note =
+                        note.clone().on_session(&session).with("user_email", session.user_email());
                     match book.close(&session, reason, &note)? {
                         Some(closed) => Ok(Ok(closed)),
                         None => book.deny(&note.denied(Denial::NotActive.as_str()), not_active()),
@@ -217,7 +216,7 @@ impl Broker {
     pub async fn all_live_sessions(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<Vec<SessionView>> {
         let organization =
             self.permit(origin, caller, PolicyAction::ReadLiveSessions).await?.organization_id();

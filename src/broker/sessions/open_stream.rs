@@ -24,11 +24,12 @@ use crate::broker::targets::credentials::UpstreamContext;
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
 use crate::domain::policy::{self, Denial, StreamPermit};
+use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::route::SessionRoute;
 use crate::domain::session::State;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::user::RequestSource;
 use crate::domain::{Error, Result, SessionId, Timestamp};
-use crate::store::Tx;
+use crate::store::{TicketRow, Tx};
 use std::sync::atomic::Ordering;
 
 fn invalid_ticket() -> Error {
@@ -36,50 +37,53 @@ fn invalid_ticket() -> Error {
 }
 
 /// The owner of a ticket, or the reason why it is refused and its owner if known.
-type TicketOwner = std::result::Result<Caller, (&'static str, Option<Box<Caller>>)>;
+type TicketOwner = std::result::Result<Principal, (&'static str, Option<Box<Principal>>)>;
 
 /// Looks up a ticket without consuming it.
 fn ticket_owner(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> Result<TicketOwner> {
     let Some(row) = tx.ticket(hash)? else { return Ok(Err(("unknown", None))) };
-    let login = tx.login(row.login_id)?;
-    let caller = match (login, tx.user(row.user_id)?) {
-        (Some(login), Some(user)) => {
-            let alive = login.revoked_at.is_none()
-                && now < login.expires_at
-                && !user.disabled
-                && login.user_id == user.id;
-            (Caller { user, login_id: login.id, mfa: login.mfa }, alive)
-        }
-        _ => return Ok(Err(("unknown", None))),
-    };
-    let (caller, alive) = caller;
+    let Some(principal) = ticket_principal(tx, &row)? else { return Ok(Err(("unknown", None))) };
     let reason = if row.session_id != id {
         "foreign"
     } else if row.used_at.is_some() {
         "used"
     } else if now >= row.expires_at {
         "expired"
-    } else if !alive {
+    } else if !is_valid(tx, &principal, now)? {
         "signed_out"
     } else {
-        return Ok(Ok(caller));
+        return Ok(Ok(principal));
     };
-    Ok(Err((reason, Some(Box::new(caller)))))
+    Ok(Err((reason, Some(Box::new(principal)))))
+}
+
+/// The principal of a ticket, valid or not. No API key is stored, so none is found.
+fn ticket_principal(tx: &mut Tx<'_>, row: &TicketRow) -> Result<Option<Principal>> {
+    let (Some(user), Some(login)) = (row.principal.user_id(), row.login_id) else {
+        return Ok(None);
+    };
+    let (Some(login), Some(user)) = (tx.login(login)?, tx.user(user)?) else { return Ok(None) };
+    Ok(Some(Principal::User(SignedInUser { user, login_id: login.id, mfa: login.mfa })))
+}
+
+/// Whether a principal is valid in this transaction: a user's login is active and their account
+/// enabled. No API key is stored, so none is valid; the system holds no session.
+fn is_valid(tx: &mut Tx<'_>, principal: &Principal, now: Timestamp) -> Result<bool> {
+    let Some(signed_in) = principal.user() else { return Ok(false) };
+    let id = signed_in.user.id;
+    let login = tx.login(signed_in.login_id)?;
+    let active = login.is_some_and(|login| login.is_active(now) && login.user_id == id);
+    Ok(active && tx.user(id)?.is_some_and(|user| !user.disabled))
 }
 
 impl AuditedTx<'_, '_> {
-    /// Whether the caller's login is valid and their account enabled in this transaction.
-    pub(in crate::broker) fn login_is_valid(
+    /// Whether a principal may still act in this transaction; see [`is_valid`].
+    pub(in crate::broker) fn principal_is_valid(
         &mut self,
-        caller: &Caller,
+        principal: &Principal,
         now: Timestamp,
     ) -> Result<bool> {
-        let login = self.login(caller.login_id)?;
-        let user = self.user(caller.user.id)?;
-        let alive = login.is_some_and(|l| {
-            l.revoked_at.is_none() && now < l.expires_at && l.user_id == caller.user.id
-        });
-        Ok(alive && user.is_some_and(|u| !u.disabled))
+        is_valid(self, principal, now)
     }
 }
 
@@ -91,7 +95,7 @@ impl Broker {
     pub async fn issue_ticket(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: SessionId,
     ) -> Result<Ticket> {
         let ticket = opaque::new_token("tkt_");
@@ -99,12 +103,19 @@ impl Broker {
         let now = self.now();
         let expires_at = now.after(self.inner.settings.ticket_ttl);
         let note = self.audit_entry(origin, Action::IssueTicket).by_caller(caller);
-        let who = caller.clone();
+        let (who, context) = (caller.clone(), self.policy_context(origin, caller));
+        let row = TicketRow {
+            session_id: id,
+            principal: caller.id(),
+            login_id: caller.login_id(),
+            used_at: None,
+            expires_at,
+        };
         self.transact(move |book| {
-            permit_stream(book, &who, id, now, &note)?.map_or_else(
+            permit_stream(book, &who, id, &context, &note)?.map_or_else(
                 |error| Ok(Err(error)),
                 |permit| {
-                    book.insert_ticket(&hash, id, who.user.id, who.login_id, expires_at)?;
+                    book.insert_ticket(&hash, &row)?;
                     book.add_entry(&note.clone().on_session(permit.session()));
                     Ok(Ok(()))
                 },
@@ -128,7 +139,7 @@ impl Broker {
     ) -> Result<StreamGrant> {
         let now = self.now();
         let (caller, ticket) = match proof {
-            StreamProof::Caller(caller) => (caller.clone(), None),
+            StreamProof::Principal(caller) => (caller.clone(), None),
             StreamProof::Ticket(ticket) => {
                 let hash = token_hash(ticket);
                 let looked = hash.clone();
@@ -146,10 +157,11 @@ impl Broker {
                 (caller, Some(hash))
             }
         };
-        let owner = self.inner.store.read(move |tx| Ok(tx.session(id)?.map(|s| s.user_id))).await?;
+        let owner =
+            self.inner.store.read(move |tx| Ok(tx.session(id)?.map(|s| s.principal))).await?;
         let note = self.audit_entry(origin, Action::OpenStream).by_caller(&caller);
         // Only the owner gets a slot, so that others cannot exhaust the session's slots.
-        let taken = if owner == Some(caller.user.id) {
+        let taken = if owner == Some(caller.id()) {
             let Some(taken) =
                 self.streams().acquire_slot(id, &caller, now, self.inner.settings.max_viewers)
             else {
@@ -163,7 +175,7 @@ impl Broker {
         } else {
             None
         };
-        let who = caller.clone();
+        let (who, context) = (caller.clone(), self.policy_context(origin, &caller));
         let by_ticket = ticket.is_some();
         let tunnel = self.inner.fleet.tunnel(id).map(|report| report.state);
         let found = self
@@ -180,7 +192,7 @@ impl Broker {
                         invalid_ticket(),
                     );
                 }
-                let permit = match permit_stream(book, &who, id, now, &note)? {
+                let permit = match permit_stream(book, &who, id, &context, &note)? {
                     Ok(permit) => permit,
                     Err(error) => return Ok(Err(error)),
                 };
@@ -209,7 +221,7 @@ impl Broker {
         permit: StreamPermit,
         behind: UpstreamContext,
         taken: AcquiredSlot,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<StreamGrant> {
         self.streams().set_conditions(&taken.slot, behind.conditions());
         let server = self.upstream_of(permit.session(), behind, caller)?;
@@ -227,7 +239,7 @@ impl Broker {
         origin: &RequestSource,
         id: SessionId,
         reason: &str,
-        of: Option<Box<Caller>>,
+        of: Option<Box<Principal>>,
     ) -> Result<T> {
         let note = self.audit_entry(origin, Action::TicketRefused).on_session_id(id).denied(reason);
         match of {
@@ -279,19 +291,19 @@ impl Broker {
 /// A permit to stream, or an audited denial.
 fn permit_stream(
     book: &mut AuditedTx<'_, '_>,
-    who: &Caller,
+    who: &Principal,
     id: SessionId,
-    now: Timestamp,
+    context: &policy::Context,
     note: &AuditEntryBuilder,
 ) -> Decision<StreamPermit> {
     let Some(session) = book.session(id)? else {
         let note = note.clone().action(Action::AccessDenied).on_session_id(id);
         return book.deny(&note.denied("unknown"), Error::not_found(SESSION));
     };
-    if !book.login_is_valid(who, now)? {
+    if !book.principal_is_valid(who, context.now)? {
         return book.deny(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
     }
-    match policy::authorize_stream(who, &session) {
+    match policy::authorize_stream(who, &session, context) {
         Ok(permit) => Ok(Ok(permit)),
         Err(Denial::NotOwner) => {
             let note = note.clone().action(Action::AccessDenied).on_session_id(id);

@@ -17,9 +17,10 @@ use crate::broker::model::TransferRefusal;
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
 use crate::domain::policy::PolicyAction;
+use crate::domain::principal::Principal;
 use crate::domain::session::State;
 use crate::domain::upstream::{Fingerprint, TrustRule};
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::user::RequestSource;
 use crate::domain::workspace::OfferedCertificate;
 use crate::domain::{Error, Result, WorkspaceId};
 
@@ -39,7 +40,7 @@ impl Broker {
         origin: &RequestSource,
         action: Action,
         lease: &Lease,
-        by: Option<&Caller>,
+        by: Option<&Principal>,
     ) -> AuditEntryBuilder {
         let note = self.audit_entry(origin, action).on_session(lease.session());
         match by {
@@ -58,7 +59,7 @@ impl Broker {
         &self,
         origin: &RequestSource,
         lease: &Lease,
-        by: Option<&Caller>,
+        by: Option<&Principal>,
         seen: &PresentedCertificate,
     ) -> Result<CertificateCheck> {
         let id = lease.session().workspace_id.clone();
@@ -115,7 +116,7 @@ impl Broker {
         &self,
         origin: &RequestSource,
         lease: &Lease,
-        by: Option<&Caller>,
+        by: Option<&Principal>,
         seen: &PresentedCertificate,
         why: &'static str,
     ) -> Result<()> {
@@ -146,7 +147,7 @@ impl Broker {
         &self,
         origin: &RequestSource,
         lease: &Lease,
-        by: Option<&Caller>,
+        by: Option<&Principal>,
         why: &'static str,
     ) -> Result<()> {
         let server = lease.upstream();
@@ -170,7 +171,7 @@ impl Broker {
         &self,
         origin: &RequestSource,
         lease: &Lease,
-        by: Option<&Caller>,
+        by: Option<&Principal>,
         refused: &TransferRefusal,
     ) -> Result<()> {
         let note = self.stream_entry(origin, Action::TransferRefused, lease, by).denied("policy");
@@ -189,7 +190,7 @@ impl Broker {
         &self,
         origin: &RequestSource,
         lease: &Lease,
-        by: Option<&Caller>,
+        by: Option<&Principal>,
         asked: &str,
     ) -> Result<()> {
         let note = self
@@ -206,7 +207,7 @@ impl Broker {
     pub async fn accept_certificate(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: &WorkspaceId,
         fingerprint: &str,
     ) -> Result<()> {

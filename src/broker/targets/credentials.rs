@@ -18,6 +18,7 @@ use crate::broker::model::NewCredential;
 use crate::broker::sessions::launch;
 use crate::domain::audit::Action;
 use crate::domain::policy::{self, Denial};
+use crate::domain::principal::{Principal, PrincipalId};
 use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::session::{Session, State};
@@ -25,7 +26,7 @@ use crate::domain::sync::lock;
 use crate::domain::upstream::{
     Credential, CredentialSource, Fingerprint, TrustRule, Upstream, UpstreamTrust,
 };
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::user::RequestSource;
 use crate::domain::workspace::{UpstreamState, Workspace, WorkspaceKind};
 use crate::domain::{Error, LoginId, Result, SessionId, Timestamp, UserId, WorkspaceId};
 use crate::store::LeaseRow;
@@ -50,7 +51,7 @@ struct SealedCredential {
     password: String,
 }
 
-type CredentialKey = (SessionId, UserId, LoginId);
+type CredentialKey = (SessionId, PrincipalId, Option<LoginId>);
 
 /// Entered credentials that no stream has used yet.
 #[derive(Default)]
@@ -127,10 +128,10 @@ fn target_unchanged(session: &Session, workspace: &Workspace, lease: &LeaseRow) 
     match (&session.route, &workspace.target) {
         (SessionRoute::OwnTunnel, None) => true,
         (SessionRoute::OwnTunnel, Some(TargetSpec::Service { host_id, .. })) => {
-            *host_id == session.host_id
+            Some(*host_id) == session.host_id
         }
         (SessionRoute::HostTunnel, Some(TargetSpec::Host { host_id, port })) => {
-            *host_id == session.host_id && i32::from(*port) == lease.port
+            Some(*host_id) == session.host_id && i32::from(*port) == lease.port
         }
         (SessionRoute::Direct(name), Some(TargetSpec::Direct { name: named })) => name == named,
         (SessionRoute::OwnTunnel | SessionRoute::HostTunnel | SessionRoute::Direct(_), _) => false,
@@ -161,7 +162,10 @@ impl AuditedTx<'_, '_> {
         let state = self.upstream_state(&workspace.id)?;
         let sealed = match workspace.upstream.credential_source {
             CredentialSource::Workspace => self.workspace_password(&workspace.id)?,
-            CredentialSource::User => self.user_credential(&workspace.id, session.user_id)?,
+            CredentialSource::User => match session.user_id() {
+                Some(user) => self.user_credential(&workspace.id, user)?,
+                None => None,
+            },
             CredentialSource::Ask => None,
         };
         Ok(Ok(UpstreamContext { workspace, lease, state, sealed }))
@@ -174,7 +178,7 @@ impl Broker {
         &self,
         session: &Session,
         behind: UpstreamContext,
-        caller: &Caller,
+        caller: &Principal,
     ) -> Result<Upstream> {
         let UpstreamContext { workspace, lease, state, sealed } = behind;
         let port = u16::try_from(lease.port).map_err(Error::internal)?;
@@ -218,12 +222,13 @@ impl Broker {
                 Some(Credential { username: terms.username, domain: terms.domain, password })
             }
             CredentialSource::User => sealed
-                .map(|sealed| self.open_user_credential(&workspace.id, session.user_id, &sealed))
+                .zip(session.user_id())
+                .map(|(sealed, user)| self.open_user_credential(&workspace.id, user, &sealed))
                 .transpose()?,
             CredentialSource::Ask => self
                 .inner
                 .ephemeral_credentials
-                .take((session.id, caller.user.id, caller.login_id), self.now()),
+                .take((session.id, caller.id(), caller.login_id()), self.now()),
         };
         let trust = UpstreamTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
         let (policy, exclusive, keyboard) =
@@ -304,19 +309,21 @@ impl Broker {
     pub async fn save_credential(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: &WorkspaceId,
         new: NewCredential,
     ) -> Result<()> {
         let credential = validate::validate_credential(new)?;
-        let sealed = self.seal_user_credential(id, caller.user.id, &credential)?;
+        let user = self.require_user(origin, caller).await?.user.id;
+        let sealed = self.seal_user_credential(id, user, &credential)?;
         let note = self
             .audit_entry(origin, Action::SaveCredential)
             .by_caller(caller)
             .with("username", credential.username.clone());
         let (who, id) = (caller.clone(), id.clone());
+        let context = self.policy_context(origin, caller);
         self.transact(move |book| {
-            let workspace = match visible_workspace(book, &who, &id, &note)? {
+            let workspace = match visible_workspace(book, &who, &context, &id, &note)? {
                 Ok(workspace) => workspace,
                 Err(error) => return Ok(Err(error)),
             };
@@ -328,7 +335,7 @@ impl Broker {
                 let error = Error::conflict("This workspace does not use a credential of yours. Its administrator decides that.");
                 return book.deny(&note.denied("not_the_users"), error);
             }
-            book.upsert_user_credential(&id, who.user.id, &sealed, note.now())?;
+            book.upsert_user_credential(&id, user, &sealed, note.now())?;
             book.add_entry(&note);
             Ok(Ok(()))
         })
@@ -342,17 +349,19 @@ impl Broker {
     pub async fn forget_credential(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<()> {
+        let user = self.require_user(origin, caller).await?.user.id;
         let note = self.audit_entry(origin, Action::ForgetCredential).by_caller(caller);
         let (who, id) = (caller.clone(), id.clone());
+        let context = self.policy_context(origin, caller);
         self.transact(move |book| {
-            let workspace = match visible_workspace(book, &who, &id, &note)? {
+            let workspace = match visible_workspace(book, &who, &context, &id, &note)? {
                 Ok(workspace) => workspace,
                 Err(error) => return Ok(Err(error)),
             };
-            if book.delete_user_credential(&id, who.user.id)? {
+            if book.delete_user_credential(&id, user)? {
                 book.add_entry(&note.clone().on_workspace(&workspace));
             }
             Ok(Ok(()))
@@ -369,7 +378,7 @@ impl Broker {
     pub async fn enter_credential(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: SessionId,
         new: NewCredential,
     ) -> Result<()> {
@@ -383,7 +392,7 @@ impl Broker {
         self.transact(move |book| {
             let session = book.session(id)?;
             let why = if session.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
-            let Some(session) = session.filter(|s| s.user_id == who.user.id) else {
+            let Some(session) = session.filter(|s| s.principal == who.id()) else {
                 let note = note.clone().action(Action::AccessDenied).on_session_id(id);
                 return book.deny(&note.denied(why), Error::not_found(SESSION));
             };
@@ -406,7 +415,7 @@ impl Broker {
         })
         .await?;
         if self.inner.ephemeral_credentials.insert(
-            (id, caller.user.id, caller.login_id),
+            (id, caller.id(), caller.login_id()),
             credential,
             self.now(),
         ) {
@@ -419,13 +428,14 @@ impl Broker {
 /// The workspace, if the caller sees it and it has an upstream; otherwise an audited denial.
 fn visible_workspace(
     book: &mut AuditedTx<'_, '_>,
-    who: &Caller,
+    who: &Principal,
+    context: &policy::Context,
     id: &WorkspaceId,
     note: &AuditEntryBuilder,
 ) -> Decision<Workspace> {
     let found = book.workspace(id)?;
     let why = if found.is_some() { Denial::NotOwner.as_str() } else { "unknown" };
-    let Some(workspace) = found.filter(|w| policy::can_view(who, w)) else {
+    let Some(workspace) = found.filter(|w| policy::can_view(who, w, context)) else {
         let note = note.clone().action(Action::AccessDenied).on_workspace_id(id);
         return book.deny(&note.denied(why), Error::not_found(WORKSPACE));
     };
@@ -441,7 +451,7 @@ mod tests {
     use super::*;
 
     fn whose() -> CredentialKey {
-        (SessionId::new(), UserId::new(), LoginId::new())
+        (SessionId::new(), PrincipalId::User(UserId::new()), Some(LoginId::new()))
     }
 
     #[test]
@@ -450,7 +460,7 @@ mod tests {
         let (now, me) = (Timestamp(1000), whose());
         let typed = || Credential::password(SecretString::new("p".to_owned()));
         assert!(entered.insert(me, typed(), now));
-        assert!(entered.take((me.0, me.1, LoginId::new()), now).is_none(), "another login");
+        assert!(entered.take((me.0, me.1, Some(LoginId::new())), now).is_none(), "another login");
         assert!(entered.take(me, now).is_some());
         assert!(entered.take(me, now).is_none(), "used");
         assert!(entered.insert(me, typed(), now));

@@ -17,8 +17,9 @@ use crate::broker::model::RequestQuery;
 use crate::domain::audit::Action;
 use crate::domain::lease::Lease;
 use crate::domain::policy::PolicyAction;
+use crate::domain::principal::Principal;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::user::RequestSource;
 use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use crate::domain::{Error, Result, SessionId};
 use crate::store::RequestFilter;
@@ -96,7 +97,7 @@ impl Broker {
     pub async fn requests(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: SessionId,
         cursor: Option<&str>,
         limit: Option<u32>,
@@ -117,7 +118,7 @@ impl Broker {
     pub async fn find_requests(
         &self,
         origin: &RequestSource,
-        caller: &Caller,
+        caller: &Principal,
         id: SessionId,
         query: RequestQuery<'_>,
     ) -> Result<Page<(i64, RequestRecord)>> {
@@ -165,7 +166,7 @@ impl Broker {
         &self,
         origin: &RequestSource,
         lease: &Lease,
-        by: Option<&Caller>,
+        by: Option<&Principal>,
         refused: &RefusedRequest,
     ) -> Result<()> {
         let note = self
@@ -189,13 +190,18 @@ impl Broker {
     ///
     /// # Errors
     /// `Invalid` when the audience is this gateway's own; when the signing keys cannot be read.
-    pub async fn assert_identity(&self, caller: &Caller, audience: &str) -> Result<SecretString> {
+    pub async fn assert_identity(
+        &self,
+        caller: &Principal,
+        audience: &str,
+    ) -> Result<SecretString> {
+        let signed_in = self.require_user(&RequestSource::local(""), caller).await?;
         let now = self.now();
         let assertion = Assertion {
-            sub: caller.user.id,
-            email: caller.user.email.clone(),
-            name: caller.user.name.clone(),
-            groups: vec![caller.user.role.as_str().to_owned()],
+            sub: signed_in.user.id,
+            email: signed_in.user.email.clone(),
+            name: signed_in.user.name.clone(),
+            groups: vec![signed_in.user.role.as_str().to_owned()],
             iat: now.unix_seconds(),
             exp: now.after(ASSERTION_TTL).unix_seconds(),
             iss: ISSUER.to_owned(),

@@ -2,7 +2,8 @@
 //! [`ExportTrailer`], with the signed head and the public key that verifies it. An export can be
 //! verified offline by anybody who knows the key.
 
-use super::{ChainFault, Entry, Head, Verifier, canonical_json};
+use super::chain::{ChainFault, Head, Verifier};
+use super::entry::{Entry, canonical_json};
 use serde::{Deserialize, Serialize};
 
 /// Longest accepted line, in bytes.

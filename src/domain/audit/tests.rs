@@ -2,8 +2,12 @@
 
 use super::export::{ExportFault, ExportReader, ExportTrailer};
 use super::*;
+use crate::domain::Timestamp;
+use crate::domain::principal::{ApiKey, Principal};
+use crate::domain::user::Role;
+use crate::domain::{ApiKeyId, OrganizationId};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn draft(n: i64) -> Draft {
     Draft {
@@ -293,4 +297,43 @@ fn damaged_exports_are_reported() {
     assert_eq!(damaged(&|l| l[0] = "nonsense".into()), ExportFault::Unreadable { line: 1 });
     assert_eq!(damaged(&|l| l[5] = l[5].replace("signed", "signet")), ExportFault::BadSignature);
     assert_eq!(damaged(&|l| l[5] = l[5].replace("\"key\"", "\"other\"")), ExportFault::KeyMismatch);
+}
+
+/// An entry of the first release, byte for byte: it must be read, verified and written as it was.
+const OLD_ENTRY: &str = r#"{"seq":1,"time":"2026-03-05T14:30:00.000Z","organization_id":"5f0c1e9a-6f0e-4a58-9a54-0d8f7f0e8a11","actor":{"id":"0b7a8f3e-52c1-4f0d-9a1b-7f6a5c4d3e2f","email":"ann@example.com","role":"member"},"action":"launch_workspace","target":{"type":"workspace","id":"ws-linux-desktop","name":"Linux desktop"},"outcome":"success","reason":null,"source_ip":"192.0.2.1","user_agent":"test","session_id":"9d7e6f5a-4b3c-4d2e-8f1a-0b9c8d7e6f5a","workspace_id":"ws-linux-desktop","request_id":"r-1","details":{"launch_ms":812,"tunnel_status":"encrypted"},"prev_hash":"0000000000000000000000000000000000000000000000000000000000000000","hash":"ccd59acfa2f5772f01d6db9563887e830ef5e65a9749ddc5dfc143fbb620a5d6"}"#;
+
+#[test]
+fn entries_of_older_versions_keep_their_bytes() {
+    let entry: Entry = serde_json::from_str(OLD_ENTRY).unwrap();
+    assert_eq!(entry.computed_hash(), entry.hash);
+    assert_eq!(serde_json::to_string(&entry).unwrap(), OLD_ENTRY);
+    let mut reader = ExportReader::default();
+    reader.push(OLD_ENTRY).unwrap();
+}
+
+#[test]
+fn the_actor_names_its_principal() {
+    let system = Principal::System { organization_id: Some(OrganizationId::new()) };
+    let actor = Actor::from(&system);
+    assert_eq!(
+        serde_json::to_value(&actor).unwrap(),
+        json!({"id": null, "email": null, "role": "system"})
+    );
+    let key = ApiKey {
+        id: ApiKeyId::new(),
+        organization_id: OrganizationId::new(),
+        name: "deployment".to_owned(),
+        role: Role::Admin,
+    };
+    let actor = Actor::from(&Principal::ApiKey(key.clone()));
+    assert_eq!(
+        serde_json::to_value(&actor).unwrap(),
+        json!({"id": key.id.to_string(), "email": null, "role": "admin", "type": "api_key"})
+    );
+    let with = |actor| Draft { actor, ..draft(1) }.chain(1, GENESIS);
+    let mut entry = with(actor);
+    let reread: Entry = serde_json::from_str(&serde_json::to_string(&entry).unwrap()).unwrap();
+    assert_eq!(reread, entry);
+    entry.actor.kind = None;
+    assert_ne!(entry.computed_hash(), entry.hash, "the type is part of the hash");
 }

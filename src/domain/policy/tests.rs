@@ -1,12 +1,15 @@
-//! Every role with every act; every reason not to launch or to stream.
+//! Every role and kind of principal with every action; every reason not to launch or to stream.
 
 use super::*;
+use crate::domain::principal::{ApiKey, SignedInUser};
 use crate::domain::session::EndReason;
 use crate::domain::user::{MfaMethod, User};
 use crate::domain::workspace::WorkspaceKind;
-use crate::domain::{HostId, LoginId, SessionId, Timestamp, WorkspaceId};
+use crate::domain::{ApiKeyId, HostId, LoginId, SessionId, Timestamp, UserId, WorkspaceId};
 
-fn caller(role: Role) -> Caller {
+const FACTOR: Mfa = Mfa { method: MfaMethod::Totp, verified_at: Timestamp(1) };
+
+fn signed_in(role: Role) -> SignedInUser {
     let user = User {
         id: UserId::new(),
         organization_id: OrganizationId::new(),
@@ -18,17 +21,44 @@ fn caller(role: Role) -> Caller {
         created_at: Timestamp(0),
         last_login_at: None,
     };
-    Caller {
-        user,
-        login_id: LoginId::new(),
-        mfa: Some(Mfa { method: MfaMethod::Totp, verified_at: Timestamp(1) }),
-    }
+    SignedInUser { user, login_id: LoginId::new(), mfa: Some(FACTOR) }
 }
 
-fn workspace(caller: &Caller) -> Workspace {
+fn user(role: Role) -> Principal {
+    Principal::User(signed_in(role))
+}
+
+fn api_key(role: Role) -> Principal {
+    Principal::ApiKey(ApiKey {
+        id: ApiKeyId::new(),
+        organization_id: OrganizationId::new(),
+        name: "deployment".to_owned(),
+        role,
+    })
+}
+
+fn system(organization_id: Option<OrganizationId>) -> Principal {
+    Principal::System { organization_id }
+}
+
+fn disabled(role: Role) -> Principal {
+    let mut signed_in = signed_in(role);
+    signed_in.user.disabled = true;
+    Principal::User(signed_in)
+}
+
+fn context(principal: &Principal) -> Context {
+    Context { now: Timestamp(2), source_ip: None, mfa: principal.mfa() }
+}
+
+fn organization(principal: &Principal) -> OrganizationId {
+    principal.organization_id().unwrap_or_else(OrganizationId::new)
+}
+
+fn workspace(principal: &Principal) -> Workspace {
     Workspace {
         id: WorkspaceId::parse("ws").unwrap(),
-        organization_id: caller.user.organization_id,
+        organization_id: organization(principal),
         name: "Desk".to_owned(),
         description: String::new(),
         kind: WorkspaceKind::Linux,
@@ -47,18 +77,18 @@ fn workspace(caller: &Caller) -> Workspace {
     }
 }
 
-fn session(caller: &Caller, state: State) -> Session {
-    let workspace = workspace(caller);
+fn session(principal: &Principal, state: State) -> Session {
+    let workspace = workspace(principal);
     Session {
         id: SessionId::new(),
-        organization_id: caller.user.organization_id,
-        user_id: caller.user.id,
-        user_email: caller.user.email.clone(),
-        login_id: caller.login_id,
+        organization_id: workspace.organization_id,
+        principal: principal.id(),
+        principal_name: principal.name().to_owned(),
+        login_id: principal.login_id(),
         workspace_id: workspace.id,
         workspace_name: workspace.name,
         workspace_kind: workspace.kind,
-        host_id: HostId::new(),
+        host_id: Some(HostId::new()),
         route: Default::default(),
         state,
         address: [10, 64, 0, 2].into(),
@@ -72,34 +102,54 @@ fn session(caller: &Caller, state: State) -> Session {
     }
 }
 
+fn launch(principal: &Principal, workspace: &Workspace) -> Result<LaunchPermit, Denial> {
+    authorize_launch(principal, workspace, &context(principal))
+}
+
+fn stream(principal: &Principal, session: &Session) -> Result<StreamPermit, Denial> {
+    authorize_stream(principal, session, &context(principal))
+}
+
+fn views(principal: &Principal, workspace: &Workspace) -> bool {
+    can_view(principal, workspace, &context(principal))
+}
+
+/// Actions on everything of an organization: member, administrator, security.
+const TABLE: [(PolicyAction, [bool; 3]); 11] = [
+    (PolicyAction::ManageWorkspaces, [false, true, false]),
+    (PolicyAction::ManageUsers, [false, true, false]),
+    (PolicyAction::ReadUsers, [false, true, true]),
+    (PolicyAction::ManageHosts, [false, true, false]),
+    (PolicyAction::ReadHosts, [false, true, true]),
+    (PolicyAction::ReadLiveSessions, [false, true, true]),
+    (PolicyAction::TerminateSessions, [false, true, false]),
+    (PolicyAction::ReadAudit, [false, true, true]),
+    // Decided for one workspace or session only.
+    (PolicyAction::ViewWorkspace, [false; 3]),
+    (PolicyAction::LaunchWorkspace, [false; 3]),
+    (PolicyAction::OpenStream, [false; 3]),
+];
+
 #[test]
-fn roles_and_acts() {
-    //                            member admin  security
-    let table: [(PolicyAction, [bool; 3]); 8] = [
-        (PolicyAction::ManageWorkspaces, [false, true, false]),
-        (PolicyAction::ManageUsers, [false, true, false]),
-        (PolicyAction::ReadUsers, [false, true, true]),
-        (PolicyAction::ManageHosts, [false, true, false]),
-        (PolicyAction::ReadHosts, [false, true, true]),
-        (PolicyAction::ReadLiveSessions, [false, true, true]),
-        (PolicyAction::TerminateSessions, [false, true, false]),
-        (PolicyAction::ReadAudit, [false, true, true]),
-    ];
-    assert_eq!(table.map(|(act, _)| act), PolicyAction::ALL);
-    for (act, allowed) in table {
+fn roles_and_actions() {
+    assert_eq!(TABLE.map(|(action, _)| action), PolicyAction::ALL);
+    for (action, allowed) in TABLE {
         for (role, allowed) in Role::ALL.into_iter().zip(allowed) {
-            let caller = caller(role);
-            match authorize(&caller, act) {
-                Ok(permit) => {
-                    assert!(allowed, "{role} {act:?}");
-                    assert_eq!(
-                        (permit.action(), permit.organization_id(), permit.user_id()),
-                        (act, caller.user.organization_id, caller.user.id)
-                    );
-                }
-                Err(denial) => {
-                    assert!(!allowed, "{role} {act:?}");
-                    assert_eq!(denial, Denial::Role);
+            for principal in [user(role), api_key(role)] {
+                let organization = organization(&principal);
+                let resource = Resource::Organization(organization);
+                match authorize(&principal, action, &resource, &context(&principal)) {
+                    Ok(permit) => {
+                        assert!(allowed, "{role} {action:?}");
+                        assert_eq!(
+                            (permit.action(), permit.organization_id(), permit.principal()),
+                            (action, organization, principal.id())
+                        );
+                    }
+                    Err(denial) => {
+                        assert!(!allowed, "{role} {action:?}");
+                        assert_eq!(denial, Denial::Role);
+                    }
                 }
             }
         }
@@ -107,61 +157,126 @@ fn roles_and_acts() {
 }
 
 #[test]
+fn no_principal_acts_in_another_organization() {
+    let own = OrganizationId::new();
+    for principal in [user(Role::Admin), api_key(Role::Admin), system(Some(own))] {
+        let other = Resource::Organization(OrganizationId::new());
+        let (foreign, theirs) = (
+            Workspace { organization_id: OrganizationId::new(), ..workspace(&principal) },
+            Session {
+                organization_id: OrganizationId::new(),
+                ..session(&principal, State::Active)
+            },
+        );
+        for action in PolicyAction::ALL {
+            for resource in [other, Resource::Workspace(&foreign), Resource::Session(&theirs)] {
+                let denial = authorize(&principal, action, &resource, &context(&principal));
+                assert!(denial.is_err(), "{principal:?} {action:?}");
+            }
+        }
+        assert!(!views(&principal, &foreign));
+    }
+}
+
+#[test]
+fn the_system_administers_its_organization_or_all() {
+    let organization = OrganizationId::new();
+    let resource = Resource::Organization(organization);
+    for principal in [system(None), system(Some(organization))] {
+        for (action, [_, admin, _]) in TABLE {
+            let permit = authorize(&principal, action, &resource, &context(&principal));
+            assert_eq!(permit.is_ok(), admin, "{action:?}");
+        }
+        // It owns no session, and so launches and streams nothing.
+        let desk = Workspace { organization_id: organization, ..workspace(&principal) };
+        assert!(views(&principal, &desk));
+        assert_eq!(launch(&principal, &desk).unwrap_err(), Denial::Role);
+        let own = session(&principal, State::Active);
+        assert_eq!(stream(&principal, &own).unwrap_err(), Denial::NotOwner);
+    }
+}
+
+#[test]
 fn the_disabled_may_nothing() {
     for role in Role::ALL {
-        let mut caller = caller(role);
-        caller.user.disabled = true;
-        for act in PolicyAction::ALL {
-            assert_eq!(authorize(&caller, act).unwrap_err(), Denial::Disabled);
+        let principal = disabled(role);
+        for action in PolicyAction::ALL {
+            let resource = Resource::Organization(organization(&principal));
+            let denial = authorize(&principal, action, &resource, &context(&principal));
+            let bound = matches!(
+                action,
+                PolicyAction::ViewWorkspace
+                    | PolicyAction::LaunchWorkspace
+                    | PolicyAction::OpenStream
+            );
+            let expected = if bound { Denial::Role } else { Denial::Disabled };
+            assert_eq!(denial.unwrap_err(), expected);
         }
-        assert_eq!(
-            authorize_launch(
-                &caller,
-                &Workspace { allowed_roles: Role::ALL.to_vec(), ..workspace(&caller) }
-            )
-            .unwrap_err(),
-            Denial::Disabled
-        );
+        let open = Workspace { allowed_roles: Role::ALL.to_vec(), ..workspace(&principal) };
+        assert_eq!(launch(&principal, &open).unwrap_err(), Denial::Disabled);
     }
 }
 
 #[test]
 fn launching() {
-    let ann = caller(Role::Member);
-    let desk = workspace(&ann);
-    let permit = authorize_launch(&ann, &desk).unwrap();
-    assert_eq!((permit.user_id(), permit.workspace(), permit.mfa()), (ann.user.id, &desk, ann.mfa));
+    let ann = signed_in(Role::Member);
+    let principal = Principal::User(ann.clone());
+    let desk = workspace(&principal);
+    let permit = launch(&principal, &desk).unwrap();
+    assert_eq!(
+        (permit.principal(), permit.workspace(), permit.mfa()),
+        (PrincipalId::User(ann.user.id), &desk, ann.mfa)
+    );
 
     let foreign = Workspace { organization_id: OrganizationId::new(), ..desk.clone() };
-    assert_eq!(authorize_launch(&ann, &foreign).unwrap_err(), Denial::NotOwner);
-    assert!(!can_view(&ann, &foreign));
+    assert_eq!(launch(&principal, &foreign).unwrap_err(), Denial::NotOwner);
+    assert!(!views(&principal, &foreign));
     let others = Workspace { allowed_roles: vec![Role::Security], ..desk.clone() };
-    assert_eq!(authorize_launch(&ann, &others).unwrap_err(), Denial::Role);
-    assert!(!can_view(&ann, &others) && can_view(&ann, &desk));
+    assert_eq!(launch(&principal, &others).unwrap_err(), Denial::Role);
+    assert!(!views(&principal, &others) && views(&principal, &desk));
     let nobodys = Workspace { allowed_roles: vec![], ..desk.clone() };
-    assert_eq!(authorize_launch(&ann, &nobodys).unwrap_err(), Denial::Role);
+    assert_eq!(launch(&principal, &nobodys).unwrap_err(), Denial::Role);
 
-    let without = Caller { mfa: None, ..ann.clone() };
-    assert_eq!(authorize_launch(&without, &desk).unwrap_err(), Denial::MfaRequired);
-    assert!(authorize_launch(&without, &Workspace { requires_mfa: false, ..desk.clone() }).is_ok());
-    // What is not theirs is told before what they lack.
-    assert_eq!(authorize_launch(&without, &foreign).unwrap_err(), Denial::NotOwner);
+    let without = Principal::User(SignedInUser { mfa: None, ..ann.clone() });
+    assert_eq!(launch(&without, &desk).unwrap_err(), Denial::MfaRequired);
+    assert!(launch(&without, &Workspace { requires_mfa: false, ..desk.clone() }).is_ok());
+    // The wrong organization is reported before the missing factor.
+    assert_eq!(launch(&without, &foreign).unwrap_err(), Denial::NotOwner);
 
-    // An admin sees every workspace of the organization, and launches those that are for admins.
-    let admin = Caller { user: User { role: Role::Admin, ..ann.user.clone() }, ..ann };
-    assert!(can_view(&admin, &desk) && !can_view(&admin, &foreign));
-    assert_eq!(authorize_launch(&admin, &desk).unwrap_err(), Denial::Role);
+    // An administrator sees every workspace of the organization, and launches those for admins.
+    let admin = User { role: Role::Admin, ..ann.user.clone() };
+    let admin = Principal::User(SignedInUser { user: admin, ..ann });
+    assert!(views(&admin, &desk) && !views(&admin, &foreign));
+    assert_eq!(launch(&admin, &desk).unwrap_err(), Denial::Role);
+}
+
+#[test]
+fn an_api_key_launches_what_needs_no_factor() {
+    let key = api_key(Role::Member);
+    let desk = workspace(&key);
+    assert_eq!(launch(&key, &desk).unwrap_err(), Denial::MfaRequired);
+    let open = Workspace { requires_mfa: false, ..desk };
+    assert_eq!(launch(&key, &open).unwrap().principal(), key.id());
+    assert!(stream(&key, &session(&key, State::Active)).is_ok());
+    let other = Principal::ApiKey(ApiKey {
+        id: ApiKeyId::new(),
+        organization_id: organization(&key),
+        name: "deployment".to_owned(),
+        role: Role::Member,
+    });
+    assert_eq!(stream(&other, &session(&key, State::Active)).unwrap_err(), Denial::NotOwner);
 }
 
 #[test]
 fn streaming() {
-    let ann = caller(Role::Member);
-    let active = session(&ann, State::Active);
-    assert_eq!(authorize_stream(&ann, &active).unwrap().session(), &active);
-    // Nobody else's, whoever they are and whatever its state.
+    let ann = signed_in(Role::Member);
+    let principal = Principal::User(ann.clone());
+    let active = session(&principal, State::Active);
+    assert_eq!(stream(&principal, &active).unwrap().session(), &active);
+    // Only its owner, in whatever state it is.
     for state in [State::Active, State::Queued, State::Closed(EndReason::Expired)] {
         assert_eq!(
-            authorize_stream(&caller(Role::Admin), &session(&ann, state)).unwrap_err(),
+            stream(&user(Role::Admin), &session(&principal, state)).unwrap_err(),
             Denial::NotOwner
         );
     }
@@ -171,17 +286,18 @@ fn streaming() {
         State::Closing(EndReason::Expired),
         State::Closed(EndReason::Expired),
     ] {
-        assert_eq!(authorize_stream(&ann, &session(&ann, state)).unwrap_err(), Denial::NotActive);
+        assert_eq!(stream(&principal, &session(&principal, state)).unwrap_err(), Denial::NotActive);
     }
-    // What was launched with a second factor is opened with one; what was not, with or without.
-    let without = Caller { mfa: None, ..ann.clone() };
+    // A session launched with a second factor is opened with one only.
+    let without = Principal::User(SignedInUser { mfa: None, ..ann.clone() });
     let guarded = Session { mfa: ann.mfa, ..active.clone() };
     assert!(
         guarded.mfa.is_some()
-            && authorize_stream(&ann, &guarded).is_ok()
-            && authorize_stream(&without, &active).is_ok()
+            && stream(&principal, &guarded).is_ok()
+            && stream(&without, &active).is_ok()
     );
-    assert_eq!(authorize_stream(&without, &guarded).unwrap_err(), Denial::MfaRequired);
-    let disabled = Caller { user: User { disabled: true, ..ann.user.clone() }, ..ann.clone() };
-    assert_eq!(authorize_stream(&disabled, &active).unwrap_err(), Denial::Disabled);
+    assert_eq!(stream(&without, &guarded).unwrap_err(), Denial::MfaRequired);
+    let disabled = User { disabled: true, ..ann.user.clone() };
+    let disabled = Principal::User(SignedInUser { user: disabled, ..ann });
+    assert_eq!(stream(&disabled, &active).unwrap_err(), Denial::Disabled);
 }

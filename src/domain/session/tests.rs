@@ -31,7 +31,7 @@ fn expected(state: &str, event: &str) -> Option<&'static str> {
     .map(|(_, _, to)| to)
 }
 
-fn word(event: Event) -> &'static str {
+fn name(event: Event) -> &'static str {
     match event {
         Event::Admit => "admit",
         Event::Ready => "ready",
@@ -46,7 +46,7 @@ fn every_state_with_every_event() {
     for state in states() {
         for event in events() {
             pairs += 1;
-            match (apply(state, event), expected(state.as_str(), word(event))) {
+            match (apply(state, event), expected(state.as_str(), name(event))) {
                 (Ok(next), Some(to)) => {
                     assert_eq!(next.as_str(), to, "{state:?} {event:?}");
                     let reason = match event {
@@ -87,13 +87,13 @@ fn session() -> Session {
     Session {
         id: SessionId::new(),
         organization_id: OrganizationId::new(),
-        user_id: UserId::new(),
-        user_email: "ann@example.com".to_owned(),
-        login_id: LoginId::new(),
+        principal: PrincipalId::User(UserId::new()),
+        principal_name: "ann@example.com".to_owned(),
+        login_id: Some(LoginId::new()),
         workspace_id: WorkspaceId::parse("ws").unwrap(),
         workspace_name: "Desk".to_owned(),
         workspace_kind: WorkspaceKind::Linux,
-        host_id: HostId::new(),
+        host_id: Some(HostId::new()),
         route: Default::default(),
         state: State::Queued,
         address: [10, 64, 0, 2].into(),
@@ -156,7 +156,7 @@ proptest! {
             if next.state == State::Active { prop_assert_eq!(next.started_at, Some(now)); }
             if let (Some(from), Some(to)) = (next.started_at, next.ended_at) { prop_assert!(from <= to); }
             // Principal, workspace and host never change.
-            prop_assert_eq!((next.id, next.user_id, next.host_id, next.address), (first.id, first.user_id, first.host_id, first.address));
+            prop_assert_eq!((next.id, next.principal, next.login_id, next.host_id, next.address), (first.id, first.principal, first.login_id, first.host_id, first.address));
             session = next;
         }
         // It can be closed and released from every live state.

@@ -4,7 +4,7 @@
 //! operation id and access are read from it; [`api_routes!`](crate::api_routes) turns a list of
 //! handlers into [`Route`]s.
 
-use crate::domain::user::Caller;
+use crate::domain::principal::Principal;
 use crate::http::error::{ApiError, ApiResult};
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse};
@@ -15,7 +15,7 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{OpenApi, path::Operation};
 
 /// Authenticates a request: the caller, or the error that refuses it.
-pub type Authenticate = fn(HttpRequest) -> LocalBoxFuture<'static, ApiResult<Caller>>;
+pub type Authenticate = fn(HttpRequest) -> LocalBoxFuture<'static, ApiResult<Principal>>;
 
 /// An API.
 pub struct Api {

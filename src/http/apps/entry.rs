@@ -12,6 +12,7 @@ use super::pages;
 use super::settings::AppsSettings;
 use crate::broker::core::stream_registry::StreamGrant;
 use crate::broker::model::{StreamProof, TooManyViewers};
+use crate::domain::principal::Principal;
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
 use crate::domain::web_app::WebAppConfig;
@@ -161,7 +162,7 @@ async fn open_or_join(
 ) -> Result<EntryGrant, Box<Response<Body>>> {
     let settings = &context.apps.settings;
     let (Some(login), WorkspaceKind::Html5) =
-        (grant.caller().map(|caller| caller.login_id), grant.lease.session().workspace_kind)
+        (grant.caller().and_then(Principal::login_id), grant.lease.session().workspace_kind)
     else {
         // The ticket of a desktop.
         let closed = context.state.broker.close_stream(&source, grant, "not_an_application").await;

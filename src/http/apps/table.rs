@@ -169,7 +169,7 @@ impl AppTable {
 }
 
 fn is_open_by(app: &OpenApp, login: LoginId) -> bool {
-    app.app.login() == login && app.end().is_none()
+    app.app.login() == Some(login) && app.end().is_none()
 }
 
 fn hash(value: &str) -> Hash {

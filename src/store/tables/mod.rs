@@ -24,6 +24,7 @@ pub mod users;
 mod web_apps;
 pub mod workspaces;
 
+use crate::domain::principal::PrincipalId;
 use crate::domain::user::{Mfa, MfaMethod};
 use crate::domain::{Error, Result, Timestamp};
 use std::str::FromStr;
@@ -51,6 +52,13 @@ fn parse_mfa(method: Option<&str>, verified_at: Option<i64>) -> Result<Option<Mf
         }
         _ => Err(corrupt_value("factor")),
     }
+}
+
+/// A principal from its columns.
+fn parse_principal(kind: &str, user: Option<&str>, api_key: Option<&str>) -> Result<PrincipalId> {
+    let user = parse_optional(user, "user id")?;
+    let api_key = parse_optional(api_key, "API key id")?;
+    PrincipalId::from_parts(kind, user, api_key).ok_or_else(|| corrupt_value("principal"))
 }
 
 /// The databases count in BIGINT.

@@ -3,9 +3,10 @@
 //! | term | meaning |
 //! | --- | --- |
 //! | live | not closed: it has a row in `live_sessions`, which is small, so queries start there |
-//! | seat | a name that one live session may hold: `workspace/user` for each, and `workspace` for a single-seat workspace |
+//! | seat | a name that one live session may hold: `workspace/principal` for each, and `workspace` for a single-seat workspace |
 
-use super::{corrupt_value, limit, parse_mfa, parse_optional, parse_text};
+use super::{corrupt_value, limit, parse_mfa, parse_optional, parse_principal, parse_text};
+use crate::domain::principal::PrincipalId;
 use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Session, SessionFilter, State};
 use crate::domain::workspace::WorkspaceKind;
@@ -26,10 +27,15 @@ impl SeatKey {
         Self(workspace.to_string())
     }
 
-    /// A user's own seat in a workspace. (A slug contains no `/`, so the two kinds never collide.)
+    /// A principal's own seat in a workspace. (A slug contains no `/` and a UUID no `:`, so seats
+    /// of different kinds never collide.)
     #[must_use]
-    pub fn user(workspace: &WorkspaceId, user: UserId) -> Self {
-        Self(format!("{workspace}/{user}"))
+    pub fn principal(workspace: &WorkspaceId, principal: PrincipalId) -> Self {
+        Self(match principal {
+            PrincipalId::User(user) => format!("{workspace}/{user}"),
+            PrincipalId::ApiKey(key) => format!("{workspace}/api_key:{key}"),
+            PrincipalId::System => format!("{workspace}/system:"),
+        })
     }
 }
 
@@ -46,13 +52,15 @@ pub struct StateChange {
 struct SessionRow {
     id: String,
     organization_id: String,
-    user_id: String,
-    user_email: String,
-    login_id: String,
+    principal_kind: String,
+    user_id: Option<String>,
+    api_key_id: Option<String>,
+    principal_name: String,
+    login_id: Option<String>,
     workspace_id: String,
     workspace_name: String,
     workspace_kind: String,
-    host_id: String,
+    host_id: Option<String>,
     state: String,
     reason: Option<String>,
     address: String,
@@ -72,13 +80,15 @@ impl SessionRow {
         Self {
             id: session.id.to_string(),
             organization_id: session.organization_id.to_string(),
-            user_id: session.user_id.to_string(),
-            user_email: session.user_email.clone(),
-            login_id: session.login_id.to_string(),
+            principal_kind: session.principal.kind().to_owned(),
+            user_id: session.principal.user_id().map(|id| id.to_string()),
+            api_key_id: session.principal.api_key_id().map(|id| id.to_string()),
+            principal_name: session.principal_name.clone(),
+            login_id: session.login_id.map(|id| id.to_string()),
             workspace_id: session.workspace_id.to_string(),
             workspace_name: session.workspace_name.clone(),
             workspace_kind: session.workspace_kind.as_str().to_owned(),
-            host_id: session.host_id.to_string(),
+            host_id: session.host_id.map(|id| id.to_string()),
             state: session.state.as_str().to_owned(),
             reason: session.state.end_reason().map(|reason| reason.as_str().to_owned()),
             address: session.address.to_string(),
@@ -98,14 +108,18 @@ impl SessionRow {
         Ok(Session {
             id: parse_text(&self.id, "session id")?,
             organization_id: parse_text(&self.organization_id, "organization id")?,
-            user_id: parse_text(&self.user_id, "user id")?,
-            user_email: self.user_email,
-            login_id: parse_text(&self.login_id, "login id")?,
+            principal: parse_principal(
+                &self.principal_kind,
+                self.user_id.as_deref(),
+                self.api_key_id.as_deref(),
+            )?,
+            principal_name: self.principal_name,
+            login_id: parse_optional(self.login_id.as_deref(), "login id")?,
             workspace_id: parse_text(&self.workspace_id, "workspace id")?,
             workspace_name: self.workspace_name,
             workspace_kind: WorkspaceKind::parse(&self.workspace_kind)
                 .ok_or_else(|| corrupt_value("workspace kind"))?,
-            host_id: parse_text(&self.host_id, "host id")?,
+            host_id: parse_optional(self.host_id.as_deref(), "host id")?,
             route: SessionRoute::parse(&self.way).ok_or_else(|| corrupt_value("way"))?,
             state: parse_state(&self.state, self.reason.as_deref())?,
             address: parse_text(&self.address, "session address")?,
@@ -149,7 +163,7 @@ macro_rules! newest_live {
 }
 
 impl Tx<'_> {
-    /// Inserts a session with its user's seat in the workspace, its address, and `seat` if one is
+    /// Inserts a session with its principal's seat in the workspace, its address, and `seat` if one is
     /// given.
     ///
     /// # Errors
@@ -165,7 +179,7 @@ impl Tx<'_> {
             live_sessions::address.eq(row.address.clone()),
             live_sessions::way.eq(row.way.clone()),
         );
-        let own = SeatKey::user(&session.workspace_id, session.user_id);
+        let own = SeatKey::principal(&session.workspace_id, session.principal);
         let shared = seat.filter(|seat| *seat != own);
         let id = row.id.clone();
         self.savepoint(|conn| {
@@ -263,18 +277,25 @@ impl Tx<'_> {
         parse_optional(id.as_deref(), "session id")
     }
 
-    /// A user's live session in a workspace; the newest, if an older one is still closing.
+    /// A principal's live session in a workspace; the newest, if an older one is still closing.
     pub fn live_session_of(
         &mut self,
-        user: UserId,
+        principal: PrincipalId,
         workspace: &WorkspaceId,
     ) -> Result<Option<Session>> {
-        let found = newest_live!(
-            self,
-            live_sessions::user_id.eq(user.to_string()),
-            live_sessions::workspace_id.eq(workspace.as_str())
-        );
-        Ok(found?.into_iter().next())
+        let found = match principal {
+            PrincipalId::User(user) => newest_live!(
+                self,
+                live_sessions::user_id.eq(user.to_string()),
+                live_sessions::workspace_id.eq(workspace.as_str())
+            )?,
+            PrincipalId::ApiKey(_) | PrincipalId::System => self
+                .live_sessions_of_workspace(workspace)?
+                .into_iter()
+                .filter(|session| session.principal == principal)
+                .collect(),
+        };
+        Ok(found.into_iter().next())
     }
 
     /// The live sessions in a workspace, newest first.

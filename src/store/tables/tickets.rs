@@ -1,7 +1,8 @@
 //! Stream tickets: each opens one stream of one session, once, within a short time.
 
-use super::parse_text;
-use crate::domain::{LoginId, Result, SessionId, Timestamp, UserId};
+use super::{parse_optional, parse_principal, parse_text};
+use crate::domain::principal::PrincipalId;
+use crate::domain::{LoginId, Result, SessionId, Timestamp};
 use crate::store::Tx;
 use crate::store::schema::tickets;
 use diesel::prelude::*;
@@ -9,50 +10,57 @@ use diesel::prelude::*;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TicketRow {
     pub session_id: SessionId,
-    pub user_id: UserId,
-    pub login_id: LoginId,
+    pub principal: PrincipalId,
+    /// `None` unless a user requested it.
+    pub login_id: Option<LoginId>,
     pub used_at: Option<Timestamp>,
     pub expires_at: Timestamp,
 }
 
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = tickets, treat_none_as_default_value = false)]
+struct Row {
+    session_id: String,
+    principal_kind: String,
+    user_id: Option<String>,
+    api_key_id: Option<String>,
+    login_id: Option<String>,
+    used_at: Option<i64>,
+    expires_at: i64,
+}
+
 impl Tx<'_> {
-    pub fn insert_ticket(
-        &mut self,
-        hash: &str,
-        session: SessionId,
-        user: UserId,
-        login: LoginId,
-        expires_at: Timestamp,
-    ) -> Result<()> {
-        let row = (
-            tickets::hash.eq(hash),
-            tickets::session_id.eq(session.to_string()),
-            tickets::user_id.eq(user.to_string()),
-            tickets::login_id.eq(login.to_string()),
-            tickets::expires_at.eq(expires_at.0),
-        );
-        diesel::insert_into(tickets::table).values(row).execute(self.conn)?;
+    pub fn insert_ticket(&mut self, hash: &str, ticket: &TicketRow) -> Result<()> {
+        let row = Row {
+            session_id: ticket.session_id.to_string(),
+            principal_kind: ticket.principal.kind().to_owned(),
+            user_id: ticket.principal.user_id().map(|id| id.to_string()),
+            api_key_id: ticket.principal.api_key_id().map(|id| id.to_string()),
+            login_id: ticket.login_id.map(|id| id.to_string()),
+            used_at: ticket.used_at.map(|at| at.0),
+            expires_at: ticket.expires_at.0,
+        };
+        diesel::insert_into(tickets::table)
+            .values((tickets::hash.eq(hash), row))
+            .execute(self.conn)?;
         Ok(())
     }
 
     /// The ticket with this hash, used or not.
     pub fn ticket(&mut self, hash: &str) -> Result<Option<TicketRow>> {
-        let columns = (
-            tickets::session_id,
-            tickets::user_id,
-            tickets::login_id,
-            tickets::used_at,
-            tickets::expires_at,
-        );
-        let row: Option<(String, String, String, Option<i64>, i64)> =
-            tickets::table.find(hash).select(columns).first(self.conn).optional()?;
-        row.map(|(session, user, login, used, expires)| {
+        let row: Option<Row> =
+            tickets::table.find(hash).select(Row::as_select()).first(self.conn).optional()?;
+        row.map(|row| {
             Ok(TicketRow {
-                session_id: parse_text(&session, "session id")?,
-                user_id: parse_text(&user, "user id")?,
-                login_id: parse_text(&login, "login id")?,
-                used_at: used.map(Timestamp),
-                expires_at: Timestamp(expires),
+                session_id: parse_text(&row.session_id, "session id")?,
+                principal: parse_principal(
+                    &row.principal_kind,
+                    row.user_id.as_deref(),
+                    row.api_key_id.as_deref(),
+                )?,
+                login_id: parse_optional(row.login_id.as_deref(), "login id")?,
+                used_at: row.used_at.map(Timestamp),
+                expires_at: Timestamp(row.expires_at),
             })
         })
         .transpose()

@@ -263,12 +263,12 @@ mod tests {
     }
 
     /// Somebody who knows our public key.
-    struct Caller {
+    struct Principal {
         tunn: Tunn,
         public: PublicKey,
     }
 
-    impl Caller {
+    impl Principal {
         fn new(ours: &PrivateKey) -> Self {
             let key = PrivateKey::generate().unwrap();
             Self {
@@ -321,7 +321,7 @@ mod tests {
 
     /// As much of a flood as uses up what one address may ask for, and its cookies.
     fn flooded(door: &mut InitiationGate, key: &PrivateKey) -> [u8; INITIATION_LEN] {
-        let message = Caller::new(key).initiation();
+        let message = Principal::new(key).initiation();
         for _ in 0..3 {
             (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &message));
             all(door);
@@ -333,7 +333,7 @@ mod tests {
     fn a_stranger_beside_a_flood_from_its_own_address_gets_in_with_a_cookie() {
         let (mut door, key, _) = door();
         let message = flooded(&mut door, &key);
-        let mut caller = Caller::new(&key);
+        let mut caller = Principal::new(&key);
         let from = at("192.0.2.66:2000");
         door.enqueue(from, &caller.initiation());
         let cookie =
@@ -350,13 +350,13 @@ mod tests {
     fn a_cookie_is_worth_nothing_elsewhere() {
         let (mut door, key, _) = door();
         flooded(&mut door, &key);
-        let mut caller = Caller::new(&key);
+        let mut caller = Principal::new(&key);
         door.enqueue(at("192.0.2.66:2000"), &caller.initiation());
         caller.hear(&all(&mut door).cookies[0].1);
         let message = caller.initiation();
         // Another address that has asked too often.
         for n in 0..300 {
-            door.enqueue(at("192.0.2.77:1"), &Caller::new(&key).initiation());
+            door.enqueue(at("192.0.2.77:1"), &Principal::new(&key).initiation());
             if n % 100 == 0 {
                 all(&mut door);
             }
@@ -370,7 +370,7 @@ mod tests {
     fn a_stranger_from_another_address_hardly_notices_a_flood() {
         let (mut door, key, _) = door();
         flooded(&mut door, &key);
-        let mut caller = Caller::new(&key);
+        let mut caller = Principal::new(&key);
         door.enqueue(at("198.51.100.1:1"), &caller.initiation());
         assert_eq!(all(&mut door).opened, [(caller.public, at("198.51.100.1:1"))]);
     }
@@ -382,7 +382,7 @@ mod tests {
         endpoints.update(None, Some(friend));
         let message = flooded(&mut door, &key);
         (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &message));
-        let mut caller = Caller::new(&key);
+        let mut caller = Principal::new(&key);
         door.enqueue(friend, &caller.initiation());
         let mut first = None;
         door.process(door.epoch, |verdict| {
@@ -406,7 +406,7 @@ mod tests {
             (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &[1; INITIATION_LEN]));
             all(&mut door);
         }
-        let mut caller = Caller::new(&key);
+        let mut caller = Principal::new(&key);
         door.enqueue(at(FLOOD), &caller.initiation());
         assert_eq!(all(&mut door).opened, [(caller.public, at(FLOOD))]);
         assert_eq!(door.counters.unknown.load(Ordering::Relaxed), 3 * QUEUE_MAX.1 as u64);

@@ -109,7 +109,7 @@ impl App {
 
     /// The login that opened it.
     #[must_use]
-    pub fn login(&self) -> LoginId {
+    pub fn login(&self) -> Option<LoginId> {
         self.context.grant.login_id()
     }
 

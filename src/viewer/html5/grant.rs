@@ -4,7 +4,8 @@ use crate::broker::Broker;
 use crate::broker::core::stream_registry::{StreamMeters, StreamSlotGuard};
 use crate::broker::model::RefusedRequest;
 use crate::domain::lease::Lease;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::principal::Principal;
+use crate::domain::user::RequestSource;
 use crate::domain::{LoginId, Result, SessionId};
 use crate::viewer::stream_audit::{
     CertificateCheck, PresentedCertificate, StreamAudit, TransferRefusal,
@@ -17,7 +18,7 @@ pub(super) struct AppGrant {
     /// Source of the request that opened it.
     pub(super) source: RequestSource,
     pub(super) lease: Lease,
-    pub(super) caller: Option<Caller>,
+    pub(super) caller: Option<Principal>,
     pub(super) meters: Arc<StreamMeters>,
 }
 
@@ -27,8 +28,8 @@ impl AppGrant {
     }
 
     /// The login that opened it.
-    pub(super) fn login_id(&self) -> LoginId {
-        self.caller.as_ref().map_or(self.lease.session().login_id, |caller| caller.login_id)
+    pub(super) fn login_id(&self) -> Option<LoginId> {
+        self.caller.as_ref().map_or(self.lease.session().login_id, Principal::login_id)
     }
 
     /// Writes requests that policy refused to the audit log.

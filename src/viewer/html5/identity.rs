@@ -7,6 +7,7 @@ use super::head::IdentityHeaders;
 use super::lifecycle::Lifecycle;
 use crate::domain::secret::SecretString;
 use crate::domain::upstream::{Credential, CredentialSource};
+use crate::domain::user::Role;
 use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -58,11 +59,11 @@ impl UpstreamIdentity {
         if config.identity.headers {
             let (email, name, role) = match &grant.caller {
                 Some(caller) => (
-                    caller.user.email.as_str(),
-                    caller.user.name.as_str(),
-                    caller.user.role.as_str(),
+                    caller.name(),
+                    caller.display_name(),
+                    caller.role().map_or("system", Role::as_str),
                 ),
-                None => (grant.lease.session().user_email.as_str(), "", ""),
+                None => (grant.lease.session().principal_name.as_str(), "", ""),
             };
             let texts =
                 [(X_FORWARDED_USER, email), (X_FORWARDED_NAME, name), (X_FORWARDED_GROUPS, role)];

@@ -1,17 +1,17 @@
 //! An opened application: hyper's server in front of the proxy, reached by plain TCP, and a test's
 //! server behind it.
 
-use crate::broker::fixture::{BrokerFixture, origin};
+use crate::broker::fixture::{BrokerFixture, Caller, origin};
 use crate::support::db::{Backend, Db};
 use crate::support::wait::eventually;
 use futures_util::future::{BoxFuture, FutureExt};
 use portcullis::broker::model::WorkspaceChange;
 use portcullis::domain::lease::Lease;
-use portcullis::domain::policy::authorize_stream;
+use portcullis::domain::policy::{self, authorize_stream};
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::Session;
 use portcullis::domain::upstream::{StreamPolicy, Upstream};
-use portcullis::domain::user::{Caller, Role};
+use portcullis::domain::user::Role;
 use portcullis::domain::web_app::{RequestRecord, WebAppConfig};
 use portcullis::viewer::html5::{App, AppOrigin, Limits};
 use portcullis::viewer::{Context, Dial, Duplex};
@@ -104,7 +104,8 @@ impl Harness {
             web_app: Some(Box::new(setup.config)),
             ..server
         });
-        grant.lease = Lease::grant(authorize_stream(&caller, &session).unwrap(), server);
+        let context = policy::Context::new(&caller, &origin(), fixture.broker.now());
+        grant.lease = Lease::grant(authorize_stream(&caller, &session, &context).unwrap(), server);
         let (draining, drained) = watch::channel(false);
         let context =
             Context { broker: fixture.broker.clone(), dial: Arc::new(dial), draining: drained };

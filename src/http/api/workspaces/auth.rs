@@ -11,6 +11,7 @@ use super::dto::user::Me;
 use super::error_body::{Problem, error_response};
 use super::responses::ok;
 use crate::broker::model::{EnrollAs, SignIn, Tokens};
+use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, ErrorKind};
 use crate::http::error::{ApiError, ApiResult};
@@ -83,7 +84,10 @@ pub async fn totp_enroll(
     let enrollment = match &body.mfa_token {
         Some(token) => state.broker.totp_enroll(&origin, EnrollAs::MfaToken(token)).await?,
         None => {
-            state.broker.totp_enroll(&origin, EnrollAs::Caller(&authenticate(&req).await?)).await?
+            state
+                .broker
+                .totp_enroll(&origin, EnrollAs::SignedIn(&authenticate(&req).await?))
+                .await?
         }
     };
     ok(TotpSecret::from(enrollment))
@@ -111,11 +115,18 @@ pub async fn totp_confirm(
         return Ok(token_response(&req, &tokens, ConfirmAnswer::SignedIn));
     }
     let caller = authenticate(&req).await?;
-    state.broker.totp_confirm(&origin, EnrollAs::Caller(&caller), body.code.expose()).await?;
-    let mut user =
-        Enrolled { message: "Second factor enrolled".to_owned(), user: (&caller.user).into() };
+    state.broker.totp_confirm(&origin, EnrollAs::SignedIn(&caller), body.code.expose()).await?;
+    let mut user = Enrolled {
+        message: "Second factor enrolled".to_owned(),
+        user: (&signed_in(&caller)?.user).into(),
+    };
     user.user.mfa_enrolled = true;
     ok(ConfirmAnswer::Enrolled(user))
+}
+
+/// The user of a principal: an API key has no login.
+fn signed_in(principal: &Principal) -> ApiResult<&SignedInUser> {
+    principal.user().ok_or_else(|| Error::forbidden("Only a signed-in user can do this.").into())
 }
 
 /// Renews the tokens.
@@ -174,7 +185,7 @@ pub async fn logout(
 #[utoipa::path(get, path = "/api/auth/me", tag = "auth", operation_id = "me",
     responses((status = 200, body = Me), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn me(Authenticated(caller): Authenticated) -> ApiResult {
-    ok(Me::from(&caller))
+    ok(Me::from(signed_in(&caller)?))
 }
 
 /// The caller's newest sign-ins, those that ended too.

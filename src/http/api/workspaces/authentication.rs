@@ -5,7 +5,7 @@
 //! across origins (which is refused), and an `Origin` of this gateway.
 
 use super::cookies;
-use crate::domain::user::Caller;
+use crate::domain::principal::Principal;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::RequestMeta;
 use crate::http::origin::{BrowserOrigin, classify_origin};
@@ -31,7 +31,7 @@ enum Credentials {
 ///
 /// # Errors
 /// 401 without a valid token (an invalid one is audited); 403 when the CSRF check fails.
-pub async fn authenticate(req: &HttpRequest) -> ApiResult<Caller> {
+pub async fn authenticate(req: &HttpRequest) -> ApiResult<Principal> {
     let state = app_state(req)?;
     let RequestMeta(origin) = RequestMeta::of(req);
     match credentials_of(req) {
@@ -61,7 +61,7 @@ pub fn uses_cookie(req: &HttpRequest) -> bool {
 ///
 /// # Errors
 /// 403.
-pub async fn check_csrf(req: &HttpRequest, caller: Option<&Caller>) -> ApiResult<()> {
+pub async fn check_csrf(req: &HttpRequest, caller: Option<&Principal>) -> ApiResult<()> {
     if req.method().is_safe() {
         return Ok(());
     }
@@ -81,7 +81,7 @@ pub async fn check_csrf(req: &HttpRequest, caller: Option<&Caller>) -> ApiResult
 /// 403; or the failure of the audit log.
 pub async fn deny_and_audit<T>(
     req: &HttpRequest,
-    caller: Option<&Caller>,
+    caller: Option<&Principal>,
     reason: &str,
 ) -> ApiResult<T> {
     let RequestMeta(origin) = RequestMeta::of(req);

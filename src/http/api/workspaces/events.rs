@@ -35,22 +35,17 @@ const MAX_DURATION: Duration = Duration::from_secs(300);
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn events(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
     let (changes, entries) = (state.broker.changes(&caller), state.broker.audit_changes(&caller));
+    let organization = caller.organization_id().ok_or_else(|| Error::not_found("Organization"))?;
     let place = Arc::clone(&state.event_streams).try_acquire_owned().map_err(|_| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many event streams. Try again later.")
     })?;
-    let own = state.user_event_streams.acquire(caller.user.id).ok_or_else(|| {
+    let own = state.user_event_streams.acquire(caller.id()).ok_or_else(|| {
         Error::new(
             ErrorKind::Throttled(RETRY_AFTER),
             "You have too many windows open. Close some of them.",
         )
     })?;
-    let listener = EventStream::new(
-        changes,
-        entries,
-        caller.user.organization_id,
-        state.draining(),
-        (place, own),
-    );
+    let listener = EventStream::new(changes, entries, organization, state.draining(), (place, own));
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))

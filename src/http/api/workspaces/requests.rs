@@ -7,7 +7,8 @@ use super::error_body::Problem;
 use super::responses::ok;
 use crate::broker::model::RequestQuery;
 use crate::domain::SessionId;
-use crate::domain::user::{Caller, RequestSource};
+use crate::domain::principal::Principal;
+use crate::domain::user::RequestSource;
 use crate::domain::web_app::RequestRecord;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, PathId, QueryParams, RequestMeta};
@@ -48,7 +49,7 @@ pub async fn list(
 async fn csv_response(
     state: web::Data<AppState>,
     origin: RequestSource,
-    caller: Caller,
+    caller: Principal,
     id: SessionId,
     params: RequestParams,
 ) -> ApiResult {

@@ -84,7 +84,7 @@ pub async fn open(
         }
         None if has_credentials(&req) => {
             let caller = authenticate(&req).await?;
-            state.broker.open_stream(&origin, id.session()?, StreamProof::Caller(&caller)).await
+            state.broker.open_stream(&origin, id.session()?, StreamProof::Principal(&caller)).await
         }
         None => return Err(ApiError::unauthenticated()),
     };

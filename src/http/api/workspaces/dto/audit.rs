@@ -325,7 +325,11 @@ mod tests {
         let entry = Draft {
             time: Timestamp(1_772_721_000_007),
             organization_id: Some(crate::domain::OrganizationId::new()),
-            actor: Actor { id: Some("a".to_owned()), email: None, role: Some("admin".to_owned()) },
+            actor: Actor {
+                id: Some("a".to_owned()),
+                role: Some("admin".to_owned()),
+                ..Actor::default()
+            },
             action: Action::LaunchWorkspace,
             target: EntryTarget {
                 kind: Some("workspace".to_owned()),

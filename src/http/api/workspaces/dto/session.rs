@@ -96,10 +96,10 @@ impl From<EndReason> for SessionEndReason {
 pub struct Session {
     /// Id.
     pub id: Uuid,
-    /// Whose.
-    pub user_id: Uuid,
+    /// Whose; null unless a user launched it.
+    pub user_id: Option<Uuid>,
     /// Their address at launch.
-    pub user_email: String,
+    pub user_email: Option<String>,
     /// Workspace.
     pub workspace_id: String,
     /// Its name at launch.
@@ -213,8 +213,8 @@ impl Session {
         let address = s.address.to_string();
         Self {
             id: s.id.0,
-            user_id: s.user_id.0,
-            user_email: s.user_email,
+            user_id: s.user_id().map(|id| id.0),
+            user_email: s.user_email().map(str::to_owned),
             workspace_id: s.workspace_id.to_string(),
             workspace_name: s.workspace_name,
             workspace_type: s.workspace_kind.into(),

@@ -2,8 +2,9 @@
 
 use crate::broker::model::{NewUser, UserChange};
 use crate::domain::Timestamp;
+use crate::domain::principal::SignedInUser;
 use crate::domain::secret::SecretString;
-use crate::domain::user::{Caller, Mfa, MfaMethod, Role, User as DomainUser};
+use crate::domain::user::{Mfa, MfaMethod, Role, User as DomainUser};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -143,8 +144,8 @@ pub struct Me {
     pub mfa: MfaProof,
 }
 
-impl From<&Caller> for Me {
-    fn from(caller: &Caller) -> Self {
+impl From<&SignedInUser> for Me {
+    fn from(caller: &SignedInUser) -> Self {
         Self { user: (&caller.user).into(), mfa: caller.mfa.into() }
     }
 }
