@@ -133,10 +133,15 @@ export async function runCell(page: Page, surface: Surface, line: string): Promi
 
 /** Opens a terminal and types a command; its home folder is the testbed's folder. */
 export async function terminal(page: Page, surface: Surface, command: string): Promise<void> {
-  if ((await surface.locator('.jp-Terminal').count()) === 0) {
+  const card = surface.locator('.jp-LauncherCard[title="Start a new terminal session"]');
+  await expect(surface.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first()).toBeVisible();
+  // Keys are lost while JupyterLab still initializes.
+  await eventually('the launcher is shown', async () => {
+    await surface.locator('.jp-Cell').first().locator('.cm-content').click();
     await page.keyboard.press('Control+Shift+L');
-    await surface.locator('.jp-LauncherCard[title="Start a new terminal session"]').click();
-  }
+    return card.waitFor({ timeout: 5_000 }).then(() => true, () => false);
+  });
+  await card.click();
   await surface.locator('.jp-Terminal .xterm-screen').click();
   await page.keyboard.type(command, { delay: 5 });
   await page.keyboard.press('Enter');
