@@ -138,6 +138,8 @@ export async function terminal(page: Page, surface: Surface, command: string): P
   // Keys are lost while JupyterLab still initializes.
   await eventually('the launcher is shown', async () => {
     await surface.locator('.jp-Cell').first().locator('.cm-content').click();
+    // The shortcut belongs to command mode.
+    await page.keyboard.press('Escape');
     await page.keyboard.press('Control+Shift+L');
     return card.waitFor({ timeout: 5_000 }).then(() => true, () => false);
   });
