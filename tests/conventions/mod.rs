@@ -9,8 +9,42 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines of the longest source file.
-const MAX_LINES: usize = 600;
+/// Lines of a source file.
+const MAX_LINES: usize = 400;
+
+/// Files that are longer, and at most how long. None may be added.
+const MAX_LINES_OF_LONG: usize = 680;
+const LONG: &[&str] = &[
+    "src/app/admin.rs",
+    "src/app/cli.rs",
+    "src/app/demo_board.rs",
+    "src/broker/catalog/workspaces.rs",
+    "src/broker/core/stream_registry.rs",
+    "src/broker/core/validate/mod.rs",
+    "src/broker/core/validate/web.rs",
+    "src/broker/identity/tokens.rs",
+    "src/broker/sessions/launch.rs",
+    "src/broker/targets/credentials.rs",
+    "src/host/session_manager.rs",
+    "src/store/tables/sessions.rs",
+    "src/tunnel/hub.rs",
+    "src/tunnel/hub/initiation_gate.rs",
+    "src/tunnel/peer.rs",
+    "src/tunnel/peer/netstack.rs",
+    "src/tunnel/tcp/receive_buffer.rs",
+    "src/tunnel/tcp/scoreboard.rs",
+    "src/tunnel/tcp/segment.rs",
+    "src/tunnel/tcp/tests.rs",
+    "tests/broker/servers.rs",
+    "tests/cli/mod.rs",
+    "tests/faults/stack.rs",
+    "tests/host/agent_end_to_end.rs",
+    "tests/support/app.rs",
+    "tests/tunnel/faults.rs",
+    "tests/tunnel/live.rs",
+    "tests/tunnel/peers.rs",
+    "tests/tunnel/simnet.rs",
+];
 
 /// Tests wait for conditions with `support::wait`. These wait for time, as often as said, and why.
 const SLEEPS: &[(&str, usize, &str)] = &[
@@ -62,7 +96,10 @@ fn files_stay_small() {
         .iter()
         .flat_map(|dir| files(dir, ".rs"))
         .map(|path| (fs::read_to_string(&path).unwrap().lines().count(), path))
-        .filter(|(lines, _)| *lines > MAX_LINES)
+        .filter(|(lines, path)| {
+            let long = LONG.contains(&shown(path).as_str());
+            *lines > if long { MAX_LINES_OF_LONG } else { MAX_LINES }
+        })
         .map(|(lines, path)| format!("{} has {lines} lines", shown(&path)))
         .collect();
     assert!(long.is_empty(), "longer than {MAX_LINES} lines:\n{}", long.join("\n"));

@@ -4,16 +4,15 @@
 //! Clients are anonymous, programs with a bearer token, or browsers with cookies. The test controls
 //! the clock: [`TestApp::advance`].
 
+use super::app_parts::{SilentDesktop, broker_settings, certificate, password};
+pub use super::app_parts::wireguard_key;
 use super::client::{Answer, Client};
 use super::db::{Backend, Db, vault};
 use super::fake_fleet::FakeFleet;
 use super::logs;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use portcullis::auth::totp;
 use portcullis::broker::model::{HostEnrollment, NewWorkspace, WorkspaceChange};
-use portcullis::broker::{Broker, Settings as BrokerSettings};
-use portcullis::domain::lease::Lease;
+use portcullis::broker::Broker;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
@@ -27,14 +26,13 @@ use portcullis::http::server::{self, RunningServer};
 use portcullis::http::server_limits::ServerLimits;
 use portcullis::http::settings::Settings;
 use portcullis::http::state::AppState;
-use portcullis::viewer::{self, Dial, Duplex};
+use portcullis::viewer::{self, Dial};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Once};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -346,76 +344,4 @@ impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp(Timestamp::from(SystemTime::now()).0 + self.0.load(Ordering::SeqCst))
     }
-}
-
-/// A desktop that accepts connections and sends nothing.
-struct SilentDesktop;
-
-impl Dial for SilentDesktop {
-    fn dial<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, io::Result<Box<dyn Duplex>>> {
-        let (near, far) = tokio::io::duplex(1024);
-        async move {
-            // Open as long as the near end.
-            tokio::spawn(async move {
-                tokio::io::copy(&mut tokio::io::BufReader::new(far), &mut tokio::io::sink()).await
-            });
-            Ok(Box::new(near) as Box<dyn Duplex>)
-        }
-        .boxed()
-    }
-}
-
-/// The password of all users, and its hash.
-fn password() -> &'static (String, String) {
-    static ONE: OnceLock<(String, String)> = OnceLock::new();
-    ONE.get_or_init(|| {
-        let text = format!("pw-{}-Aa1", uuid::Uuid::new_v4());
-        let hash = portcullis::auth::password::hash(&SecretString::new(text.clone())).unwrap();
-        (text, hash)
-    })
-}
-
-/// A random WireGuard key in base64.
-pub fn wireguard_key() -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(portcullis::auth::random_bytes::<32>())
-}
-
-fn broker_settings() -> BrokerSettings {
-    let s = Duration::from_secs;
-    BrokerSettings {
-        mfa_required: true,
-        issuer: "Portcullis".to_owned(),
-        access_ttl: s(600),
-        refresh_ttl: s(7 * 24 * 3600),
-        mfa_ttl: s(300),
-        ticket_ttl: s(30),
-        session_ttl: s(12 * 3600),
-        grace: s(600),
-        launch_timeout: s(15),
-        session_network: (Ipv4Addr::new(10, 64, 0, 0), 10),
-        web_applications: true,
-        max_viewers: 4,
-    }
-}
-
-/// A self-signed certificate for localhost: server configuration, client configuration, root.
-fn certificate() -> (rustls::ServerConfig, rustls::ClientConfig, reqwest::Certificate) {
-    let made = rcgen::generate_simple_self_signed(vec![
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        format!("*.{APPS_DOMAIN}"),
-    ])
-    .unwrap();
-    let der = made.cert.der().clone();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let server = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![der.clone()], key)
-        .unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(der.clone()).unwrap();
-    let client =
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    (server, client, reqwest::Certificate::from_der(&der).unwrap())
 }

@@ -3,6 +3,7 @@
 #[macro_use]
 pub mod db;
 pub mod app;
+pub mod app_parts;
 pub mod bytewise;
 pub mod client;
 pub mod fake_fleet;
