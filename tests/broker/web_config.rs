@@ -229,8 +229,8 @@ on_both! {
         fixture.fleet.set_offers(fixture.host, full);
         assert_eq!(fixture.launch(&ann, &wiki()).await.host_id, Some(fixture.host), "down or not is for the launch to see");
         let hosts = fixture.broker.hosts(&origin(), &root).await.unwrap();
-        let told = hosts.iter().find(|view| view.host.id == able).unwrap().capabilities.clone().unwrap();
-        assert_eq!(told.services, [("wiki".to_owned(), false)]);
+        let reported = hosts.iter().find(|view| view.host.id == able).unwrap().capabilities.clone().unwrap();
+        assert_eq!(reported.services, [("wiki".to_owned(), false)]);
     }
 
     async fn no_apps_domain_prevents_launch(db) {

@@ -65,8 +65,8 @@ fn check(backend: Backend) {
     for (sql, said) in DAMAGES.into_iter().chain([(&*swap, "entry 2 was changed")]) {
         let db = written();
         db.raw(sql);
-        let told = failure(&verify(&db));
-        assert!(told.contains("NOT whole") && told.contains(said), "{sql}: {told}");
+        let message = failure(&verify(&db));
+        assert!(message.contains("NOT whole") && message.contains(said), "{sql}: {message}");
     }
 }
 

@@ -19,11 +19,11 @@ fn out(output: &Output) -> String {
 
 /// Failed with status 1 and one line on standard error; that line.
 fn failure(output: &Output) -> String {
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert_eq!(told.lines().count(), 1, "one line: {told}");
-    assert!(told.starts_with("portcullis: "), "{told}");
-    told
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(message.lines().count(), 1, "one line: {message}");
+    assert!(message.starts_with("portcullis: "), "{message}");
+    message
 }
 
 fn success(output: &Output) -> String {
@@ -386,8 +386,8 @@ fn servers_are_managed_from_the_shell() {
             "--sign-in header needs --sign-in-header",
         ),
     ] {
-        let told = failure(&do_it(arguments));
-        assert!(told.contains(why), "{arguments:?}: {told}");
+        let message = failure(&do_it(arguments));
+        assert!(message.contains(why), "{arguments:?}: {message}");
     }
     for wrong in [
         &["workspace", "update", "ws-win", "--clipboard", "all"][..],

@@ -87,7 +87,7 @@ async fn a_port_in_use_is_one_clear_line() {
             .arg(dir.path())
             .output()
             .unwrap();
-    let told = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!((out.status.code(), told.lines().count()), (Some(1), 1), "{told}");
-    assert!(told.contains("cannot listen on 127.0.0.1:"), "{told}");
+    let message = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!((out.status.code(), message.lines().count()), (Some(1), 1), "{message}");
+    assert!(message.contains("cannot listen on 127.0.0.1:"), "{message}");
 }

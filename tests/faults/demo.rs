@@ -16,9 +16,9 @@ async fn refused(listen: &str, dir: &Path) -> String {
     command.arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output: Output =
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
-    told
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), message.lines().count()), (Some(1), 1), "{message}");
+    message
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,14 +64,14 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
     assert_eq!(events.status(), 200);
 
     // A second demo on the folder, and one on the port, are refused without harm.
-    let told = refused("127.0.0.1:0", dir.path()).await;
-    assert!(told.contains("a demo runs on the folder") && told.contains("--data-dir"), "{told}");
+    let message = refused("127.0.0.1:0", dir.path()).await;
+    assert!(message.contains("a demo runs on the folder") && message.contains("--data-dir"), "{message}");
     let address = demo.json["base_url"].as_str().unwrap().replace("https://localhost", "127.0.0.1");
     let elsewhere = tempfile::tempdir().unwrap();
-    let told = refused(&address, elsewhere.path()).await;
+    let message = refused(&address, elsewhere.path()).await;
     assert!(
-        told.contains(&format!("cannot listen on {address}")) && told.contains("in use"),
-        "{told}"
+        message.contains(&format!("cannot listen on {address}")) && message.contains("in use"),
+        "{message}"
     );
     let shown: Value =
         serde_json::from_slice(&std::fs::read(dir.path().join("demo.json")).unwrap()).unwrap();
@@ -85,7 +85,7 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
     assert_eq!(
         ended.await.unwrap(),
         Some((1001, "retry".to_owned())),
-        "the page was told to come back"
+        "the page is asked to reconnect"
     );
     drop(events);
     assert_eq!(Demo::leftover_processes(dir.path()), Vec::<String>::new());

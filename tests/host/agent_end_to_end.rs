@@ -552,15 +552,15 @@ async fn a_session_reaches_the_service_it_was_given_and_nothing_else() {
     // What the agent was not told to allow is refused in the same words, be it a name, an address,
     // or nonsense.
     let psk = PresharedKey::generate().unwrap();
-    let mut told = Vec::new();
+    let mut details = Vec::new();
     for name in ["other", "", &secret_at.to_string(), "pc ", "PC", &"x".repeat(5000)] {
         match client.start(&service_order(name, WorkspaceKind::Rdp, &psk)).await {
-            Err(ClientError::Refused { status: 422, detail }) => told.push(detail),
+            Err(ClientError::Refused { status: 422, detail }) => details.push(detail),
             other => panic!("{name}: {other:?}"),
         }
     }
-    told.dedup();
-    assert_eq!(told, ["this host lets no session reach a service of that name"]);
+    details.dedup();
+    assert_eq!(details, ["this host lets no session reach a service of that name"]);
     assert!(client.desktops().await.unwrap().is_empty());
 
     let order = service_order("pc", WorkspaceKind::Rdp, &psk);

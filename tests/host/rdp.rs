@@ -109,12 +109,12 @@ async fn proves_itself_by_a_certificate_of_its_own_and_leaves_nothing() {
     let begun = Instant::now();
     let desktop = launcher.launch(spec.clone()).await.unwrap();
     println!("launch to greeting {:?}", begun.elapsed());
-    let told = desktop.certificate().unwrap().to_owned();
-    assert_eq!(certificate(desktop.connect().await.unwrap()).await, told);
-    assert_ne!(told, before, "another desktop, another certificate");
+    let reported = desktop.certificate().unwrap().to_owned();
+    assert_eq!(certificate(desktop.connect().await.unwrap()).await, reported);
+    assert_ne!(reported, before, "another desktop, another certificate");
     println!("launch to certificate {:?}", begun.elapsed());
     // As often as one likes: each connection is served for itself.
-    assert_eq!(certificate(desktop.connect().await.unwrap()).await, told);
+    assert_eq!(certificate(desktop.connect().await.unwrap()).await, reported);
 
     // Its folder is the agent's alone, its socket and its key the user's alone.
     let folder = session_folder(dir.path(), spec.session_id);

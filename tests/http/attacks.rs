@@ -79,10 +79,10 @@ async fn raw(app: &TestApp, sent: &[u8]) -> String {
     tls.write_all(sent).await.unwrap();
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    let mut patience = Duration::from_secs(60);
-    while let Ok(Ok(n @ 1..)) = tokio::time::timeout(patience, tls.read(&mut buffer)).await {
+    let mut read_timeout = Duration::from_secs(60);
+    while let Ok(Ok(n @ 1..)) = tokio::time::timeout(read_timeout, tls.read(&mut buffer)).await {
         answer.extend_from_slice(&buffer[..n]);
-        patience = Duration::from_millis(700);
+        read_timeout = Duration::from_millis(700);
     }
     String::from_utf8_lossy(&answer).into_owned()
 }

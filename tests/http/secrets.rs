@@ -90,8 +90,8 @@ async fn logs_hold_no_secret() {
     assert!(logs.contains("/api/sessions/{id}/stream"), "access lines are there");
     for (what, secret) in &secrets {
         assert!(secret.len() > 15, "{what} is worth looking for");
-        let told = logs.lines().find(|line| line.contains(secret.as_str()));
-        assert!(told.is_none(), "a {what} is in the log: {told:?}");
+        let found = logs.lines().find(|line| line.contains(secret.as_str()));
+        assert!(found.is_none(), "a {what} is in the log: {found:?}");
     }
     let audit = admin.get("/api/audit/export").await.body;
     for (what, secret) in &secrets {

@@ -85,8 +85,8 @@ on_both! {
         assert_eq!(of_host(security.get("/api/hosts").await.json()), Value::Null);
         let offers = HostCapabilities { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], services: vec![("wiki".into(), true)] };
         app.fleet.set_offers(app.host, offers);
-        let told = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}]});
-        assert_eq!(of_host(security.get("/api/hosts").await.json()), told);
+        let capabilities = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}]});
+        assert_eq!(of_host(security.get("/api/hosts").await.json()), capabilities);
     }
 
     async fn requests_are_listed_filtered_and_exported(db) {

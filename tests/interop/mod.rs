@@ -135,9 +135,9 @@ impl Pair {
         let (mut answer, length) = self
             .ask(format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n"), bytes)
             .await;
-        let mut told = vec![0; usize::try_from(length).unwrap()];
-        answer.read_exact(&mut told).await.unwrap();
-        assert_eq!(String::from_utf8(told).unwrap(), pattern_digest(bytes));
+        let mut digest = vec![0; usize::try_from(length).unwrap()];
+        answer.read_exact(&mut digest).await.unwrap();
+        assert_eq!(String::from_utf8(digest).unwrap(), pattern_digest(bytes));
         let rate = |took: Duration| bytes as f64 / took.as_secs_f64() / MIB as f64;
         let again = self.tunnel.stats().retransmits - before;
         let (from, to) = (rate(down), rate(began.elapsed()));

@@ -214,15 +214,15 @@ impl Netns {
 
     /// What `wg show` says went through: received and sent, as wireguard-go counts.
     pub fn transfer(&self) -> (u64, u64) {
-        let told = run(self.command("wg").args(["show", &self.interface, "transfer"]));
-        let mut numbers = told.split_whitespace().skip(1).map(|n| n.parse().unwrap());
+        let output = run(self.command("wg").args(["show", &self.interface, "transfer"]));
+        let mut numbers = output.split_whitespace().skip(1).map(|n| n.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
     /// When `wg show` says that the last handshake was, in seconds of Unix time.
     pub fn latest_handshake(&self) -> u64 {
-        let told = run(self.command("wg").args(["show", &self.interface, "latest-handshakes"]));
-        told.split_whitespace().nth(1).unwrap().parse().unwrap()
+        let output = run(self.command("wg").args(["show", &self.interface, "latest-handshakes"]));
+        output.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// What the namespace's addresses, routes, neighbours and tunnel are: for the message of a test

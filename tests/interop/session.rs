@@ -219,8 +219,8 @@ async fn a_desktop_behind_a_standard_peer() {
     let elsewhere =
         json!({"id": "ws-not", "name": "Not", "type": "vnc", "target": {"direct": "not-there"}});
     ask(&demo, "/api/workspaces", &admin, elsewhere, 201).await;
-    let (status, told) = demo.post("/api/workspaces/ws-not/launch", Some(&member), json!({})).await;
-    assert_eq!(status, 503, "{told}");
+    let (status, body) = demo.post("/api/workspaces/ws-not/launch", Some(&member), json!({})).await;
+    assert_eq!(status, 503, "{body}");
 
     direct(&demo, &mut lab, free, &admin, &member).await;
 
