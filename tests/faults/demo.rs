@@ -65,7 +65,10 @@ async fn ends_in_time_with_everything_open_and_begins_where_it_ended() {
 
     // A second demo on the folder, and one on the port, are refused without harm.
     let message = refused("127.0.0.1:0", dir.path()).await;
-    assert!(message.contains("a demo runs on the folder") && message.contains("--data-dir"), "{message}");
+    assert!(
+        message.contains("a demo runs on the folder") && message.contains("--data-dir"),
+        "{message}"
+    );
     let address = demo.json["base_url"].as_str().unwrap().replace("https://localhost", "127.0.0.1");
     let elsewhere = tempfile::tempdir().unwrap();
     let message = refused(&address, elsewhere.path()).await;

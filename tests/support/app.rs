@@ -4,15 +4,15 @@
 //! Clients are anonymous, programs with a bearer token, or browsers with cookies. The test controls
 //! the clock: [`TestApp::advance`].
 
-use super::app_parts::{SilentDesktop, broker_settings, certificate, password};
 pub use super::app_parts::wireguard_key;
+use super::app_parts::{SilentDesktop, broker_settings, certificate, password};
 use super::client::{Answer, Client};
 use super::db::{Backend, Db, vault};
 use super::fake_fleet::FakeFleet;
 use super::logs;
 use portcullis::auth::totp;
-use portcullis::broker::model::{HostEnrollment, NewWorkspace, WorkspaceChange};
 use portcullis::broker::Broker;
+use portcullis::broker::model::{HostEnrollment, NewWorkspace, WorkspaceChange};
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
