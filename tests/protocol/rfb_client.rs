@@ -14,7 +14,7 @@ pub(super) const ANSWER: [u8; 16] = [
     0x56, 0x25, 0x32, 0x4f, 0x9f, 0xeb, 0x0e, 0x61, 0xe5, 0x29, 0xa1, 0x7e, 0xdd, 0x40, 0x79, 0x46,
 ];
 
-pub(super) fn machine_of(password: &[u8]) -> ClientHandshake {
+pub(super) fn handshake_of(password: &[u8]) -> ClientHandshake {
     ClientHandshake::new(&Credentials { password, ..Credentials::default() })
 }
 
@@ -27,8 +27,8 @@ fn handshake_with(password: &[u8], desktop: &[u8]) -> Outcome {
 }
 
 fn in_pieces<'a>(password: &[u8], pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut machine = machine_of(password);
-    run_handshake(|input, reply| machine.advance(input, reply), pieces)
+    let mut handshake = handshake_of(password);
+    run_handshake(|input, reply| handshake.advance(input, reply), pieces)
 }
 
 pub(super) fn error_of(password: &[u8], desktop: &[u8]) -> RfbError {
@@ -102,11 +102,11 @@ fn the_lower_version_is_used() {
 #[test]
 fn what_follows_is_left_for_the_relay() {
     let desktop = [&b"RFB 003.008\n"[..], &[1, 1], &[0, 0, 0, 0], b"early"].concat();
-    let mut machine = machine_of(b"");
-    let progress = machine.advance(&desktop, &mut Vec::new()).unwrap();
+    let mut handshake = handshake_of(b"");
+    let progress = handshake.advance(&desktop, &mut Vec::new()).unwrap();
     assert!(progress.done);
     assert_eq!(&desktop[progress.consumed..], b"early");
-    assert_eq!(machine.advance(b"more", &mut Vec::new()), Err(RfbError::AlreadyFinished));
+    assert_eq!(handshake.advance(b"more", &mut Vec::new()), Err(RfbError::AlreadyFinished));
 }
 
 #[test]
@@ -186,9 +186,9 @@ fn false_lengths_are_refused() {
 
 #[test]
 fn impossible_values_are_named() {
-    let verdict = [&b"RFB 003.008\n"[..], &[1, 1], &[0, 0, 0, 7]].concat();
+    let result = [&b"RFB 003.008\n"[..], &[1, 1], &[0, 0, 0, 7]].concat();
     assert_eq!(
-        error_of(b"", &verdict),
+        error_of(b"", &result),
         RfbError::InvalidValue { what: "security result", value: 7 }
     );
     let kind = [&b"RFB 003.003\n"[..], &[0, 0, 1, 1]].concat();
@@ -213,9 +213,9 @@ fn a_close_is_reported_with_its_state() {
     let desktop =
         [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, 1], &reason("no")].concat();
     let closed_after = |n: usize| {
-        let mut machine = machine_of(PASSWORD);
-        machine.advance(&desktop[..n], &mut Vec::new()).unwrap();
-        machine.unexpected_close()
+        let mut handshake = handshake_of(PASSWORD);
+        handshake.advance(&desktop[..n], &mut Vec::new()).unwrap();
+        handshake.unexpected_close()
     };
     for n in 0..12 {
         assert_eq!(closed_after(n), RfbError::Closed("its version"));
@@ -240,22 +240,19 @@ fn a_close_is_reported_with_its_state() {
 
 #[test]
 fn debug_shows_no_password() {
-    assert_eq!(format!("{:?}", machine_of(PASSWORD)), "ClientHandshake { state: Version, .. }");
+    assert_eq!(format!("{:?}", handshake_of(PASSWORD)), "ClientHandshake { state: Version, .. }");
 }
 
 #[test]
 fn a_lockout_is_distinguished() {
-    let verdict = |kind: u8, words: &str| {
+    let result = |kind: u8, words: &str| {
         [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, kind], &reason(words)].concat()
     };
     assert_eq!(
-        error_of(PASSWORD, &verdict(1, "Too many security failures")).reason_code(),
+        error_of(PASSWORD, &result(1, "Too many security failures")).reason_code(),
         "rfb_locked"
     );
-    assert_eq!(
-        error_of(PASSWORD, &verdict(1, "Authentication failed")).reason_code(),
-        "rfb_denied"
-    );
+    assert_eq!(error_of(PASSWORD, &result(1, "Authentication failed")).reason_code(), "rfb_denied");
     let old = [&b"RFB 003.003\n"[..], &[0, 0, 0, 2], &CHALLENGE, &[0, 0, 0, 2]].concat();
     assert_eq!(error_of(PASSWORD, &old).reason_code(), "rfb_locked");
     let full = [&b"RFB 003.008\n"[..], &[0], &reason("Too many connections")].concat();

@@ -39,34 +39,38 @@ fn format() -> SharedPixelFormat {
 
 type Outcome = (CollectedOutput, Result<bool, FilterError>);
 
-pub(super) fn up_in<'a>(rules: Permissions, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let (mut filter, mut out) = (UpFilter::new(rules, format()), CollectedOutput::default());
-    let fed = pieces
+pub(super) fn up_in<'a>(
+    permissions: Permissions,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Outcome {
+    let (mut filter, mut out) = (UpFilter::new(permissions, format()), CollectedOutput::default());
+    let result = pieces
         .into_iter()
         .try_for_each(|piece| filter.feed(&Bytes::copy_from_slice(piece), &mut out));
-    (out, fed.map(|()| filter.at_message_boundary()))
+    (out, result.map(|()| filter.at_message_boundary()))
 }
 
 pub(super) fn down_in<'a>(
-    rules: Permissions,
+    permissions: Permissions,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Outcome {
-    let (mut filter, mut out) = (DownFilter::new(rules, format()), CollectedOutput::default());
-    let fed = pieces
+    let (mut filter, mut out) =
+        (DownFilter::new(permissions, format()), CollectedOutput::default());
+    let result = pieces
         .into_iter()
         .try_for_each(|piece| filter.feed(&Bytes::copy_from_slice(piece), &mut out));
-    (out, fed.map(|()| filter.at_message_boundary()))
+    (out, result.map(|()| filter.at_message_boundary()))
 }
 
-pub(super) fn up(rules: Permissions, bytes: &[u8]) -> Outcome {
-    let whole = up_in(rules, [bytes]);
-    assert_eq!(whole, up_in(rules, bytes.chunks(1)), "however it arrives");
+pub(super) fn up(permissions: Permissions, bytes: &[u8]) -> Outcome {
+    let whole = up_in(permissions, [bytes]);
+    assert_eq!(whole, up_in(permissions, bytes.chunks(1)), "however it arrives");
     whole
 }
 
-pub(super) fn down(rules: Permissions, bytes: &[u8]) -> Outcome {
-    let whole = down_in(rules, [bytes]);
-    assert_eq!(whole, down_in(rules, bytes.chunks(1)), "however it arrives");
+pub(super) fn down(permissions: Permissions, bytes: &[u8]) -> Outcome {
+    let whole = down_in(permissions, [bytes]);
+    assert_eq!(whole, down_in(permissions, bytes.chunks(1)), "however it arrives");
     whole
 }
 
@@ -149,31 +153,35 @@ fn inputs() -> Vec<Vec<u8>> {
 #[test]
 fn what_is_allowed_passes_unchanged() {
     let kept: Vec<i32> = NOVNC.into_iter().filter(|e| *e != -316).collect();
-    let mut said = novnc_begins();
-    said.extend(inputs().concat());
-    said.extend(extended(6, CAPS, &[0; 4]));
-    let mut expected = said.clone();
+    let mut input = novnc_begins();
+    input.extend(inputs().concat());
+    input.extend(extended(6, CAPS, &[0; 4]));
+    let mut expected = input.clone();
     expected.splice(20..20 + 4 + 100, encodings(&kept));
-    assert_eq!(up(NO_IN, &said), (CollectedOutput { passed: expected, refused: vec![] }, Ok(true)));
+    assert_eq!(
+        up(NO_IN, &input),
+        (CollectedOutput { passed: expected, refused: vec![] }, Ok(true))
+    );
 }
 
 #[test]
 fn where_outbound_text_is_forbidden_only_measurable_encodings_are_requested() {
     // Not JPEG, whose length only its decoder finds; not the extension for more buttons; not
     // unknown ones.
-    let asked = [&NOVNC[..], &[-305, -259, 15, 8, 12_345, -2_000_000]].concat();
-    let kept = |rules| {
-        let (sifted, end) = up(rules, &encodings(&asked));
+    let requested = [&NOVNC[..], &[-305, -259, 15, 8, 12_345, -2_000_000]].concat();
+    let kept = |permissions| {
+        let (output, end) = up(permissions, &encodings(&requested));
         assert_eq!(end, Ok(true));
-        let list: Vec<i32> = sifted.passed[4..]
+        let list: Vec<i32> = output.passed[4..]
             .chunks_exact(4)
             .map(|e| i32::from_be_bytes(e.try_into().unwrap()))
             .collect();
-        assert_eq!(sifted.passed[..4], encodings(&list)[..4], "the count is right");
+        assert_eq!(output.passed[..4], encodings(&list)[..4], "the count is right");
         list
     };
-    let gone =
-        |list: Vec<i32>| asked.iter().copied().filter(|e| !list.contains(e)).collect::<Vec<i32>>();
+    let gone = |list: Vec<i32>| {
+        requested.iter().copied().filter(|e| !list.contains(e)).collect::<Vec<i32>>()
+    };
     assert_eq!(gone(kept(NO_OUT)), [21, -316, -305, -259, 15, 8, 12_345, -2_000_000]);
     assert_eq!(
         gone(kept(NO_CLIPBOARD)),
@@ -190,19 +198,19 @@ fn text_into_the_desktop_is_refused() {
         extended(6, PROVIDE, b"compressed"),
         extended(6, CAPS, &[0; 4]),
     ];
-    let said = [&update_request()[..], &texts.concat(), &inputs()[0]].concat();
+    let input = [&update_request()[..], &texts.concat(), &inputs()[0]].concat();
     let passed = [&update_request()[..], &extended(6, CAPS, &[0; 4]), &inputs()[0]].concat();
     let refused = vec![
         (RefusedContent::Clipboard, 6),
         (RefusedContent::Clipboard, 0),
         (RefusedContent::Clipboard, 10),
     ];
-    assert_eq!(up(NO_IN, &said), (CollectedOutput { passed, refused }, Ok(true)));
+    assert_eq!(up(NO_IN, &input), (CollectedOutput { passed, refused }, Ok(true)));
     // The other direction: a request for the desktop's text passes, the response does not.
-    let said =
+    let input =
         [extended(6, REQUEST, b""), cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
     let passed = [cut_text(6, b"mine"), extended(6, PROVIDE, b"mine")].concat();
-    assert_eq!(up(NO_OUT, &said), (CollectedOutput { passed, refused: vec![] }, Ok(true)));
+    assert_eq!(up(NO_OUT, &input), (CollectedOutput { passed, refused: vec![] }, Ok(true)));
 }
 
 #[test]
@@ -214,7 +222,7 @@ fn text_out_of_the_desktop_is_refused() {
         extended(3, REQUEST, b""),
     ];
     let around = [0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4];
-    let said = [&around[..], &texts.concat(), &[2], &around].concat();
+    let input = [&around[..], &texts.concat(), &[2], &around].concat();
     let refused = vec![
         (RefusedContent::Clipboard, 6),
         (RefusedContent::Clipboard, 0),
@@ -222,24 +230,25 @@ fn text_out_of_the_desktop_is_refused() {
     ];
     let passed = [&around[..], &extended(3, REQUEST, b""), &[2], &around].concat();
     assert_eq!(
-        down(NO_OUT, &said),
+        down(NO_OUT, &input),
         (CollectedOutput { passed, refused: refused.clone() }, Ok(true))
     );
     let passed = [&around[..], &[2], &around].concat();
-    assert_eq!(down(NO_CLIPBOARD, &said), (CollectedOutput { passed, refused }, Ok(true)));
+    assert_eq!(down(NO_CLIPBOARD, &input), (CollectedOutput { passed, refused }, Ok(true)));
 }
 
 #[test]
 fn read_only_means_that_nothing_acts_on_the_desktop() {
-    let said = [novnc_begins(), inputs().concat(), cut_text(6, b"text"), update_request()].concat();
-    let (sifted, end) = up(READ_ONLY, &said);
+    let input =
+        [novnc_begins(), inputs().concat(), cut_text(6, b"text"), update_request()].concat();
+    let (output, end) = up(READ_ONLY, &input);
     assert_eq!(end, Ok(true));
     let refused: Vec<(RefusedContent, u64)> =
         inputs().iter().map(|input| (RefusedContent::Input, input.len() as u64)).collect();
-    assert_eq!(sifted.refused, [refused, vec![(RefusedContent::Clipboard, 4)]].concat());
-    assert!(sifted.passed.ends_with(&update_request()));
+    assert_eq!(output.refused, [refused, vec![(RefusedContent::Clipboard, 4)]].concat());
+    assert!(output.passed.ends_with(&update_request()));
     assert_eq!(
-        sifted.passed.len(),
+        output.passed.len(),
         novnc_begins().len() - 4 + update_request().len(),
         "only more buttons are not asked for"
     );
@@ -271,9 +280,9 @@ fn unknown_messages_end_the_stream() {
 #[test]
 fn another_pixel_format_in_mid_stream_ends_it_where_rectangles_are_measured() {
     let format = [&[0; 4][..], &FORMAT].concat();
-    let said = [&format[..], &format, &update_request(), &format].concat();
-    assert!(matches!(up(NO_OUT, &said).1, Err(FilterError::Forbidden(_))));
-    assert_eq!(up(NO_IN, &said).1, Ok(true));
+    let input = [&format[..], &format, &update_request(), &format].concat();
+    assert!(matches!(up(NO_OUT, &input).1, Err(FilterError::Forbidden(_))));
+    assert_eq!(up(NO_IN, &input).1, Ok(true));
     let impossible = [&[0; 4][..], &[24], &FORMAT[1..]].concat();
     assert!(matches!(up(NO_IN, &impossible).1, Err(FilterError::Malformed(_))));
 }
@@ -289,13 +298,13 @@ fn false_lengths_are_refused() {
         (-3_i32).cast_unsigned(),
         (-1_i32).cast_unsigned(),
     ] {
-        for rules in [NO_IN, NO_OUT, NO_CLIPBOARD] {
+        for permissions in [NO_IN, NO_OUT, NO_CLIPBOARD] {
             assert!(
-                matches!(up(rules, &too_long(6, length)).1, Err(FilterError::Malformed(_))),
+                matches!(up(permissions, &too_long(6, length)).1, Err(FilterError::Malformed(_))),
                 "{length:x}"
             );
             assert!(
-                matches!(down(rules, &too_long(3, length)).1, Err(FilterError::Malformed(_))),
+                matches!(down(permissions, &too_long(3, length)).1, Err(FilterError::Malformed(_))),
                 "{length:x}"
             );
         }

@@ -188,9 +188,9 @@ proptest! {
     fn any_input_has_the_same_result_however_it_is_split(bytes in proptest::collection::vec(any::<u8>(), 0..300), first in 0_u8..8, cuts in proptest::collection::vec(any::<usize>(), 0..6)) {
         let bytes = [&[first][..], &bytes].concat();
         let pieces = cut(&bytes, &cuts);
-        for rules in [NO_CLIPBOARD, NO_OUT, READ_ONLY] {
-            prop_assert_eq!(down_in(rules, [&bytes[..]]), down_in(rules, pieces.iter().map(Vec::as_slice)));
-            prop_assert_eq!(up_in(rules, [&bytes[..]]), up_in(rules, pieces.iter().map(Vec::as_slice)));
+        for permissions in [NO_CLIPBOARD, NO_OUT, READ_ONLY] {
+            prop_assert_eq!(down_in(permissions, [&bytes[..]]), down_in(permissions, pieces.iter().map(Vec::as_slice)));
+            prop_assert_eq!(up_in(permissions, [&bytes[..]]), up_in(permissions, pieces.iter().map(Vec::as_slice)));
         }
     }
 }
@@ -223,10 +223,10 @@ fn a_captured_browser_stream_is_parsed() {
 #[test]
 fn a_captured_desktop_stream_is_parsed() {
     let init = ServerInit::parse(TIGERVNC_CAPTURE).unwrap().unwrap();
-    let said = &TIGERVNC_CAPTURE[init.length..];
-    let (whole, end) = down(Permissions::ALL, said);
-    assert!(whole.passed == said && whole.refused.is_empty() && end == Ok(true), "{end:?}");
-    let (output, end) = down(NO_OUT, said);
+    let input = &TIGERVNC_CAPTURE[init.length..];
+    let (whole, end) = down(Permissions::ALL, input);
+    assert!(whole.passed == input && whole.refused.is_empty() && end == Ok(true), "{end:?}");
+    let (output, end) = down(NO_OUT, input);
     assert_eq!(end, Ok(true));
     let text = (RefusedContent::Clipboard, 34);
     assert_eq!(
@@ -234,5 +234,5 @@ fn a_captured_desktop_stream_is_parsed() {
         [(RefusedContent::Clipboard, 0), (RefusedContent::Clipboard, 0), text],
         "two announcements and a text"
     );
-    assert_eq!(output.passed.len() + 2 * 12 + 12 + 34, said.len(), "and nothing else");
+    assert_eq!(output.passed.len() + 2 * 12 + 12 + 34, input.len(), "and nothing else");
 }

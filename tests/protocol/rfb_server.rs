@@ -7,21 +7,21 @@ use proptest::prelude::*;
 
 fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut greeting = Vec::new();
-    let mut machine = ServerHandshake::start(&mut greeting);
-    let (sent, end) = run_handshake(|input, reply| machine.advance(input, reply), pieces);
+    let mut handshake = ServerHandshake::start(&mut greeting);
+    let (sent, end) = run_handshake(|input, reply| handshake.advance(input, reply), pieces);
     ([greeting, sent].concat(), end)
 }
 
 #[test]
 fn offers_3_8_and_none() {
     let browser = b"RFB 003.008\n\x01\x01";
-    let said = b"RFB 003.008\n\x01\x01\0\0\0\0".to_vec();
-    assert_eq!(in_pieces([&browser[..]]), (said.clone(), Ok(vec![])));
-    assert_eq!(in_pieces(bytewise(browser)), (said.clone(), Ok(vec![])));
-    assert_eq!(in_pieces([&browser[..13]]), (said.clone(), Err(None)), "ClientInit is due");
+    let input = b"RFB 003.008\n\x01\x01\0\0\0\0".to_vec();
+    assert_eq!(in_pieces([&browser[..]]), (input.clone(), Ok(vec![])));
+    assert_eq!(in_pieces(bytewise(browser)), (input.clone(), Ok(vec![])));
+    assert_eq!(in_pieces([&browser[..13]]), (input.clone(), Err(None)), "ClientInit is due");
     assert_eq!(
         in_pieces([&b"RFB 003.008\n\x01\x00keys"[..]]),
-        (said, Ok(b"keys".to_vec())),
+        (input, Ok(b"keys".to_vec())),
         "what follows ClientInit is the desktop's"
     );
 }

@@ -1,6 +1,6 @@
 //! VeNCrypt: the choice of a subtype, and servers that send invalid values.
 
-use super::rfb_client::{ANSWER, CHALLENGE, PASSWORD, error_of, machine_of};
+use super::rfb_client::{ANSWER, CHALLENGE, PASSWORD, error_of, handshake_of};
 use portcullis::protocol::rfb::client::{ClientHandshake, Credentials};
 use portcullis::protocol::rfb::{RfbError, Tls};
 
@@ -24,36 +24,36 @@ fn vencrypt(kinds: &[u32]) -> Vec<u8> {
 fn chosen(proof: &Credentials<'_>, kinds: &[u32]) -> Result<(u32, Tls), RfbError> {
     let server = vencrypt(kinds);
     let run = |size: usize| {
-        let mut machine = ClientHandshake::new(proof);
+        let mut handshake = ClientHandshake::new(proof);
         let (mut pending, mut sent) = (Vec::new(), Vec::new());
         for piece in server.chunks(size) {
             pending.extend_from_slice(piece);
-            let progress = machine.advance(&pending, &mut sent)?;
+            let progress = handshake.advance(&pending, &mut sent)?;
             pending.drain(..progress.consumed);
             if let Some(tls) = progress.start_tls {
                 assert!(pending.is_empty(), "all of it is needed");
-                return Ok((machine, sent, tls));
+                return Ok((handshake, sent, tls));
             }
         }
         panic!("TLS begins");
     };
-    let (mut machine, sent, tls) = run(1)?;
+    let (mut handshake, sent, tls) = run(1)?;
     assert_eq!(run(server.len()).unwrap().1, sent, "the same is sent, however it arrives");
     assert_eq!(sent[..15], *b"RFB 003.008\n\x13\0\x02");
     let kind = u32::from_be_bytes(sent[15..].try_into().unwrap());
     // First message inside TLS.
     let mut inside = Vec::new();
-    machine.tls_established(&mut inside).unwrap();
+    handshake.tls_established(&mut inside).unwrap();
     if matches!(kind, 259 | 262) {
         assert_eq!(inside, b"\0\0\0\x03\0\0\0\x08adavncpass1");
     } else {
         assert_eq!(inside, b"");
     }
     if matches!(kind, 258 | 261) {
-        machine.advance(&CHALLENGE, &mut inside).unwrap();
+        handshake.advance(&CHALLENGE, &mut inside).unwrap();
         assert_eq!(inside, ANSWER);
     }
-    assert!(machine.advance(&[0; 4], &mut Vec::new()).unwrap().done);
+    assert!(handshake.advance(&[0; 4], &mut Vec::new()).unwrap().done);
     Ok((kind, tls))
 }
 
@@ -111,7 +111,7 @@ fn where_a_certificate_is_expected_no_weaker_type_is_chosen() {
 fn invalid_vencrypt_is_refused() {
     let begin = b"RFB 003.008\n\x01\x13";
     let nonsense = |what, value| RfbError::InvalidValue { what, value };
-    for (said, error) in [
+    for (input, error) in [
         (&[0, 1][..], nonsense("version of VeNCrypt", 1)),
         (&[0, 0], nonsense("version of VeNCrypt", 0)),
         (&[0, 2, 1], nonsense("answer to a version of VeNCrypt", 1)),
@@ -119,21 +119,21 @@ fn invalid_vencrypt_is_refused() {
         (&[0, 2, 0, 1, 0, 0, 1, 2, 2], nonsense("answer to a security type of VeNCrypt", 2)),
         (&[0, 2, 0, 1, 0, 0, 1, 2, 0], RfbError::Declined(258)),
     ] {
-        assert_eq!(error_of(PASSWORD, &[&begin[..], said].concat()), error, "{said:?}");
+        assert_eq!(error_of(PASSWORD, &[&begin[..], input].concat()), error, "{input:?}");
     }
     let offers = [&begin[..], &[0, 2, 0, 2, 0, 0, 1, 2, 0, 0, 1, 5]].concat();
     for (avoided, chosen) in
         [(&[][..], Ok(261)), (&[261], Ok(258)), (&[261, 258], Err("rfb_no_security"))]
     {
-        let (mut machine, mut said) = (machine_of(PASSWORD).excluding(avoided), Vec::new());
-        let choice = machine.advance(&offers, &mut said).map_err(|error| error.reason_code());
-        assert_eq!(choice.map(|_| u32::from_be_bytes(*said.last_chunk().unwrap())), chosen);
-        assert_eq!(machine.unauthenticated_subtype(), chosen.ok(), "nothing is proved by it yet");
+        let (mut handshake, mut input) = (handshake_of(PASSWORD).excluding(avoided), Vec::new());
+        let choice = handshake.advance(&offers, &mut input).map_err(|error| error.reason_code());
+        assert_eq!(choice.map(|_| u32::from_be_bytes(*input.last_chunk().unwrap())), chosen);
+        assert_eq!(handshake.unauthenticated_subtype(), chosen.ok(), "nothing is proved by it yet");
     }
-    let mut machine = machine_of(PASSWORD);
-    machine.advance(begin, &mut Vec::new()).unwrap();
+    let mut handshake = handshake_of(PASSWORD);
+    handshake.advance(begin, &mut Vec::new()).unwrap();
     assert_eq!(
-        machine.tls_established(&mut Vec::new()),
+        handshake.tls_established(&mut Vec::new()),
         Err(RfbError::AlreadyFinished),
         "TLS was not asked for"
     );

@@ -55,22 +55,9 @@ pub(super) fn rewrite(
     credential: Option<&Credential>,
     compression: bool,
 ) -> Result<Zeroizing<Vec<u8>>, RdpError> {
-    let mut reader = Reader::new(pdu.get(data.offset..).unwrap_or_default(), "Client Info PDU");
-    let header = reader.take(4)?;
-    let code_page = reader.take(4)?;
-    let client_flags = reader.u32()?;
-    let mut lengths = [0; 5];
-    for length in &mut lengths {
-        *length = usize::from(reader.u16()?);
-    }
-    let terminator = if client_flags & flag::UNICODE != 0 { 2 } else { 1 };
-    for length in lengths {
-        reader.take(length + terminator)?;
-    }
-    let extra = without_reconnect_cookie(reader.rest());
-
-    let mut flags =
-        client_flags & !(flag::AUTOLOGON | flag::RAIL | flag::PASSWORD_IS_PIN) | flag::UNICODE;
+    let ClientDescription { header, code_page, flags, extra } =
+        describe(pdu.get(data.offset..).unwrap_or_default())?;
+    let mut flags = flags & !(flag::AUTOLOGON | flag::RAIL | flag::PASSWORD_IS_PIN) | flag::UNICODE;
     if credential.is_some() {
         flags |= flag::AUTOLOGON;
     }
@@ -106,6 +93,32 @@ pub(super) fn rewrite(
         out.extend_from_slice(part);
     }
     Ok(out)
+}
+
+/// What is kept of the client's PDU.
+struct ClientDescription<'a> {
+    header: &'a [u8],
+    code_page: &'a [u8],
+    flags: u32,
+    extra: [&'a [u8]; 3],
+}
+
+/// Parses the client's PDU; its strings are skipped.
+fn describe(user_data: &[u8]) -> Result<ClientDescription<'_>, RdpError> {
+    let mut reader = Reader::new(user_data, "Client Info PDU");
+    let header = reader.take(4)?;
+    let code_page = reader.take(4)?;
+    let flags = reader.u32()?;
+    let mut lengths = [0; 5];
+    for length in &mut lengths {
+        *length = usize::from(reader.u16()?);
+    }
+    let terminator = if flags & flag::UNICODE != 0 { 2 } else { 1 };
+    for length in lengths {
+        reader.take(length + terminator)?;
+    }
+    let extra = without_reconnect_cookie(reader.rest());
+    Ok(ClientDescription { header, code_page, flags, extra })
 }
 
 /// The extra information (2.2.1.11.1.1.1) without the auto-reconnect cookie, which would sign in

@@ -128,14 +128,7 @@ async fn connect<B: StreamAudit>(
     request: &Request,
 ) -> Result<ConnectedDesktop, StreamEnd> {
     let session = stream.lease.session().id;
-    if request.destination != cleanpath::destination(session) {
-        stream
-            .audit
-            .destination_refused(&cleanpath::printable_destination(&request.destination))
-            .await
-            .map_err(StreamEnd::AuditFailed)?;
-        return Err(StreamEnd::DestinationMismatch);
-    }
+    check_destination(stream, request).await?;
     x224::parse_request(&request.connect).map_err(StreamEnd::BrowserRdp)?;
     let mut desktop = stream.dial().await?;
     // Without a credential NLA is not offered.
@@ -165,23 +158,47 @@ async fn connect<B: StreamAudit>(
     if confirm.selected == HYBRID
         && let Some(credential) = credential
     {
-        let authenticated =
-            timeout(stream.timeouts.handshake, nla::authenticate(&mut desktop, own, credential))
-                .await;
-        match authenticated.map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))? {
-            Ok(()) => {}
-            Err(NlaError::Refused(refusal)) => {
-                return Err(stream
-                    .login_refused(refusal.reason_code(), NlaError::Refused(refusal))
-                    .await);
-            }
-            Err(error) => return Err(StreamEnd::Nla(error)),
-        }
+        authenticate(stream, &mut desktop, own, credential).await?;
     }
     let chain = chain.into_iter().map(|certificate| certificate.to_vec()).collect();
     let response = cleanpath::response(session, x224::encode_confirm(confirm).to_vec(), chain)
         .ok_or(StreamEnd::Rdp(RdpError::Malformed("certificate")))?;
     Ok(ConnectedDesktop { desktop, selected: confirm.selected, response })
+}
+
+/// The session's page may name its own session only.
+async fn check_destination<B: StreamAudit>(
+    stream: &StreamContext<'_, B>,
+    request: &Request,
+) -> Result<(), StreamEnd> {
+    if request.destination == cleanpath::destination(stream.lease.session().id) {
+        return Ok(());
+    }
+    stream
+        .audit
+        .destination_refused(&cleanpath::printable_destination(&request.destination))
+        .await
+        .map_err(StreamEnd::AuditFailed)?;
+    Err(StreamEnd::DestinationMismatch)
+}
+
+/// Performs NLA within the time limit, and records a refusal.
+async fn authenticate<B: StreamAudit>(
+    stream: &StreamContext<'_, B>,
+    desktop: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    certificate: &[u8],
+    credential: &Credential,
+) -> Result<(), StreamEnd> {
+    let result =
+        timeout(stream.timeouts.handshake, nla::authenticate(desktop, certificate, credential))
+            .await;
+    match result.map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))? {
+        Ok(()) => Ok(()),
+        Err(NlaError::Refused(refusal)) => {
+            Err(stream.login_refused(refusal.reason_code(), NlaError::Refused(refusal)).await)
+        }
+        Err(error) => Err(StreamEnd::Nla(error)),
+    }
 }
 
 /// X.224 negotiation, before TLS. Nothing of the browser's request is sent to the server.

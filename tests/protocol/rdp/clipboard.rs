@@ -178,7 +178,7 @@ fn big_content_passes_in_its_chunks_or_not_at_all() {
 fn replies_wait_for_a_message_boundary() {
     // The server is inside a message, and inside a PDU, when the client sends a forbidden request.
     let text = chunks(Direction::Down, &message(3, 1, &[0; 8]), 10);
-    let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600);
+    let request = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600);
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
     for (way, pdu) in xrdp() {
         filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
@@ -191,7 +191,7 @@ fn replies_wait_for_a_message_boundary() {
         filter.feed(Direction::Down, &Bytes::copy_from_slice(part), &mut out).unwrap();
         down.extend(out.concat());
         let mut out = Vec::new();
-        filter.feed(Direction::Up, &ask[0].1.clone().into(), &mut out).unwrap();
+        filter.feed(Direction::Up, &request[0].1.clone().into(), &mut out).unwrap();
         assert!(out.is_empty());
         assert!(!filter.has_pending(Direction::Down), "a message has passed in part");
         filter.flush_pending(Direction::Down, &mut out).unwrap();
@@ -208,7 +208,7 @@ fn replies_wait_for_a_message_boundary() {
 
 #[test]
 fn replies_are_inserted_into_a_stream_without_pauses() {
-    let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
+    let request = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
     for (way, pdu) in xrdp() {
         filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
@@ -220,7 +220,7 @@ fn replies_are_inserted_into_a_stream_without_pauses() {
     let (first, second) = stream.split_at(64);
     let mut down = Vec::new();
     filter.feed(Direction::Down, &Bytes::copy_from_slice(first), &mut down).unwrap();
-    filter.feed(Direction::Up, &ask.into(), &mut Vec::new()).unwrap();
+    filter.feed(Direction::Up, &request.into(), &mut Vec::new()).unwrap();
     assert!(!filter.has_pending(Direction::Down), "it would break into the picture");
     filter
         .feed(Direction::Down, &Bytes::copy_from_slice(&second[..second.len() - 16]), &mut down)
@@ -237,19 +237,19 @@ fn replies_are_inserted_into_a_stream_without_pauses() {
 
 #[test]
 fn too_many_refused_requests_are_an_error() {
-    let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
+    let request = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
     let mut filter = Filter::new(with(Clipboard::In, true), edits());
     for (way, pdu) in xrdp() {
         filter.feed(way, &pdu.into(), &mut Vec::new()).unwrap();
     }
     let flood = (0..1000)
-        .find_map(|_| filter.feed(Direction::Up, &ask.clone().into(), &mut Vec::new()).err());
+        .find_map(|_| filter.feed(Direction::Up, &request.clone().into(), &mut Vec::new()).err());
     assert_eq!(flood, Some(RdpError::TooManyPendingReplies), "when nobody takes the answers");
 }
 
 #[test]
 fn the_number_of_replies_does_not_depend_on_chunks() {
-    let ask = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
+    let request = chunks(Direction::Up, &message(4, 0, &13_u32.to_le_bytes()), 1600).remove(0).1;
     let set_up = || {
         let mut filter = Filter::new(with(Clipboard::In, true), edits());
         for (way, pdu) in xrdp() {
@@ -262,7 +262,7 @@ fn the_number_of_replies_does_not_depend_on_chunks() {
         filter
     };
     let mut filter = set_up();
-    filter.feed(Direction::Up, &ask.repeat(200).into(), &mut Vec::new()).unwrap();
+    filter.feed(Direction::Up, &request.repeat(200).into(), &mut Vec::new()).unwrap();
     let mut down = Vec::new();
     filter.flush_pending(Direction::Down, &mut down).unwrap();
     assert_eq!(on_channel(&down.concat(), CLIPRDR).len(), 200);
@@ -276,10 +276,10 @@ fn the_number_of_replies_does_not_depend_on_chunks() {
                 &mut Vec::new(),
             )
             .unwrap();
-        let fed = (0..pieces).find_map(|_| {
-            filter.feed(Direction::Up, &ask.repeat(1000 / pieces).into(), &mut Vec::new()).err()
+        let result = (0..pieces).find_map(|_| {
+            filter.feed(Direction::Up, &request.repeat(1000 / pieces).into(), &mut Vec::new()).err()
         });
-        assert!(fed.is_some(), "in {pieces}");
+        assert!(result.is_some(), "in {pieces}");
     }
 }
 
@@ -330,9 +330,9 @@ fn invalid_messages_do_not_pass() {
         Some(RdpError::Malformed("clipboard message")),
         "a header in two chunks"
     );
-    let mut lies = message(5, 1, &[0; 100]);
-    lies[4] = 101;
-    assert_eq!(up(&lies, 1600), Some(RdpError::Malformed("clipboard message")));
+    let mut invalid = message(5, 1, &[0; 100]);
+    invalid[4] = 101;
+    assert_eq!(up(&invalid, 1600), Some(RdpError::Malformed("clipboard message")));
     assert_eq!(
         up(&message(2, 0, &vec![0; 70_000]), 1600),
         Some(RdpError::TooLong { what: "channel message", length: 70_008, limit: 65_536 })

@@ -135,9 +135,9 @@ proptest! {
         let mut outcome = Outcome::default();
         for (way, pdu) in &conversation {
             let mut out = Vec::new();
-            let fed = filter.feed(*way, &Bytes::copy_from_slice(pdu), &mut out);
+            let result = filter.feed(*way, &Bytes::copy_from_slice(pdu), &mut out);
             outcome.of(*way).extend(out.concat());
-            if fed.is_err() {
+            if result.is_err() {
                 break;
             }
         }

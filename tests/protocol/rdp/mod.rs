@@ -99,7 +99,7 @@ fn play(policy: Policy, conversation: &[Pdu], piece: usize) -> Outcome {
     for (way, pdu) in conversation {
         for chunk in pdu.chunks(piece) {
             let mut out = Vec::new();
-            let fed = filter.feed(*way, &Bytes::copy_from_slice(chunk), &mut out);
+            let result = filter.feed(*way, &Bytes::copy_from_slice(chunk), &mut out);
             outcome.of(*way).extend(out.concat());
             let back = way.opposite();
             if filter.has_pending(back) {
@@ -107,7 +107,7 @@ fn play(policy: Policy, conversation: &[Pdu], piece: usize) -> Outcome {
                 filter.flush_pending(back, &mut out).unwrap();
                 outcome.of(back).extend(out.concat());
             }
-            if let Err(error) = fed {
+            if let Err(error) = result {
                 outcome.error = Some(error);
                 outcome.refusals = filter.refusals();
                 return outcome;

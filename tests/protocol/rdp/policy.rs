@@ -211,17 +211,17 @@ fn invalid_desktop_sizes_are_refused_at_any_time() {
     // The bitmap capability set: type 2, 28 bytes; the desktop's size is at 12.
     let at = pdu.windows(4).position(|w| w == [2, 0, 0x1c, 0]).unwrap() + 12;
     assert_eq!(pdu[at..at + 4], [0x00, 0x04, 0x00, 0x03], "1024 x 768");
-    let mut lie = pdu.clone();
-    lie[at..at + 4].copy_from_slice(&[0x60, 0xea, 0x60, 0xea]);
+    let mut invalid = pdu.clone();
+    invalid[at..at + 4].copy_from_slice(&[0x60, 0xea, 0x60, 0xea]);
     let error = Some(RdpError::DesktopSize { width: 60_000, height: 60_000 });
     for policy in [OPEN, CLOSED] {
         let mut first = conversation.clone();
-        first[demand].1.clone_from(&lie);
+        first[demand].1.clone_from(&invalid);
         assert_eq!(play_in_pieces(policy, &first).error, error);
-        let later = [conversation.clone(), vec![(Direction::Down, lie.clone())]].concat();
+        let later = [conversation.clone(), vec![(Direction::Down, invalid.clone())]].concat();
         let outcome = play_in_pieces(policy, &later);
         assert_eq!(outcome.error, error);
-        assert!(!outcome.down.windows(lie.len()).any(|w| w == lie));
+        assert!(!outcome.down.windows(invalid.len()).any(|w| w == invalid));
     }
 }
 
