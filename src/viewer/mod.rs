@@ -22,7 +22,7 @@
 //! | [`browser`] | the relay's interface to a browser |
 //! | [`websocket`] | a browser over WebSocket |
 //! | `outbound_frames` | queue of WebSocket frames to a browser |
-//! | [`revocation`] | a revocation that many connections observe |
+//! | [`revocation`] | wakes every connection of a web application when it ends |
 //! | [`socket_shutdown`] | closes the connection of a browser that does not read |
 //!
 //! - *grant*: authorization for one stream, with the lease that carries its target
