@@ -14,19 +14,13 @@
 pub mod kdf;
 pub mod opaque;
 pub mod password;
+mod random;
 pub mod rate_limit;
 pub mod token;
 pub mod totp;
 pub mod vault;
 
-pub use rate_limit::{AttemptLimiter, Quota};
+pub use random::random_bytes;
+pub use rate_limit::AttemptLimiter;
 pub use token::{Claims, TokenKeys};
 pub use vault::Vault;
-
-/// Random bytes from the operating system.
-#[must_use]
-pub fn random_bytes<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("INVARIANT: the operating system's random source answers; without it nothing here may go on");
-    bytes
-}

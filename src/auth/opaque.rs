@@ -3,7 +3,7 @@
 //! 256 random bits cannot be guessed, so the store keeps a plain SHA-256 of each, and a stolen
 //! database contains no usable token.
 
-use super::random_bytes;
+use super::random::random_bytes;
 use crate::domain::secret::SecretString;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -9,7 +9,7 @@
 //! The algorithm is fixed: a token with any other than `EdDSA`, or without a known `kid`, is
 //! refused (RFC 8725 sections 3.1 and 3.2).
 
-use super::random_bytes;
+use super::random::random_bytes;
 use crate::domain::secret::SecretBytes;
 use crate::domain::user::Role;
 use crate::domain::{Error, LoginId, OrganizationId, Result, Timestamp, UserId};

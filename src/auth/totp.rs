@@ -6,7 +6,7 @@
 //! | secret | 160 random bits (RFC 4226 section 4), shown as base32 |
 //! | step | unix time divided by 30 s; the store keeps the last used one, so that a code works once (RFC 6238 section 5.2) |
 
-use super::random_bytes;
+use super::random::random_bytes;
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, Result, Timestamp};
 use data_encoding::BASE32_NOPAD;

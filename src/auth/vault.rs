@@ -7,7 +7,8 @@
 //! | purpose | what the secret is and whose, such as `totp:<user id>`; authenticated as associated data, so that a sealed text cannot be moved elsewhere |
 //! | head signature | Ed25519 (RFC 8032) over [`crate::domain::audit::Head::signed_text`], standard base64 |
 
-use super::{kdf, random_bytes};
+use super::kdf;
+use super::random::random_bytes;
 use crate::domain::secret::SecretBytes;
 use crate::domain::{Error, Result};
 use base64::Engine as _;

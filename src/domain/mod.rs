@@ -6,6 +6,7 @@
 //! | [`time`] | timestamps and the clock |
 //! | [`network`] | address ranges |
 //! | [`sync`] | locking without poisoning |
+//! | [`rate_limit`] | token buckets |
 //! | [`secret`] | values that are never printed |
 //! | [`error`] | the kinds of failure |
 //! | [`user`] | users, roles, and the source of a request |
@@ -28,6 +29,7 @@ pub mod lease;
 pub mod network;
 pub mod policy;
 pub mod principal;
+pub mod rate_limit;
 pub mod route;
 pub mod secret;
 pub mod session;

@@ -1,18 +1,12 @@
 //! How often one address may come. A flood is refused here, before it costs a query or a hash.
 
 use crate::domain::principal::PrincipalId;
+use crate::domain::rate_limit::{KeyedRateLimiter, Quota, client_network};
 use crate::domain::sync::lock;
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
-
-/// After how many questions the addresses that have recovered are forgotten.
-const PRUNE_EVERY: u64 = 4096;
+use std::time::{Duration, Instant};
 
 /// So many a second, and so many at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,23 +17,16 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// Counts by address.
+/// Limits the requests of each client address.
 pub(crate) struct AddressLimiter {
-    by_address: DefaultKeyedRateLimiter<IpAddr>,
-    clock: DefaultClock,
-    checks: AtomicU64,
+    started_at: Instant,
+    by_network: Mutex<KeyedRateLimiter<IpAddr>>,
 }
 
 impl AddressLimiter {
     pub(crate) fn new(rate: Rate) -> Self {
-        let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota =
-            Quota::per_second(at_least_one(rate.per_second)).allow_burst(at_least_one(rate.burst));
-        Self {
-            by_address: RateLimiter::keyed(quota),
-            clock: DefaultClock::default(),
-            checks: AtomicU64::new(0),
-        }
+        let quota = Quota::per_second(rate.per_second, rate.burst);
+        Self { started_at: Instant::now(), by_network: Mutex::new(KeyedRateLimiter::new(quota)) }
     }
 
     /// Counts one request.
@@ -48,26 +35,15 @@ impl AddressLimiter {
     /// How long to wait.
     pub(crate) fn check(&self, address: Option<IpAddr>) -> Result<(), Duration> {
         let Some(address) = address else { return Ok(()) };
-        if self.checks.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == PRUNE_EVERY - 1 {
-            self.by_address.retain_recent();
-        }
-        self.by_address
-            .check_key(&rate_key(address))
-            .map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+        let now = u64::try_from(self.started_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        lock(&self.by_network).try_acquire(client_network(address), now)
     }
 }
 
 impl std::fmt::Debug for AddressLimiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Limiter").field("addresses", &self.by_address.len()).finish_non_exhaustive()
-    }
-}
-
-/// One IPv6 subscriber has a /64 to choose from; they count as one.
-fn rate_key(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & (u128::MAX << 64))),
+        let networks = lock(&self.by_network).len();
+        f.debug_struct("AddressLimiter").field("networks", &networks).finish_non_exhaustive()
     }
 }
 

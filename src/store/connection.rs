@@ -8,7 +8,7 @@
 
 #![allow(missing_docs)] // The derive below writes public items without docs.
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::files;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection};
 use diesel::pg::PgConnection;

@@ -4,8 +4,8 @@
 //! All pending migrations run in one transaction, so that a failed start leaves the schema
 //! unchanged, and of several gateways that start at once one migrates while the others wait.
 
-use super::StoreError;
 use super::connection::{AccessMode, AnyConnection};
+use super::error::StoreError;
 use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::migration::MigrationSource;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};

@@ -1,8 +1,8 @@
 //! Connection pools. A task waits for a connection without occupying a thread, and at most for
 //! [`ACQUIRE_TIMEOUT`].
 
-use super::StoreError;
 use super::connection::{AccessMode, AnyConnection, DatabaseLocation};
+use super::error::StoreError;
 use crate::domain::{Error, Result};
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::{self, ManageConnection};

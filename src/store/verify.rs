@@ -1,6 +1,7 @@
 //! Verification of the whole audit log, page by page, against its signed head.
 
-use super::{Store, Tx};
+use super::database::Store;
+use super::transaction::Tx;
 use crate::domain::audit::{ChainFault, Head, Verifier};
 use crate::domain::{Error, Result};
 

@@ -10,7 +10,6 @@
 
 mod demux;
 mod initiation_gate;
-mod rate_limiter;
 pub(in crate::tunnel) mod socket;
 mod threads;
 

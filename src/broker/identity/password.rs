@@ -5,13 +5,14 @@
 //! design, so it uses half the cores and a bounded queue: a burst of sign-ins gets "try again", and
 //! streams keep their cores.
 
-use crate::auth::rate_limit::{AttemptLimiter, Quota};
+use crate::auth::AttemptLimiter;
 use crate::auth::{opaque, password};
 use crate::broker::Broker;
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::identity::tokens;
 use crate::broker::model::SignIn;
 use crate::domain::audit::Action;
+use crate::domain::rate_limit::Quota;
 use crate::domain::secret::SecretString;
 use crate::domain::user::{RequestSource, User};
 use crate::domain::{Error, ErrorKind, Result, Timestamp};

@@ -6,9 +6,9 @@
 use super::{corrupt_value, limit};
 use crate::domain::audit::{Actor, Draft, Entry, EntryTarget, Head, Outcome};
 use crate::domain::{Error, OrganizationId, Result, Timestamp};
-use crate::store::Tx;
 use crate::store::connection::MultiBackend;
 use crate::store::schema::{audit_entries, audit_head};
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 use uuid::Uuid;

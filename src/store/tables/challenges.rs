@@ -3,8 +3,8 @@
 
 use super::{corrupt_value, parse_text};
 use crate::domain::{Result, Timestamp, UserId};
-use crate::store::Tx;
 use crate::store::schema::mfa_challenges;
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 use uuid::Uuid;
 

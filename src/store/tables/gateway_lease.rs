@@ -2,8 +2,8 @@
 //! heartbeat. The times in it are for people; nobody decides by them.
 
 use crate::domain::{Result, Timestamp};
-use crate::store::Tx;
 use crate::store::schema::gateway_lease;
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DbError};
 

@@ -2,8 +2,8 @@
 
 use super::parse_text;
 use crate::domain::{OrganizationId, Result, Timestamp};
-use crate::store::Tx;
 use crate::store::schema::join_tokens;
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 
 impl Tx<'_> {

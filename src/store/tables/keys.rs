@@ -1,8 +1,8 @@
 //! Token signing keys, sealed, and settings.
 
 use crate::domain::{Result, Timestamp};
-use crate::store::Tx;
 use crate::store::schema::{settings, signing_keys};
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 
 impl Tx<'_> {

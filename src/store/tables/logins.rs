@@ -3,8 +3,8 @@
 use super::{parse_mfa, parse_text};
 use crate::domain::user::Mfa;
 use crate::domain::{LoginId, OrganizationId, Result, Timestamp, UserId};
-use crate::store::Tx;
 use crate::store::schema::logins;
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 
 #[derive(Clone, PartialEq, Eq, Debug)]

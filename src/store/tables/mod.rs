@@ -4,6 +4,7 @@
 //! A row is converted to a domain value at once; an unknown stored value (a damaged or manipulated
 //! database) is `Internal`, never a default.
 
+mod addresses;
 pub mod app_requests;
 pub mod audit;
 pub mod challenges;
@@ -15,6 +16,7 @@ pub mod logins;
 pub mod organizations;
 pub mod purge;
 pub mod refresh;
+pub mod seats;
 pub mod session_leases;
 pub mod sessions;
 pub mod tickets;

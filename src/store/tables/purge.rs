@@ -3,8 +3,8 @@
 
 use super::limit;
 use crate::domain::{Result, Timestamp};
-use crate::store::Tx;
 use crate::store::schema::{join_tokens, logins, mfa_challenges, refresh_tokens, tickets};
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 use std::time::Duration;
 

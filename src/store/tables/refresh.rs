@@ -2,8 +2,8 @@
 
 use super::parse_text;
 use crate::domain::{LoginId, Result, Timestamp};
-use crate::store::Tx;
 use crate::store::schema::refresh_tokens;
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 
 #[derive(Clone, PartialEq, Eq, Debug)]

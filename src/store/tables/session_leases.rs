@@ -2,8 +2,8 @@
 //! which a restarted gateway restores it. Deleted when the session is closed.
 
 use crate::domain::{Result, SessionId};
-use crate::store::Tx;
 use crate::store::schema::{session_leases, sessions};
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 
 #[derive(Queryable, Selectable, Clone, PartialEq, Eq, Debug)]

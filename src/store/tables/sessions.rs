@@ -1,10 +1,10 @@
-//! Sessions, the seats they hold, and their state changes.
+//! Sessions and their state changes.
 //!
 //! | term | meaning |
 //! | --- | --- |
 //! | live | not closed: it has a row in `live_sessions`, which is small, so queries start there |
-//! | seat | a name that one live session may hold: `workspace/principal` for each, and `workspace` for a single-seat workspace |
 
+use super::seats::SeatKey;
 use super::{corrupt_value, limit, parse_mfa, parse_optional, parse_principal, parse_text};
 use crate::domain::principal::PrincipalId;
 use crate::domain::route::SessionRoute;
@@ -12,32 +12,10 @@ use crate::domain::session::{EndReason, Session, SessionFilter, State};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceId};
 use crate::store::connection::MultiBackend;
+use crate::store::error;
 use crate::store::schema::{live_sessions, seats, session_events, session_leases, sessions};
-use crate::store::{Tx, error};
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
-use std::net::{IpAddr, Ipv4Addr};
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct SeatKey(String);
-
-impl SeatKey {
-    /// The only seat of a single-seat workspace.
-    #[must_use]
-    pub fn workspace(workspace: &WorkspaceId) -> Self {
-        Self(workspace.to_string())
-    }
-
-    /// A principal's own seat in a workspace. (A slug contains no `/` and a UUID no `:`, so seats
-    /// of different kinds never collide.)
-    #[must_use]
-    pub fn principal(workspace: &WorkspaceId, principal: PrincipalId) -> Self {
-        Self(match principal {
-            PrincipalId::User(user) => format!("{workspace}/{user}"),
-            PrincipalId::ApiKey(key) => format!("{workspace}/api_key:{key}"),
-            PrincipalId::System => format!("{workspace}/system:"),
-        })
-    }
-}
 
 /// A state that a session entered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -186,7 +164,7 @@ impl Tx<'_> {
             diesel::insert_into(sessions::table).values(row).execute(conn)?;
             let take = |conn: &mut _, seat: SeatKey| {
                 diesel::insert_into(seats::table)
-                    .values((seats::seat.eq(seat.0), seats::session_id.eq(&id)))
+                    .values((seats::seat.eq(seat.as_str().to_owned()), seats::session_id.eq(&id)))
                     .execute(conn)
             };
             // The shared seat first: its conflict concerns every user.
@@ -262,19 +240,6 @@ impl Tx<'_> {
         }
         self.insert_state_change(next, now)?;
         Ok(true)
-    }
-
-    /// Releases a session's seats, so that others may take them while it is still closing.
-    pub fn release_seats(&mut self, id: SessionId) -> Result<()> {
-        diesel::delete(seats::table.filter(seats::session_id.eq(id.to_string())))
-            .execute(self.conn)?;
-        Ok(())
-    }
-
-    pub fn seat_holder(&mut self, seat: &SeatKey) -> Result<Option<SessionId>> {
-        let id: Option<String> =
-            seats::table.find(&seat.0).select(seats::session_id).first(self.conn).optional()?;
-        parse_optional(id.as_deref(), "session id")
     }
 
     /// A principal's live session in a workspace; the newest, if an older one is still closing.
@@ -380,46 +345,6 @@ impl Tx<'_> {
             .limit(limit(count))
             .load(self.conn)?;
         all(rows)
-    }
-
-    /// A free address of the session network, searched from `seed`.
-    ///
-    /// # Errors
-    /// `Unavailable` when the network is full.
-    pub fn free_session_address(&mut self, network: (Ipv4Addr, u8), seed: u64) -> Result<IpAddr> {
-        /// Random addresses that are tried before all are read.
-        const PROBES: u64 = 32;
-        let usable = super::hosts::assignable_addresses(network);
-        let size = u64::from(usable.end.saturating_sub(usable.start));
-        let full = || {
-            crate::domain::Error::unavailable(
-                "No address is free for another session. Try again when others have ended.",
-            )
-        };
-        if size == 0 {
-            return Err(full());
-        }
-        let nth = |n: u64| Ipv4Addr::from(usable.start + u32::try_from(n % size).unwrap_or(0));
-        for probe in 0..PROBES {
-            // Any odd factor spreads the probes.
-            let address = nth(seed.wrapping_add(probe.wrapping_mul(0x9e37_79b9)));
-            let taken = live_sessions::table
-                .filter(live_sessions::address.eq(address.to_string()))
-                .select(live_sessions::session_id);
-            if taken.first::<String>(self.conn).optional()?.is_none() {
-                return Ok(IpAddr::V4(address));
-            }
-        }
-        let taken: std::collections::HashSet<String> = live_sessions::table
-            .select(live_sessions::address)
-            .load(self.conn)?
-            .into_iter()
-            .collect();
-        (0..size)
-            .map(nth)
-            .find(|address| !taken.contains(&address.to_string()))
-            .map(IpAddr::V4)
-            .ok_or_else(full)
     }
 
     /// The state changes of a session, in order.

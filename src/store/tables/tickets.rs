@@ -3,8 +3,8 @@
 use super::{parse_optional, parse_principal, parse_text};
 use crate::domain::principal::PrincipalId;
 use crate::domain::{LoginId, Result, SessionId, Timestamp};
-use crate::store::Tx;
 use crate::store::schema::tickets;
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,8 +1,8 @@
 //! TOTP factors: at most one per user, without effect until confirmed by a code.
 
 use crate::domain::{Error, Result, Timestamp, UserId};
-use crate::store::Tx;
 use crate::store::schema::totp;
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 
 #[derive(Queryable, Selectable, Clone, PartialEq, Eq, Debug)]

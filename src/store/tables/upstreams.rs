@@ -7,8 +7,8 @@ use super::workspaces::in_use;
 use crate::domain::upstream::{Clipboard, Fingerprint, StreamPolicy};
 use crate::domain::workspace::{OfferedCertificate, UpstreamState};
 use crate::domain::{OrganizationId, Result, Timestamp, UserId, WorkspaceId};
-use crate::store::Tx;
 use crate::store::schema::{user_credentials, workspace_certificates, workspaces};
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 use std::collections::{HashMap, HashSet};
 

@@ -4,8 +4,9 @@
 use super::{corrupt_value, parse_text};
 use crate::domain::user::{Role, User};
 use crate::domain::{OrganizationId, Result, Timestamp, UserId};
+use crate::store::error;
 use crate::store::schema::{totp, users};
-use crate::store::{Tx, error};
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 
 /// The row, and when the user's factor was confirmed.

@@ -9,8 +9,9 @@ use crate::domain::user::Role;
 use crate::domain::web_app::WebAppConfig;
 use crate::domain::workspace::{UpstreamConfig, Workspace, WorkspaceKind};
 use crate::domain::{OrganizationId, Result, Timestamp, WorkspaceId};
+use crate::store::error;
 use crate::store::schema::workspaces;
-use crate::store::{Tx, error};
+use crate::store::transaction::Tx;
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -27,8 +27,8 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, TunnResult};
 use boringtun::x25519;
 
-use super::rate_limiter::{KeyedRateLimiter, RateLimit};
 use super::{Counters, Endpoints};
+use crate::domain::rate_limit::{HashedRateLimiter, Quota, TotalRateLimiter};
 use crate::tunnel::keys::{PrivateKey, PublicKey};
 
 /// An initiation's size.
@@ -60,17 +60,17 @@ struct OwnKey {
 struct GateLimits {
     /// From known ends, all together. A gateway that starts sessions calls its hosts' agents
     /// hundreds of times a second.
-    known_total: RateLimit,
+    known_total: TotalRateLimiter,
     /// From strangers, each (an address, or a /64) and all together.
-    unknown_per_source: KeyedRateLimiter,
-    unknown_total: RateLimit,
+    unknown_per_source: HashedRateLimiter,
+    unknown_total: TotalRateLimiter,
     /// From strangers that have a cookie.
-    cookie_validated_per_source: KeyedRateLimiter,
-    cookie_validated_total: RateLimit,
+    cookie_validated_per_source: HashedRateLimiter,
+    cookie_validated_total: TotalRateLimiter,
     /// Cookies, to one address and port, and in all. By port: who shares an address with a flood
     /// has a port of its own.
-    cookie_replies_per_address: KeyedRateLimiter,
-    cookie_replies_total: RateLimit,
+    cookie_replies_per_address: HashedRateLimiter,
+    cookie_replies_total: TotalRateLimiter,
 }
 
 /// What waits, and what is known of the own keys.
@@ -95,13 +95,13 @@ pub(super) enum GateOutcome {
 impl InitiationGate {
     pub(super) fn new(endpoints: Arc<Endpoints>, counters: Arc<Counters>, now: Instant) -> Self {
         let limits = GateLimits {
-            known_total: RateLimit::new(2000, 500),
-            unknown_per_source: KeyedRateLimiter::new(250, 250),
-            unknown_total: RateLimit::new(500, 500),
-            cookie_validated_per_source: KeyedRateLimiter::new(50, 50),
-            cookie_validated_total: RateLimit::new(500, 200),
-            cookie_replies_per_address: KeyedRateLimiter::new(5, 5),
-            cookie_replies_total: RateLimit::new(10_000, 1000),
+            known_total: TotalRateLimiter::new(Quota::per_second(2000, 500)),
+            unknown_per_source: HashedRateLimiter::new(Quota::per_second(250, 250)),
+            unknown_total: TotalRateLimiter::new(Quota::per_second(500, 500)),
+            cookie_validated_per_source: HashedRateLimiter::new(Quota::per_second(50, 50)),
+            cookie_validated_total: TotalRateLimiter::new(Quota::per_second(500, 200)),
+            cookie_replies_per_address: HashedRateLimiter::new(Quota::per_second(5, 5)),
+            cookie_replies_total: TotalRateLimiter::new(Quota::per_second(10_000, 1000)),
         };
         Self {
             keys: HashMap::new(),

@@ -41,11 +41,14 @@ pub struct AuditActor {
     /// Role at that moment; `system` for the gateway itself.
     #[schema(required = true)]
     pub role: Option<String>,
+    /// `api_key` for an API key, whose id is `id`; absent for users and the gateway itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<String>,
 }
 
 impl From<Actor> for AuditActor {
     fn from(a: Actor) -> Self {
-        Self { id: a.id, email: a.email, role: a.role }
+        Self { id: a.id, email: a.email, role: a.role, r#type: a.kind }
     }
 }
 

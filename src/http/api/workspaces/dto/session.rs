@@ -97,9 +97,10 @@ pub struct Session {
     /// Id.
     pub id: Uuid,
     /// Whose; null unless a user launched it.
+    #[schema(required = true)]
     pub user_id: Option<Uuid>,
-    /// Their address at launch.
-    pub user_email: Option<String>,
+    /// Their address at launch, or the name of the API key.
+    pub user_email: String,
     /// Workspace.
     pub workspace_id: String,
     /// Its name at launch.
@@ -214,7 +215,7 @@ impl Session {
         Self {
             id: s.id.0,
             user_id: s.user_id().map(|id| id.0),
-            user_email: s.user_email().map(str::to_owned),
+            user_email: s.principal_name,
             workspace_id: s.workspace_id.to_string(),
             workspace_name: s.workspace_name,
             workspace_type: s.workspace_kind.into(),

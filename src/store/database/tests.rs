@@ -2,6 +2,7 @@
 //! accessible.
 
 use super::*;
+use crate::domain::Error;
 use crate::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
 use crate::domain::{ErrorKind, Timestamp};
 use diesel::connection::SimpleConnection;
