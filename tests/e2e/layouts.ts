@@ -9,9 +9,9 @@ interface Stroke {
 }
 
 /** A text, and the strokes that type it: `[code, key]`, with `+` for Shift and `^` for AltGr before the code. */
-type Line = readonly [text: string, strokes: readonly (readonly [string, string])[]];
+type TypedText = readonly [text: string, strokes: readonly (readonly [string, string])[]];
 
-export const LAYOUTS: Record<string, Line> = {
+export const LAYOUTS: Record<string, TypedText> = {
   // AltGr for @ € { }, letters of its own, z and y changed places, a dead acute before e.
   German: [
     'zy öß @€{é',
@@ -41,7 +41,7 @@ export const LAYOUTS: Record<string, Line> = {
 const parse = ([code, key]: readonly [string, string]): Stroke => ({ code: code.replace(/^[+^]/, ''), key, shift: code.startsWith('+'), altGr: code.startsWith('^') });
 
 /** Presses the keys as that keyboard would: with the events that Chromium on Linux gives for it. */
-export async function pressKeys(page: Page, strokes: Line[1]): Promise<void> {
+export async function pressKeys(page: Page, strokes: TypedText[1]): Promise<void> {
   const keys: CDPSession = await page.context().newCDPSession(page);
   const send = (type: 'keyDown' | 'keyUp', code: string, key: string, modifiers: number, location = 0) =>
     keys.send('Input.dispatchKeyEvent', { type, code, key, modifiers, location, ...(type === 'keyDown' && key.length === 1 ? { text: key, unmodifiedText: key } : {}) });

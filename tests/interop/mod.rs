@@ -28,7 +28,7 @@ const SLACK: u64 = 512;
 
 /// Both ends of a tunnel: ours in a hub on the cable, theirs in wireguard-go.
 struct Pair {
-    lab: Netns,
+    netns: Netns,
     hub: Hub,
     tunnel: Tunnel,
 }
@@ -53,8 +53,9 @@ impl Pair {
         other: Option<PresharedKey>,
         inside: (IpAddr, IpAddr),
     ) -> Self {
-        let mut lab = Netns::new();
-        let hub = Hub::bind(HubConfig { listen: SocketAddr::from((lab.local, 0)) }).await.unwrap();
+        let mut netns = Netns::new();
+        let hub =
+            Hub::bind(HubConfig { listen: SocketAddr::from((netns.local, 0)) }).await.unwrap();
         let (our_key, their_key, psk) = (
             PrivateKey::generate().unwrap(),
             PrivateKey::generate().unwrap(),
@@ -75,7 +76,7 @@ impl Pair {
             private_key: our_key,
             peer_public_key: their_public,
             preshared_key: psk,
-            endpoint: at(&caller, true).then(|| SocketAddr::from((lab.remote, port))),
+            endpoint: at(&caller, true).then(|| SocketAddr::from((netns.remote, port))),
             local_addr: inside.0,
             peer_addr: inside.1,
             keepalive: at(&caller, true).then_some(Duration::from_secs(25)),
@@ -83,13 +84,13 @@ impl Pair {
         };
         let endpoint = at(&caller, false).then(|| hub.local_addr());
         if caller == Caller::Us {
-            lab.wireguard(&ends, port, endpoint, keepalive);
+            netns.wireguard(&ends, port, endpoint, keepalive);
         }
         let tunnel = hub.add_peer(config).unwrap();
         if caller == Caller::Them {
-            lab.wireguard(&ends, port, endpoint, keepalive);
+            netns.wireguard(&ends, port, endpoint, keepalive);
         }
-        Self { lab, hub, tunnel }
+        Self { netns, hub, tunnel }
     }
 
     async fn up(&self) {
@@ -151,7 +152,7 @@ impl Pair {
     /// small to lose anything; and over all so far, but for what was lost, which only its sender
     /// counts. (User space under load loses datagrams where their queue runs over; TCP mends it.)
     async fn counters_agree(&self) {
-        let (received, sent) = self.lab.transfer();
+        let (received, sent) = self.netns.transfer();
         let ours = self.tunnel.stats();
         println!(
             "wg show: {received} received, {sent} sent; we: {} sent, {} received",
@@ -169,7 +170,7 @@ impl Pair {
     async fn counters_agree_to_the_byte(&self) {
         // What the bulk before may still have had to say is said.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let (received, sent) = self.lab.transfer();
+        let (received, sent) = self.netns.transfer();
         let before = self.tunnel.stats();
         for _ in 0..20 {
             let (mut answer, length) = self
@@ -183,7 +184,7 @@ impl Pair {
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
         let (received, sent) = {
-            let now = self.lab.transfer();
+            let now = self.netns.transfer();
             (now.0 - received, now.1 - sent)
         };
         let after = self.tunnel.stats();
@@ -221,8 +222,8 @@ fn pattern_digest(bytes: u64) -> String {
 async fn as_the_workspaces_peer(bytes: u64) {
     let mut pair = Pair::new(Caller::Them, 1).await;
     pair.up().await;
-    assert_eq!(pair.tunnel.stats().endpoint, Some(SocketAddr::from((pair.lab.remote, 51820))));
-    pair.lab.start_http_server(HOST, 8000);
+    assert_eq!(pair.tunnel.stats().endpoint, Some(SocketAddr::from((pair.netns.remote, 51820))));
+    pair.netns.start_http_server(HOST, 8000);
     pair.both_ways(bytes).await;
     pair.counters_agree().await;
     pair.counters_agree_to_the_byte().await;
@@ -242,7 +243,7 @@ async fn wireguard_go_with_ipv6_inside() {
     let inside = ("fd00::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
     let mut pair = Pair::with(Caller::Them, 1, None, inside).await;
     pair.up().await;
-    pair.lab.start_http_server(inside.1, 8000);
+    pair.netns.start_http_server(inside.1, 8000);
     pair.both_ways(4 * MIB).await;
     pair.counters_agree().await;
     assert_eq!(
@@ -261,21 +262,21 @@ async fn another_preshared_key_is_no_peer() {
     // another key, and no packet of theirs is ours.
     let waited = timeout(Duration::from_secs(3), pair.tunnel.wait_for_handshake()).await;
     assert!(waited.is_err(), "there is no tunnel");
-    assert_eq!(pair.lab.latest_handshake(), 0, "nor do they think so");
+    assert_eq!(pair.netns.latest_handshake(), 0, "nor do they think so");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_moves_is_followed() {
     let mut pair = Pair::new(Caller::Them, 1).await;
     pair.up().await;
-    pair.lab.start_http_server(HOST, 8000);
+    pair.netns.start_http_server(HOST, 8000);
     pair.both_ways(MIB).await;
-    let (theirs, elsewhere) = (pair.lab.remote, pair.lab.alternate);
-    pair.lab.ip(&format!("addr add {elsewhere}/29 dev cable"));
-    pair.lab.ip(&format!("addr del {theirs}/29 dev cable"));
+    let (theirs, elsewhere) = (pair.netns.remote, pair.netns.alternate);
+    pair.netns.ip(&format!("addr add {elsewhere}/29 dev cable"));
+    pair.netns.ip(&format!("addr del {theirs}/29 dev cable"));
     // Removing the first address of a net takes the others of that net along, unless the kernel was
     // told to promote them.
-    pair.lab.ip(&format!("addr replace {elsewhere}/29 dev cable"));
+    pair.netns.ip(&format!("addr replace {elsewhere}/29 dev cable"));
     // wireguard-go goes on sending from the address that is gone, and changes that only with its
     // next handshake: which comes 15 s after it sent something that was not answered, and otherwise
     // when its keys are two minutes old. Whether the streams before ended with such a packet is
@@ -283,10 +284,10 @@ async fn a_peer_that_moves_is_followed() {
     let unanswered = format!(
         "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'?', ('{GATEWAY}', 9))"
     );
-    run(pair.lab.command("python3").args(["-c", &unanswered]));
+    run(pair.netns.command("python3").args(["-c", &unanswered]));
     let seen = || pair.tunnel.stats().endpoint.is_some_and(|at| at.ip() == IpAddr::V4(elsewhere));
     within(TIMEOUT, async || seen()).await.unwrap_or_else(|| {
-        panic!("{:?} {:?}\n{}", pair.tunnel.stats(), pair.hub.counters(), pair.lab.state())
+        panic!("{:?} {:?}\n{}", pair.tunnel.stats(), pair.hub.counters(), pair.netns.state())
     });
     assert_eq!(pair.tunnel.status(), TunnelStatus::Encrypted);
     let handshakes = pair.tunnel.stats().handshakes;
@@ -327,8 +328,8 @@ async fn wireguard_go_as_the_hub() {
         listener
     });
     for _ in 0..2 {
-        let file = pair.lab.dir.path().join("fetched");
-        let mut curl = pair.lab.command("curl");
+        let file = pair.netns.dir.path().join("fetched");
+        let mut curl = pair.netns.command("curl");
         curl.args([
             "--silent",
             "--show-error",
@@ -364,7 +365,7 @@ async fn long_keys_are_renewed_after_two_minutes() {
     for caller in [Caller::Them, Caller::Us] {
         let mut pair = Pair::new(caller, 1).await;
         pair.up().await;
-        pair.lab.start_http_server(HOST, 8000);
+        pair.netns.start_http_server(HOST, 8000);
         let began = Instant::now();
         let first = pair.tunnel.stats().last_handshake.unwrap();
         while pair.tunnel.stats().handshakes < 2 {
@@ -378,7 +379,7 @@ async fn long_keys_are_renewed_after_two_minutes() {
         println!("keys were renewed after {age:?}");
         assert!(age >= Duration::from_secs(110), "not before their time: {age:?}");
         pair.both_ways(MIB).await;
-        let theirs = pair.lab.latest_handshake();
+        let theirs = pair.netns.latest_handshake();
         assert!(
             renewed.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().abs_diff(theirs) <= 1,
             "both ends say when"

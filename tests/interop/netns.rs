@@ -1,8 +1,8 @@
 //! A network namespace with a cable to us and a standard WireGuard in it: `ip netns`, veth,
 //! wireguard-go. Needs root.
 //!
-//! Names and addresses are new in every lab, so many can run at once; the cable's addresses come
-//! from 198.18.0.0/15, which is for benchmarks (RFC 2544) and routed nowhere. Dropping a lab ends
+//! Names and addresses are new in every netns, so many can run at once; the cable's addresses come
+//! from 198.18.0.0/15, which is for benchmarks (RFC 2544) and routed nowhere. Dropping a netns ends
 //! every process in its namespace and takes the namespace away.
 
 use crate::support::wait::within_blocking;
@@ -56,7 +56,7 @@ pub struct Netns {
     pub interface: String,
     pub dir: tempfile::TempDir,
     started: Vec<Child>,
-    /// Takes everything away when its input ends: when the lab is dropped, or this process ends,
+    /// Takes everything away when its input ends: when the netns is dropped, or this process ends,
     /// however it ends.
     cleanup: Child,
 }
@@ -118,7 +118,7 @@ impl Netns {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lab = Self {
+        let netns = Self {
             name,
             local: at(1),
             remote: at(2),
@@ -128,17 +128,17 @@ impl Netns {
             started: Vec::new(),
             cleanup: watch,
         };
-        let Netns { name, local: ours, remote: theirs, .. } = &lab;
+        let Netns { name, local: ours, remote: theirs, .. } = &netns;
         run(&mut split_command(&format!("ip netns add {name}")));
         run(&mut split_command(&format!(
             "ip link add {name} type veth peer name cable netns {name}"
         )));
         run(&mut split_command(&format!("ip addr add {ours}/29 dev {name}")));
         run(&mut split_command(&format!("ip link set {name} up")));
-        lab.ip("link set lo up");
-        lab.ip(&format!("addr add {theirs}/29 dev cable"));
-        lab.ip("link set cable up");
-        lab
+        netns.ip("link set lo up");
+        netns.ip(&format!("addr add {theirs}/29 dev cable"));
+        netns.ip("link set cable up");
+        netns
     }
 
     /// `ip` in the namespace.
@@ -153,14 +153,14 @@ impl Netns {
         command
     }
 
-    /// A file of the lab.
+    /// A file of the netns.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    /// Keeps a process that ends with the lab.
+    /// Keeps a process that ends with the netns.
     pub fn spawn_owned(&mut self, command: &mut Command) {
         let shown = format!("{command:?}");
         self.started.push(

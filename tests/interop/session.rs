@@ -20,8 +20,8 @@ use tokio_tungstenite::Connector;
 const PASSWORD_FILE: [u8; 8] = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
 const PASSWORD: &str = "vncpass1";
 
-fn vnc(lab: &Netns, mut program: std::process::Command, port: u16) -> std::process::Command {
-    let password = lab.dir.path().join("passwd");
+fn vnc(netns: &Netns, mut program: std::process::Command, port: u16) -> std::process::Command {
+    let password = netns.dir.path().join("passwd");
     std::fs::write(&password, PASSWORD_FILE).unwrap();
     program.args([
         "-displayfd",
@@ -84,11 +84,11 @@ async fn connected(demo: &Demo, host: &Value, token: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_desktop_behind_a_standard_peer() {
-    let mut lab = Netns::new();
+    let mut netns = Netns::new();
     let free = crate::support::free_port();
     let dir = tempfile::tempdir().unwrap();
     let settings = [
-        ("PORTCULLIS_TUNNEL__LISTEN", format!("{}:0", lab.local)),
+        ("PORTCULLIS_TUNNEL__LISTEN", format!("{}:0", netns.local)),
         ("PORTCULLIS_DIRECT__ALLOW", format!("old-box=127.0.0.1:{free}")),
     ];
     let demo = Demo::start_with(dir.path(), &settings).await;
@@ -127,9 +127,9 @@ async fn a_desktop_behind_a_standard_peer() {
     let psk = printed.lines().find_map(|l| l.strip_prefix("PresharedKey = ")).unwrap();
     let file =
         printed.replace("REPLACE_WITH_THE_PRIVATE_KEY", &super::netns::base64(&*key.expose()));
-    let file = lab.write(&format!("{}.conf", lab.interface), &file);
+    let file = netns.write(&format!("{}.conf", netns.interface), &file);
     // wg-quick goes by the kernel's WireGuard where there is one.
-    let mut up = lab.command("wg-quick");
+    let mut up = netns.command("wg-quick");
     up.args(["up"]).arg(file).env("WG_QUICK_USERSPACE_IMPLEMENTATION", "wireguard-go");
     run(&mut up);
     connected(&demo, &host["id"], &admin).await;
@@ -143,12 +143,13 @@ async fn a_desktop_behind_a_standard_peer() {
         "{made}"
     );
     ask(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 503).await;
-    let mut server = vnc(&lab, lab.command("Xtigervnc"), u16::try_from(port).unwrap());
+    let mut server = vnc(&netns, netns.command("Xtigervnc"), u16::try_from(port).unwrap());
     server.args(["-interface", inner]);
-    lab.spawn_owned(&mut server);
+    netns.spawn_owned(&mut server);
     let probe = format!("import socket; socket.create_connection(('{inner}', {port}), 1)");
     wait_until("Xtigervnc", || {
-        lab.command("python3")
+        netns
+            .command("python3")
             .args(["-c", &probe])
             .stderr(Stdio::null())
             .status()
@@ -222,7 +223,7 @@ async fn a_desktop_behind_a_standard_peer() {
     let (status, body) = demo.post("/api/workspaces/ws-not/launch", Some(&member), json!({})).await;
     assert_eq!(status, 503, "{body}");
 
-    direct(&demo, &mut lab, free, &admin, &member).await;
+    direct(&demo, &mut netns, free, &admin, &member).await;
 
     let (_, log) = demo.get("/api/audit?action=show_host_config", Some(&admin)).await;
     assert_eq!(
@@ -239,10 +240,10 @@ async fn a_desktop_behind_a_standard_peer() {
 }
 
 /// A server on this machine, which the configuration allows by name.
-async fn direct(demo: &Demo, lab: &mut Netns, port: u16, admin: &str, member: &str) {
-    let mut server = vnc(lab, std::process::Command::new("Xtigervnc"), port);
+async fn direct(demo: &Demo, netns: &mut Netns, port: u16, admin: &str, member: &str) {
+    let mut server = vnc(netns, std::process::Command::new("Xtigervnc"), port);
     server.args(["-interface", "127.0.0.1", "-localhost=1"]);
-    lab.spawn_owned(&mut server);
+    netns.spawn_owned(&mut server);
     wait_until("Xtigervnc", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let body = json!({"id": "ws-old", "name": "Old box", "type": "vnc", "target": {"direct": "old-box"}, "password": PASSWORD});
     ask(demo, "/api/workspaces", admin, body, 201).await;
