@@ -1,9 +1,9 @@
-//! Wakes for other threads, many at a time.
+//! Batches wakeups of tasks that run on another thread.
 //!
-//! To wake a task of another thread's runtime takes a system call, and takes that thread from what
-//! it does. A round that has something for twenty of its tasks would do that twenty times. A
-//! **bell** is a task on that thread: it is rung once, and wakes the others there, where it costs
-//! next to nothing.
+//! Waking a task of another thread's runtime costs a system call and interrupts that thread. Each
+//! thread that waits on streams has a [`WakeTask`]: the tunnel's owner hands it all wakers of a
+//! round with one wakeup, and it wakes the tasks locally, which needs no system call
+//! (docs/adr/0016).
 
 use crate::domain::sync::lock;
 use std::cell::RefCell;
@@ -19,31 +19,33 @@ thread_local! {
     static CURRENT: RefCell<Weak<ThreadWaker>> = const { RefCell::new(Weak::new()) };
 }
 
-/// The bell of one thread.
+/// The wake task of one thread, as seen from other threads.
 #[derive(Debug)]
 struct ThreadWaker {
     thread: ThreadId,
-    /// Who is to be woken; `None` when its runtime has ended, and nobody will hear it.
+    /// Wakers to be woken by the wake task; `None` once its runtime has ended.
     pending: Mutex<Option<Vec<Waker>>>,
     notify: Notify,
 }
 
 impl ThreadWaker {
-    /// That of this thread; `None` outside of any runtime.
+    /// The entry of the calling thread; `None` outside of a runtime.
     fn current() -> Option<Arc<Self>> {
-        CURRENT.with_borrow_mut(|here| {
-            if let Some(bell) = here.upgrade().filter(|bell| bell.is_running()) {
-                return Some(bell);
+        CURRENT.with_borrow_mut(|current| {
+            if let Some(thread_waker) =
+                current.upgrade().filter(|thread_waker| thread_waker.is_running())
+            {
+                return Some(thread_waker);
             }
             let runtime = Handle::try_current().ok()?;
-            let bell = Arc::new(Self {
+            let thread_waker = Arc::new(Self {
                 thread: thread::current().id(),
                 pending: Mutex::new(Some(Vec::new())),
                 notify: Notify::new(),
             });
-            *here = Arc::downgrade(&bell);
-            runtime.spawn(WakeTask(Arc::clone(&bell)).run());
-            Some(bell)
+            *current = Arc::downgrade(&thread_waker);
+            runtime.spawn(WakeTask(Arc::clone(&thread_waker)).run());
+            Some(thread_waker)
         })
     }
 
@@ -55,41 +57,41 @@ impl ThreadWaker {
         self.lock().is_some()
     }
 
-    /// Wakes them, from its own thread if that is still there.
+    /// Wakes the tasks from their own thread, or directly once the wake task has ended.
     fn wake_all(&self, wakers: Vec<Waker>) {
-        let mut waiting = self.lock();
-        if let Some(waiting) = &mut *waiting {
-            waiting.extend(wakers);
+        let mut pending = self.lock();
+        if let Some(pending) = &mut *pending {
+            pending.extend(wakers);
             self.notify.notify_one();
             return;
         }
-        drop(waiting);
+        drop(pending);
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-/// The bell's task. When its runtime ends, so does this: whoever is still to be woken is woken
-/// then.
+/// Runs on the thread it wakes tasks of. When its runtime ends it is dropped and wakes what is
+/// still pending.
 struct WakeTask(Arc<ThreadWaker>);
 
 impl WakeTask {
     async fn run(self) {
         loop {
             self.0.notify.notified().await;
-            let woken = self.0.lock().as_mut().map(take);
-            woken.into_iter().flatten().for_each(Waker::wake);
+            let wakers = self.0.lock().as_mut().map(take);
+            wakers.into_iter().flatten().for_each(Waker::wake);
         }
     }
 }
 
 impl Drop for WakeTask {
     fn drop(&mut self) {
-        let left = self.0.lock().take();
-        left.into_iter().flatten().for_each(Waker::wake);
+        let wakers = self.0.lock().take();
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
-/// Who waits, and the bell of the thread it waits on.
+/// A waker and the thread its task runs on.
 #[derive(Debug)]
 pub(super) struct RegisteredWaker {
     waker: Waker,
@@ -97,47 +99,46 @@ pub(super) struct RegisteredWaker {
 }
 
 impl RegisteredWaker {
-    /// Notes that whoever asks in `cx` waits; to be woken from other threads, if those are `apart`.
-    pub(super) fn register(slot: &mut Option<Self>, apart: bool, cx: &Context<'_>) {
+    /// Registers the task of `cx`. `cross_thread`: it will be woken from another thread.
+    pub(super) fn register(slot: &mut Option<Self>, cross_thread: bool, cx: &Context<'_>) {
         match slot {
             Some(known) if known.waker.will_wake(cx.waker()) => {}
             _ => {
                 *slot = Some(Self {
                     waker: cx.waker().clone(),
-                    thread_waker: apart.then(ThreadWaker::current).flatten(),
+                    thread_waker: cross_thread.then(ThreadWaker::current).flatten(),
                 })
             }
         }
     }
 
-    /// Wakes it at once.
     pub(super) fn wake(self) {
         self.waker.wake();
     }
 }
 
-/// Those that are to be woken together, by their bells.
+/// Wakers to be woken together, grouped by thread.
 #[derive(Debug, Default)]
 pub(super) struct WakeBatcher(Vec<(Option<Arc<ThreadWaker>>, Vec<Waker>)>);
 
 impl WakeBatcher {
-    /// Adds one.
-    pub(super) fn add(&mut self, RegisteredWaker { waker, thread_waker: bell }: RegisteredWaker) {
+    pub(super) fn add(&mut self, RegisteredWaker { waker, thread_waker }: RegisteredWaker) {
         let same = |known: &Option<Arc<ThreadWaker>>| {
-            known.as_ref().map(Arc::as_ptr) == bell.as_ref().map(Arc::as_ptr)
+            known.as_ref().map(Arc::as_ptr) == thread_waker.as_ref().map(Arc::as_ptr)
         };
         match self.0.iter_mut().find(|(known, _)| same(known)) {
             Some((_, wakers)) => wakers.push(waker),
-            None => self.0.push((bell, vec![waker])),
+            None => self.0.push((thread_waker, vec![waker])),
         }
     }
 
-    /// Wakes them all.
     pub(super) fn flush(self) {
-        for (bell, wakers) in self.0 {
-            match bell {
-                Some(bell) if wakers.len() > 1 && bell.thread != thread::current().id() => {
-                    bell.wake_all(wakers)
+        for (thread_waker, wakers) in self.0 {
+            match thread_waker {
+                Some(thread_waker)
+                    if wakers.len() > 1 && thread_waker.thread != thread::current().id() =>
+                {
+                    thread_waker.wake_all(wakers)
                 }
                 _ => wakers.into_iter().for_each(Waker::wake),
             }
@@ -158,16 +159,17 @@ mod tests {
 
     type Slots = Arc<Vec<Mutex<Option<RegisteredWaker>>>>;
 
-    /// Tasks that wait, each in a slot of its own, and how many were woken.
+    /// Starts tasks that wait, each in a slot of its own. Returns the slots, the count of woken
+    /// tasks, and the tasks.
     fn waiters(runtime: &Handle, many: usize) -> (Slots, Arc<AtomicUsize>, Vec<JoinHandle<()>>) {
         let slots: Slots = Arc::new((0..many).map(|_| Mutex::new(None)).collect());
-        let woken = Arc::<AtomicUsize>::default();
+        let count = Arc::<AtomicUsize>::default();
         let tasks = (0..many).map(|n| {
-            let (slots, woken) = (Arc::clone(&slots), Arc::clone(&woken));
+            let (slots, woken) = (Arc::clone(&slots), Arc::clone(&count));
             runtime.spawn(async move {
-                let mut asked = false;
+                let mut registered = false;
                 poll_fn(|cx| {
-                    if std::mem::replace(&mut asked, true) {
+                    if std::mem::replace(&mut registered, true) {
                         return Poll::Ready(());
                     }
                     RegisteredWaker::register(&mut slots[n].lock().unwrap(), true, cx);
@@ -178,7 +180,7 @@ mod tests {
             })
         });
         let tasks = tasks.collect();
-        (slots, woken, tasks)
+        (slots, count, tasks)
     }
 
     fn all(slots: &[Mutex<Option<RegisteredWaker>>]) -> WakeBatcher {
@@ -193,17 +195,17 @@ mod tests {
     }
 
     #[test]
-    fn one_ring_wakes_all_tasks_of_another_thread() {
-        let (begun, handle) = std::sync::mpsc::channel();
+    fn one_flush_wakes_all_tasks_of_another_thread() {
+        let (started, handle) = std::sync::mpsc::channel();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let other = thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-            begun.send(runtime.handle().clone()).unwrap();
+            started.send(runtime.handle().clone()).unwrap();
             runtime.block_on(ended).unwrap_err();
         });
-        let (slots, woken, tasks) = waiters(&handle.recv().unwrap(), 20);
+        let (slots, count, tasks) = waiters(&handle.recv().unwrap(), 20);
         let wakes = all(&slots);
-        assert_eq!(wakes.0.len(), 1, "all have the bell of their thread");
+        assert_eq!(wakes.0.len(), 1, "all are grouped under their thread");
         wakes.flush();
         let here = Builder::new_current_thread().enable_all().build().unwrap();
         here.block_on(async {
@@ -211,7 +213,7 @@ mod tests {
                 tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
             }
         });
-        assert_eq!(woken.load(Ordering::Relaxed), 20);
+        assert_eq!(count.load(Ordering::Relaxed), 20);
         drop(end);
         other.join().unwrap();
     }
@@ -230,31 +232,31 @@ mod tests {
             }
         }
         let waker = Waker::from(Arc::new(Count(Arc::clone(&count))));
-        let note = || {
+        let register = || {
             let mut slot = None;
             RegisteredWaker::register(&mut slot, true, &Context::from_waker(&waker));
             slot.unwrap()
         };
-        let wake = |waiting: Vec<RegisteredWaker>| {
+        let wake = |pending: Vec<RegisteredWaker>| {
             thread::spawn(move || {
                 let mut wakes = WakeBatcher::default();
-                waiting.into_iter().for_each(|one| wakes.add(one));
+                pending.into_iter().for_each(|one| wakes.add(one));
                 wakes.flush();
             })
             .join()
             .unwrap();
         };
-        let (early, late) =
-            gone.block_on(async { ([note(), note()].into(), [note(), note()].into()) });
-        // Rung, though nobody has run to hear it: its end lets everybody out.
+        let (early, late) = gone
+            .block_on(async { ([register(), register()].into(), [register(), register()].into()) });
+        // The wake task has not run yet: dropping its runtime wakes what is pending.
         wake(early);
         assert_eq!(count.load(Ordering::Relaxed), 0);
         drop(gone);
         assert_eq!(count.load(Ordering::Relaxed), 2);
         wake(late);
         assert_eq!(count.load(Ordering::Relaxed), 4);
-        // And the thread has a new bell in its next runtime.
-        let next = own.block_on(async { note() });
-        assert!(next.thread_waker.is_some_and(|bell| bell.is_running()));
+        // The next runtime of the thread gets a wake task of its own.
+        let next = own.block_on(async { register() });
+        assert!(next.thread_waker.is_some_and(|thread_waker| thread_waker.is_running()));
     }
 }

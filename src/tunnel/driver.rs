@@ -1,10 +1,8 @@
-//! The owner task of one tunnel: the shell that gives a [`Peer`] its datagrams, its clock and its
-//! users.
+//! The owner task of one tunnel: the I/O around a [`Peer`].
 //!
-//! - Everything about the tunnel happens in this one task, so nothing on the way of a packet is
-//!   locked.
-//! - Its **round**: do what was asked, take what arrived, let the clock speak, serve the pipes,
-//!   send the trains, publish, wait.
+//! - Everything about a tunnel happens in this one task, so the packet path takes no locks.
+//! - A **round**: handle commands, handle received datagrams, handle timeouts, move bytes between
+//!   pipes and TCP, transmit, publish, wait.
 
 use crate::domain::sync::lock;
 use std::collections::BTreeMap;
@@ -25,15 +23,15 @@ use crate::tunnel::hub::socket::HubSocket;
 use crate::tunnel::peer::{ConnId, Event, Peer, Profile, TunnelStatus};
 use crate::tunnel::stream::{Pipe, ServiceResult, TunnelStream};
 
-/// Received batches taken in one round, at most.
+/// Received batches handled in one round, at most.
 const BATCHES_PER_ROUND: usize = 64;
-/// Received bytes with which a round takes no more batches: opening them takes about a tenth of a
-/// millisecond.
+/// A round takes no further batch after this many received bytes: decrypting them takes about 0.1
+/// ms.
 const ROUND_BYTES_MAX: usize = 128 << 10;
-/// The shortest wait for the clock: tokio's timer is no finer.
+/// Shortest timeout: tokio's timer is no finer.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
-/// Datagrams from one address, end to end.
+/// Datagrams from one address, concatenated; each but the last is `stride` bytes long.
 pub(super) struct InboundBatch {
     pub(super) from: SocketAddr,
     pub(super) stride: usize,
@@ -42,7 +40,7 @@ pub(super) struct InboundBatch {
 
 struct Conn {
     pipe: Arc<Pipe>,
-    ended: bool,
+    fin_sent: bool,
 }
 
 struct Listener {
@@ -50,9 +48,8 @@ struct Listener {
     incoming: mpsc::Sender<TunnelStream>,
 }
 
-/// What the owner task owns.
 pub(super) struct Driver {
-    /// In a box of its own: a task's memory holds what it owns more than once.
+    /// Boxed because a task's future holds moved values more than once.
     pub(super) peer: Box<Peer>,
     pub(super) profile: Profile,
     pub(super) shared: Arc<Shared>,
@@ -64,16 +61,15 @@ pub(super) struct Driver {
     pub(super) streams: StreamTable,
 }
 
-/// The users of the tunnel.
 #[derive(Default)]
 pub(super) struct StreamTable {
     conns: BTreeMap<ConnId, Conn>,
     connecting: BTreeMap<ConnId, oneshot::Sender<Result<TunnelStream, TunnelError>>>,
     listeners: Vec<Listener>,
-    /// Who is to be served in the next round.
+    /// Streams to be serviced in the next round.
     notified: Vec<ConnId>,
-    /// Whose users are gone before all was sent: served in each round, until it is, or takes too
-    /// long.
+    /// Streams whose user is gone before all data was sent: serviced in each round until it is sent
+    /// or `LINGER` has passed.
     draining: Vec<ConnId>,
 }
 
@@ -85,8 +81,8 @@ impl Driver {
         let mut batch = Vec::new();
         loop {
             let now = Instant::now();
-            // Before what arrived: whoever was told that a port is listened on may have called it
-            // meanwhile.
+            // Before received datagrams: a `listen` command may have been queued before the peer's
+            // SYN arrived.
             while let Ok(command) = self.commands.try_recv() {
                 self.handle_command(command, now);
             }
@@ -98,15 +94,15 @@ impl Driver {
                 break;
             }
             if more || !self.inbox.is_empty() {
-                // All tunnels share few threads: nobody's keystroke waits for more than a round of
-                // somebody else's.
+                // All tunnels share few threads: yield after each round so that no other tunnel
+                // waits longer than that.
                 tokio::task::yield_now().await;
                 self.fill_batch(&mut batch);
                 continue;
             }
-            // Put forward only: what is sent asks for a moment soon, and its acknowledgement for a
-            // later one, over and over. Waking once too early costs less than telling the runtime's
-            // clock, which wakes the thread that sleeps by it, each time.
+            // The timer is only moved to an earlier time. Each segment sent arms a near deadline
+            // and its acknowledgement a later one; a spurious wakeup costs less than resetting the
+            // runtime's timer, which may wake the thread that sleeps on it.
             if let Some(at) = self.peer.poll_timeout(now).map(|at| at.max(now + TIMER_RESOLUTION))
                 && armed.is_none_or(|armed| at < armed)
             {
@@ -128,7 +124,8 @@ impl Driver {
                     None => break,
                 },
                 () = shared.notifier.notified() => {
-                    // Whoever else has something to say now says it first: it travels together.
+                    // Let other notified tasks of this thread write first, so that their data is
+                    // sent in the same batch.
                     if self.streams.conns.len() > 1 {
                         tokio::task::yield_now().await;
                         self.fill_batch(&mut batch);
@@ -137,14 +134,14 @@ impl Driver {
                 () = sleep.as_mut(), if armed.is_some() => armed = None,
             }
         }
-        // Last words, so that the other end's streams end too; nothing waits for them.
+        // Resets, so that the peer's streams end too; sending them does not wait.
         self.peer.abort_all(Instant::now());
-        while let Some(train) = self.peer.poll_transmit() {
-            self.socket.send_nonblocking(&train);
+        while let Some(transmit) = self.peer.poll_transmit() {
+            self.socket.send_nonblocking(&transmit);
         }
     }
 
-    /// Takes more of what arrived, up to a round's measure.
+    /// Takes more received batches, up to the limits of a round.
     fn fill_batch(&mut self, batch: &mut Vec<InboundBatch>) {
         let mut bytes: usize = batch.iter().map(|inbound| inbound.contents.len()).sum();
         while batch.len() < BATCHES_PER_ROUND
@@ -185,30 +182,29 @@ impl Driver {
         }
     }
 
-    /// Listeners whose user is gone stop listening.
+    /// Closes listeners whose user is gone.
     fn prune_listeners(&mut self) {
         let peer = &mut self.peer;
         self.streams.listeners.retain(|listener| {
-            let wanted = !listener.incoming.is_closed();
-            if !wanted {
+            let in_use = !listener.incoming.is_closed();
+            if !in_use {
                 peer.unlisten(listener.port);
             }
-            wanted
+            in_use
         });
     }
 
-    /// Serves the users, lets TCP speak, sends. True if there is more to do without waiting for
-    /// anything.
+    /// Services streams, runs TCP, transmits. Returns true if there is more to do without waiting.
     async fn process(&mut self, now: Instant) -> bool {
         self.prune_listeners();
         let peer = &mut self.peer;
         self.streams.connecting.retain(|&conn, answer| {
-            let wanted = !answer.is_closed();
-            if !wanted {
+            let in_use = !answer.is_closed();
+            if !in_use {
                 peer.abort(conn);
                 peer.release(conn, now);
             }
-            wanted
+            in_use
         });
         self.service_streams(now);
         self.peer.flush(now);
@@ -216,32 +212,32 @@ impl Driver {
             self.handle_event(event, now);
         }
         let mut sent = false;
-        while let Some(train) = self.peer.poll_transmit() {
+        while let Some(transmit) = self.peer.poll_transmit() {
             sent = true;
             tokio::select! {
                 biased;
                 () = self.shared.closing.cancelled() => return false,
-                () = self.socket.send(&train) => {}
+                () = self.socket.send(&transmit) => {}
             }
-            self.peer.recycle(train);
+            self.peer.recycle(transmit);
         }
-        // What did not fit into the trains, and whoever came to be only now.
+        // TCP output that did not fit into the transmit queue, and streams created in this round.
         (sent && self.peer.has_pending_output()) || !self.streams.notified.is_empty()
     }
 
-    /// Serves those that something happened to, at either end.
+    /// Moves bytes of the streams that were notified, by their user or by TCP.
     fn service_streams(&mut self, now: Instant) {
-        let (peer, StreamTable { conns, notified: wanted, draining: leaving, .. }) =
+        let (peer, StreamTable { conns, notified: in_use, draining: leaving, .. }) =
             (&mut self.peer, &mut self.streams);
         let mut wakes = WakeBatcher::default();
-        self.shared.notifier.drain_into(wanted);
-        peer.drain_ready(wanted);
-        wanted.append(leaving);
-        wanted.sort_unstable();
-        wanted.dedup();
-        for id in wanted.drain(..) {
+        self.shared.notifier.drain_into(in_use);
+        peer.drain_ready(in_use);
+        in_use.append(leaving);
+        in_use.sort_unstable();
+        in_use.dedup();
+        for id in in_use.drain(..) {
             let Some(conn) = conns.get_mut(&id) else { continue };
-            match conn.pipe.service(peer, &mut conn.ended, &mut wakes, now) {
+            match conn.pipe.service(peer, &mut conn.fin_sent, &mut wakes, now) {
                 ServiceResult::Serviced => {}
                 ServiceResult::Draining => leaving.push(id),
                 ServiceResult::Closed => drop(conns.remove(&id)),
@@ -264,8 +260,8 @@ impl Driver {
                 tracing::debug!(tunnel = %self.shared.id.0, mtu, "tunnel.path")
             }
             Event::EndpointChanged(endpoint) => {
-                // Who sees where the other end is now sees also what came from there; and who sees
-                // that keys were agreed upon, with whom.
+                // Publish counters before the endpoint and the status, so that a reader never sees
+                // a new status with old values.
                 self.publish_counters();
                 let known = lock(&self.shared.endpoint).replace(endpoint);
                 self.registry.endpoints.update(known, Some(endpoint));
@@ -294,9 +290,9 @@ impl Driver {
                     .find(|listener| listener.port == port)
                     .map(|listener| listener.incoming.clone());
                 match queue.as_ref().and_then(|queue| queue.try_reserve().ok()) {
-                    Some(place) => {
+                    Some(permit) => {
                         let stream = self.create_stream(conn);
-                        place.send(stream);
+                        permit.send(stream);
                     }
                     None => {
                         self.peer.abort(conn);
@@ -310,7 +306,7 @@ impl Driver {
     fn create_stream(&mut self, conn: ConnId) -> TunnelStream {
         let pipe = Pipe::new(conn, self.profile, self.shared.notifier.clone());
         self.streams.notified.push(conn);
-        self.streams.conns.insert(conn, Conn { pipe: pipe.clone(), ended: false });
+        self.streams.conns.insert(conn, Conn { pipe: pipe.clone(), fin_sent: false });
         TunnelStream::new(pipe)
     }
 
@@ -340,7 +336,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// However the task ended, nobody is left waiting and the hub forgets the tunnel.
+    /// However the task ends, no user keeps waiting and the hub removes the tunnel.
     fn drop(&mut self) {
         for conn in self.streams.conns.values() {
             conn.pipe.fail(io::ErrorKind::ConnectionAborted);

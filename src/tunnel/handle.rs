@@ -1,9 +1,8 @@
-//! The handle by which everybody else uses a tunnel, and what it shares with the tunnel's owner
-//! task.
+//! The handle to a tunnel, and the state it shares with the tunnel's owner task.
 //!
-//! - A [`Tunnel`] is cheap to clone; it asks the owner through a bounded queue of [`Command`]s and
+//! - A [`Tunnel`] is cheap to clone. It sends the owner [`Command`]s through a bounded queue and
 //!   reads what the owner published.
-//! - **Published** values (status, counters, endpoint) are written once per batch by the owner,
+//! - **Published** values (status, counters, endpoint) are written by the owner once per round,
 //!   never per packet.
 
 use crate::domain::sync::lock;
@@ -19,63 +18,55 @@ use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::tunnel::peer::{PeerError, Profile, TunnelStatus};
 use crate::tunnel::stream::{StreamNotifier, TunnelListener, TunnelStream};
 
-/// Silence after which a TCP connection in a tunnel is given up, unless configured otherwise.
+/// A TCP connection whose peer is silent for this long is aborted, unless configured otherwise.
 pub const TCP_TIMEOUT: Duration = Duration::from_secs(20);
-/// Most connections that may wait to be accepted on one port.
+/// Upper bound of a listener's backlog.
 const BACKLOG_MAX: usize = 128;
 
-/// Names a tunnel: a session's id, or a host's.
+/// A session's id, or a host's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TunnelId(pub uuid::Uuid);
 
-/// What a tunnel is made of.
 #[derive(Debug, Clone)]
 pub struct PeerConfig {
-    /// Its name in the hub.
     pub id: TunnelId,
-    /// Our private key; tunnels of one hub may share one or have their own.
+    /// Tunnels of one hub may share a private key or have their own.
     pub private_key: PrivateKey,
-    /// The other end's public key.
     pub peer_public_key: PublicKey,
-    /// The secret both ends mix in.
     pub preshared_key: PresharedKey,
-    /// Where the other end may be reached; unknown when it is to call us.
+    /// Outer address of the peer; `None` when the peer initiates.
     pub endpoint: Option<SocketAddr>,
     /// Our address inside the tunnel.
     pub local_addr: IpAddr,
-    /// The other end's address inside the tunnel.
+    /// The peer's address inside the tunnel.
     pub peer_addr: IpAddr,
-    /// Send something at least this often; also: never stop trying to reach the other end.
+    /// Persistent keepalive interval. With one, handshake attempts never stop.
     pub keepalive: Option<Duration>,
-    /// TCP window sizes.
     pub profile: Profile,
 }
 
-/// Why a tunnel did not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TunnelError {
     /// The tunnel, or its hub, is closed.
     #[error("tunnel is closed")]
     Closed,
-    /// The hub has a tunnel of this name.
+    /// The hub has a tunnel with this id.
     #[error("a tunnel of this id exists")]
     DuplicateId,
     /// The hub has a tunnel between these two keys.
     #[error("a tunnel between these keys exists")]
     DuplicateKey,
-    /// The hub, the tunnel or its queue is full.
+    /// The hub, the tunnel or its command queue is full.
     #[error("too many tunnels, connections or requests")]
     Full,
-    /// Somebody listens on that port.
     #[error("port is in use")]
     PortInUse,
-    /// Not an address or port that a tunnel can have.
+    /// Port 0, an address that is not a host's, or addresses of different families.
     #[error("not an address a tunnel can have")]
     Unaddressable,
-    /// Nobody listens on that port of the other end.
+    /// The peer has no listener on that port.
     #[error("connection refused inside the tunnel")]
     Refused,
-    /// The other end did not answer.
     #[error("no answer inside the tunnel")]
     TimedOut,
 }
@@ -106,38 +97,35 @@ impl From<TunnelError> for std::io::Error {
     }
 }
 
-/// What went through a tunnel so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TunnelStats {
-    /// When the present keys were made.
+    /// Completion time of the latest handshake.
     pub last_handshake: Option<SystemTime>,
     /// Encrypted bytes sent.
     pub tx_bytes: u64,
-    /// Authentic encrypted bytes received.
+    /// Authenticated encrypted bytes received.
     pub rx_bytes: u64,
-    /// Where the other end was last heard from, or is expected.
+    /// The peer's outer address: where it was last heard from, or as configured.
     pub endpoint: Option<SocketAddr>,
-    /// How long the last handshake we began took.
+    /// Duration of the latest handshake that we initiated.
     pub rtt: Option<Duration>,
-    /// The longest smoothed round trip of the TCP connections inside.
+    /// Largest smoothed round-trip time among the TCP connections inside.
     pub tcp_rtt: Option<Duration>,
-    /// Handshakes completed.
     pub handshakes: u64,
-    /// TCP segments sent again inside, of all connections.
+    /// TCP segments retransmitted, of all connections.
     pub retransmits: u64,
-    /// Datagrams thrown away: not authentic, replayed, between foreign addresses, or more than the
-    /// owner could take.
+    /// Received datagrams dropped: not authenticated, replayed, with other inner addresses, or
+    /// because the owner's queue was full.
     pub dropped: u64,
 }
 
-/// What the owner is asked to do.
 pub(super) enum Command {
     Initiate,
     Connect { port: u16, answer: oneshot::Sender<Result<TunnelStream, TunnelError>> },
     Listen { port: u16, backlog: usize, incoming: mpsc::Sender<TunnelStream> },
 }
 
-/// What the owner publishes, and what the hub counts on its behalf.
+/// State shared by handles, the owner and the hub.
 pub(super) struct Shared {
     pub(super) id: TunnelId,
     pub(super) commands: mpsc::Sender<Command>,
@@ -161,7 +149,6 @@ pub(super) struct Shared {
     pub(super) queued_bytes: AtomicUsize,
 }
 
-/// A handle to one tunnel.
 #[derive(Clone)]
 pub struct Tunnel {
     pub(super) shared: Arc<Shared>,
@@ -177,20 +164,18 @@ impl std::fmt::Debug for Tunnel {
 }
 
 impl Tunnel {
-    /// Its name.
     pub fn id(&self) -> TunnelId {
         self.shared.id
     }
 
-    /// Begins a handshake now, if the endpoint is known.
+    /// Starts a handshake now, if the endpoint is known.
     pub fn initiate(&self) {
-        // A full queue means the owner is busy with requests, each of which begins a handshake if
-        // there is need.
+        // A full queue holds connect requests, each of which starts a handshake if one is needed.
         let _ = self.shared.commands.try_send(Command::Initiate);
     }
 
-    /// Opens a TCP connection to a port of the other end, after the handshake if there was none
-    /// yet. Dropping the future gives up.
+    /// Opens a TCP connection to a port of the peer, after a handshake if there are no session
+    /// keys. Dropping the future cancels it.
     pub async fn connect(&self, port: u16) -> Result<TunnelStream, TunnelError> {
         let (answer, answered) = oneshot::channel();
         self.shared
@@ -201,15 +186,15 @@ impl Tunnel {
         answered.await.map_err(|_| TunnelError::Closed)?
     }
 
-    /// Accepts TCP connections on a port of our address. At most `backlog` wait to be accepted;
-    /// more are refused.
+    /// Accepts TCP connections on a port of our inner address. At most `backlog` (1 to 128) wait to
+    /// be accepted; further ones are refused.
     pub fn listen(&self, port: u16, backlog: usize) -> Result<TunnelListener, TunnelError> {
         if port == 0 {
             return Err(TunnelError::Unaddressable);
         }
         let backlog = backlog.clamp(1, BACKLOG_MAX);
         let mut listening = lock(&self.shared.listening);
-        // A listener that was dropped closed its queue: its port is free again.
+        // Dropping a listener closes its queue, which frees the port.
         listening.retain(|(_, queue)| queue.upgrade().is_some_and(|queue| !queue.is_closed()));
         if listening.iter().any(|(taken, _)| *taken == port) {
             return Err(TunnelError::PortInUse);
@@ -225,17 +210,14 @@ impl Tunnel {
         Ok(TunnelListener { port, incoming, notifier: self.shared.notifier.clone() })
     }
 
-    /// What the WireGuard state machine says.
     pub fn status(&self) -> TunnelStatus {
         *self.shared.status.borrow()
     }
 
-    /// Follows the status.
     pub fn watch_status(&self) -> watch::Receiver<TunnelStatus> {
         self.shared.status.subscribe()
     }
 
-    /// What went through so far.
     pub fn stats(&self) -> TunnelStats {
         let shared = &*self.shared;
         let last = shared.last_handshake_ms.load(Ordering::Relaxed);
@@ -259,8 +241,7 @@ impl Tunnel {
         }
     }
 
-    /// Waits until there are session keys and the other end answers. The caller sets the time
-    /// limit.
+    /// Waits until the status is `Encrypted`. The caller sets the time limit.
     pub async fn wait_for_handshake(&self) -> Result<(), TunnelError> {
         let mut status = self.watch_status();
         let seen = tokio::select! {
@@ -270,12 +251,12 @@ impl Tunnel {
         if seen { Ok(()) } else { Err(TunnelError::Closed) }
     }
 
-    /// Ends the tunnel: its streams fail, its keys are dropped, at once. The hub forgets it.
+    /// Closes the tunnel at once: its streams fail, its keys are dropped, the hub removes it.
     pub fn close(&self) {
         self.shared.closing.cancel();
     }
 
-    /// Waits until the tunnel is closed and its keys are gone.
+    /// Waits until the tunnel is closed and its keys are dropped.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
         self.shared.closed.clone().cancelled_owned()
     }

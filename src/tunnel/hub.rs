@@ -1,12 +1,11 @@
 //! The hub: one UDP port, many tunnels.
 //!
-//! - One task receives and sorts (see `demux`), and lets in whoever calls first (see `door`), which
-//!   never goes before what live tunnels receive; one task per tunnel owns it (see `driver`) and
-//!   sends by itself.
-//! - The **registry** knows every tunnel by name, for the handles; nothing on the way of a packet
-//!   looks into it.
-//! - Tunnels run on the runtime the hub was bound on, or on **threads** of the hub's own, whoever
-//!   adds them.
+//! - One task receives and demultiplexes (see `demux`) and limits handshake initiations (see
+//!   `initiation_gate`), which are processed after the datagrams of established tunnels. One task
+//!   per tunnel owns it (see `driver`) and sends by itself.
+//! - The **registry** maps ids to tunnels for the handles; the packet path does not use it.
+//! - Tunnels run on the runtime the hub was bound on, or on threads of the hub's own, independent
+//!   of who adds them.
 
 mod demux;
 mod initiation_gate;
@@ -40,38 +39,35 @@ pub use threads::worker_threads;
 pub const TUNNELS_MAX: usize = 16_384;
 /// Batches that may wait for one owner.
 const INBOX_BATCHES: usize = 1024;
-/// Requests that may wait for one owner.
+/// Commands that may wait for one owner.
 const COMMANDS_MAX: usize = 256;
-/// Messages after which the receiver lets others run.
+/// Messages after which the receive loop yields.
 const YIELD_EVERY: usize = 256;
 
-/// Where a hub listens.
 #[derive(Debug, Clone)]
 pub struct HubConfig {
     /// UDP address and port; port 0 takes a free one.
     pub listen: SocketAddr,
 }
 
-/// What the hub counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HubCounters {
     /// Messages received; the kernel may have coalesced several datagrams in one.
     pub received: u64,
-    /// Bytes received.
     pub received_bytes: u64,
     /// Sends accepted by the kernel.
     pub sent: u64,
-    /// Sends the kernel refused.
+    /// Sends refused by the kernel.
     pub send_failed: u64,
-    /// Datagrams for no tunnel here.
+    /// Datagrams for no tunnel of this hub.
     pub unknown: u64,
     /// Datagrams that are no WireGuard message.
     pub malformed: u64,
-    /// Initiations answered with a cookie because there were too many.
+    /// Initiations answered with a cookie reply because of rate limits.
     pub cookies: u64,
-    /// Initiations dropped because there were too many.
+    /// Initiations dropped because of rate limits.
     pub limited: u64,
-    /// Datagrams an owner had no room for.
+    /// Datagrams dropped because the owner's queue was full.
     pub overflow: u64,
 }
 
@@ -93,13 +89,13 @@ struct Table {
     key_pairs: HashSet<(PublicKey, PublicKey)>,
 }
 
-/// Where the other ends of the tunnels are, as far as their owners know: authentically, or from
-/// whoever added the tunnel. So many tunnels each.
+/// Outer addresses of the tunnels' peers, authenticated or as configured, each with the number of
+/// its tunnels.
 #[derive(Default)]
 pub(super) struct Endpoints(Mutex<HashMap<SocketAddr, usize>>);
 
 impl Endpoints {
-    /// A tunnel's other end was there and is here now.
+    /// Moves a tunnel's peer from one address to another.
     pub(super) fn update(&self, from: Option<SocketAddr>, to: Option<SocketAddr>) {
         let mut known = lock(&self.0);
         if let Some(to) = to {
@@ -115,13 +111,11 @@ impl Endpoints {
         }
     }
 
-    /// Some tunnel's other end is there.
     fn contains(&self, address: SocketAddr) -> bool {
         lock(&self.0).contains_key(&address)
     }
 }
 
-/// Every tunnel by name.
 pub(super) struct Registry {
     pub(super) endpoints: Arc<Endpoints>,
     table: Mutex<Table>,
@@ -133,7 +127,7 @@ impl Registry {
         lock(&self.table)
     }
 
-    /// Forgets the tunnel of this index, under whatever name; safe to repeat.
+    /// Removes the tunnel with this index; idempotent.
     pub(super) fn remove(&self, id: TunnelId, index: u32) {
         let mut table = self.lock();
         let Some(pair) = table.indices.remove(&index) else { return };
@@ -142,8 +136,8 @@ impl Registry {
             table.tunnels.remove(&id);
         }
         drop(table);
-        // Bounded by the table: one addition and one removal for each tunnel. A receiver that is
-        // gone needs no telling.
+        // Bounded by the table: one addition and one removal per tunnel. If the receive loop has
+        // ended there is nothing to update.
         let _ = self.changes.send(Change::Remove { index });
     }
 }
@@ -166,7 +160,7 @@ impl Drop for Inner {
     }
 }
 
-/// A handle to a hub. When the last one goes, so do its tunnels.
+/// A handle to a hub. Dropping the last one closes the hub and its tunnels.
 #[derive(Clone)]
 pub struct Hub {
     inner: Arc<Inner>,
@@ -182,13 +176,13 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// Opens the port and begins to receive. Its tasks run on the present runtime.
+    /// Binds the port and starts receiving, on the current runtime.
     pub async fn bind(config: HubConfig) -> io::Result<Self> {
         Self::open(config, Handle::current(), None)
     }
 
-    /// The same, on [`threads`] of its own, which do nothing else: for a process whose tunnels'
-    /// users run elsewhere.
+    /// The same on [`worker_threads`] dedicated threads, for a process whose tunnels' users run on
+    /// other threads.
     pub async fn bind_on_own_threads(config: HubConfig) -> io::Result<Self> {
         let threads = WorkerThreads::start()?;
         let runtime = threads.runtime();
@@ -230,27 +224,27 @@ impl Hub {
         })
     }
 
-    /// The address listened on.
+    /// The bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.inner.socket.local_addr()
     }
 
-    /// How long the other end of a TCP connection may be silent before the connection is given up,
-    /// for tunnels added from now on. At least a second; [`TCP_TIMEOUT`] unless set.
+    /// How long the peer of a TCP connection may be silent before the connection is aborted, for
+    /// tunnels added from now on: one second to one hour, [`TCP_TIMEOUT`] by default.
     pub fn set_tcp_timeout(&self, timeout: Duration) {
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(1000, 3_600_000);
         self.inner.tcp_timeout_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// The largest packet that may be tried inside tunnels added from now on, in bytes: [`MTU`] to
-    /// [`MTU_MAX`], which it is unless set.
+    /// Largest packet inside tunnels added from now on, in bytes: [`MTU`] to [`MTU_MAX`], which is
+    /// the default.
     pub fn set_mtu_max(&self, bytes: usize) {
         self.inner.mtu_max.store(bytes.clamp(MTU, MTU_MAX), Ordering::Relaxed);
     }
 
-    /// Adds a tunnel, which answers the other end from now on. With a keepalive and a known
-    /// endpoint it begins a handshake by itself and never gives up; otherwise it says nothing until
-    /// asked to.
+    /// Adds a tunnel, which responds to handshakes from now on. With a keepalive and a known
+    /// endpoint it initiates handshakes by itself and keeps trying; otherwise it sends nothing
+    /// until it is used.
     pub fn add_peer(&self, config: PeerConfig) -> Result<Tunnel, TunnelError> {
         let inner = &*self.inner;
         if !is_host_address(config.local_addr)
@@ -353,8 +347,8 @@ impl Hub {
         if table.tunnels.len() >= TUNNELS_MAX {
             return Err(TunnelError::Full);
         }
-        // 16 384 of 16 million are taken at most: a free one is found at once. Random, so that an
-        // outsider cannot guess it.
+        // At most 16 384 of 16 million are taken, so a free one is found at once. Random, so that
+        // an outsider cannot guess it.
         let index = loop {
             let mut bytes = [0; 4];
             getrandom::fill(&mut bytes).map_err(|_| TunnelError::Full)?;
@@ -369,12 +363,11 @@ impl Hub {
         Ok(index)
     }
 
-    /// The tunnel of this name.
     pub fn tunnel(&self, id: TunnelId) -> Option<Tunnel> {
         self.inner.registry.lock().tunnels.get(&id).map(|(_, tunnel)| tunnel.clone())
     }
 
-    /// Closes a tunnel and frees its name at once.
+    /// Closes a tunnel and frees its id at once.
     pub fn remove(&self, id: TunnelId) {
         let known = self.inner.registry.lock().tunnels.get(&id).cloned();
         if let Some((index, tunnel)) = known {
@@ -388,7 +381,7 @@ impl Hub {
         !self.inner.closing.is_cancelled() && !self.inner.registry.changes.is_closed()
     }
 
-    /// How many tunnels there are.
+    /// Number of tunnels.
     pub fn peers(&self) -> usize {
         self.inner.registry.lock().tunnels.len()
     }
@@ -400,7 +393,6 @@ impl Hub {
         self.inner.tasks.wait().await;
     }
 
-    /// What was counted so far.
     pub fn counters(&self) -> HubCounters {
         let (counters, socket) = (&self.inner.counters, &self.inner.socket);
         HubCounters {
@@ -439,13 +431,13 @@ async fn receive_loop(
                 continue;
             }
             ready = socket.readable(), if !demux.has_pending_initiations() => ready,
-            // Somebody waits to be let in: after whatever has arrived.
+            // Pending initiations are processed after the datagrams that have arrived.
             () = std::future::ready(()), if demux.has_pending_initiations() => Ok(()),
         };
         let result = ready.and_then(|()| {
             let count = socket.receive(&mut buffers)?;
-            // A tunnel is known here before its first answer can arrive: it was announced before it
-            // spoke.
+            // A tunnel's registration precedes its first datagram, so it is known here before a
+            // response can arrive.
             while let Ok(change) = changes.try_recv() {
                 demux.apply_change(change);
             }
@@ -463,7 +455,7 @@ async fn receive_loop(
             };
             let more =
                 demux.has_pending_initiations() && demux.process_initiations(Instant::now(), reply);
-            // What is opened at the door takes as long as many messages.
+            // Decrypting an initiation takes as long as dispatching many messages.
             Ok(count + if more { YIELD_EVERY / 4 } else { 0 })
         });
         match result {
@@ -480,7 +472,7 @@ async fn receive_loop(
     }
 }
 
-/// An address one host can have.
+/// Whether an address can be that of one host.
 fn is_host_address(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),

@@ -1,10 +1,9 @@
-//! The three kinds of key a WireGuard tunnel needs.
+//! The keys of a WireGuard tunnel.
 //!
-//! - [`PrivateKey`]: a Curve25519 secret. Wiped when dropped; never shown by `Debug`.
-//! - [`PublicKey`]: its public half, and the name by which a peer is known. Printed as standard
-//!   base64, like every WireGuard tool does.
-//! - [`PresharedKey`]: a second, symmetric secret mixed into the handshake (WireGuard paper,
-//!   section 5.2). Wiped and redacted too.
+//! - [`PrivateKey`]: a Curve25519 secret. Zeroized when dropped; redacted by `Debug`.
+//! - [`PublicKey`]: identifies a peer. Printed as standard base64, as by other WireGuard tools.
+//! - [`PresharedKey`]: a symmetric secret mixed into the handshake (WireGuard paper, section 5.2).
+//!   Zeroized and redacted too.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,38 +16,35 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 /// Length of every key in this module, in bytes.
 pub const KEY_LEN: usize = 32;
 
-/// Why a key was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not 32 bytes of standard base64.
     #[error("a key is 32 bytes in standard base64")]
     Malformed,
-    /// The operating system gave no randomness.
+    /// The operating system's random number generator failed.
     #[error("no randomness to make a key from")]
     NoRandomness,
 }
 
-/// A Curve25519 private key.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct PrivateKey([u8; KEY_LEN]);
 
 impl PrivateKey {
-    /// A fresh key from the operating system's randomness.
+    /// A new key from the operating system's random number generator.
     pub fn generate() -> Result<Self, KeyError> {
         Ok(Self::from_bytes(*random()?))
     }
 
-    /// A key from its 32 bytes (clamping happens when it is used).
+    /// Clamping happens when the key is used.
     pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes, for sealing into storage; the copy wipes itself.
+    /// The 32 bytes, for sealing into storage; zeroized when dropped.
     pub fn expose(&self) -> Zeroizing<[u8; KEY_LEN]> {
         Zeroizing::new(self.0)
     }
 
-    /// Its public half.
     pub fn public_key(&self) -> PublicKey {
         PublicKey(*x25519::PublicKey::from(&self.secret()).as_bytes())
     }
@@ -64,17 +60,14 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// A Curve25519 public key: who a peer is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PublicKey([u8; KEY_LEN]);
 
 impl PublicKey {
-    /// A key from its 32 bytes.
     pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
         &self.0
     }
@@ -109,22 +102,21 @@ impl FromStr for PublicKey {
 pub struct PresharedKey([u8; KEY_LEN]);
 
 impl PresharedKey {
-    /// A fresh key from the operating system's randomness.
+    /// A new key from the operating system's random number generator.
     pub fn generate() -> Result<Self, KeyError> {
         Ok(Self::from_bytes(*random()?))
     }
 
-    /// A key from its 32 bytes.
     pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes, for telling the other end over a sealed channel; the copy wipes itself.
+    /// The 32 bytes, for the peer over an encrypted channel; zeroized when dropped.
     pub fn expose(&self) -> Zeroizing<[u8; KEY_LEN]> {
         Zeroizing::new(self.0)
     }
 
-    /// Standard base64, for telling the other end; the copy wipes itself.
+    /// Standard base64, for the peer; zeroized when dropped.
     pub fn expose_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(STANDARD.encode(self.0))
     }

@@ -1,21 +1,20 @@
-//! WireGuard in user space: boringtun for the secrets, a TCP of our own inside, one UDP port, one
-//! owner task per tunnel.
+//! WireGuard in user space: boringtun for the Noise protocol, a TCP implementation of our own
+//! inside, one UDP port, one owner task per tunnel.
 //!
-//! - A [`Hub`] is one UDP port with any number of tunnels; the gateway and the agent use the same
-//!   one.
-//! - A [`Tunnel`] is a handle to one of them: keys on both sides, two addresses inside, TCP between
-//!   these two and nobody else.
-//! - A [`TunnelStream`] is a TCP connection inside a tunnel; [`Tunnel::connect`] opens one, a
+//! - A [`Hub`] is one UDP port with any number of tunnels. The gateway and the agent both use it.
+//! - A [`Tunnel`] is a handle to one tunnel: keys on both sides, two inner addresses, TCP between
+//!   these two addresses only.
+//! - A [`TunnelStream`] is a TCP connection inside a tunnel. [`Tunnel::connect`] opens one, a
 //!   [`TunnelListener`] accepts them.
-//! - [`HubStatus`] is what the WireGuard state machine says, never a default.
+//! - [`TunnelStatus`] is derived from the WireGuard state machine, never assumed.
 //!
 //! ```text
-//! peer (pure: Tunn + tcp)      <- driver (its owner task) <- hub (one socket, sorts what arrives)
+//! peer (pure: Tunn + tcp)      <- driver (its owner task) <- hub (one socket, demultiplexes)
 //!                                   ^ pipes: bounded buffers
 //!                                stream, listener, handle
 //! ```
 //!
-//! Needs no root and no TUN device: packets exist only in memory.
+//! Needs neither root nor a TUN device: packets exist only in memory.
 
 mod cross_thread_waker;
 mod driver;

@@ -1,23 +1,23 @@
 //! One end of one tunnel, without I/O: datagrams and the time go in, datagrams and events come out.
 //!
-//! - A **datagram** is what UDP carries: a handshake message or an encrypted packet. A **packet**
-//!   is the IP packet inside.
-//! - The **endpoint** is the address the other end was last authentically heard from; it follows
-//!   the other end when that moves (roaming).
-//! - The shell around a peer (`driver`, or a test) does, in any order: [`Peer::handle_datagram`],
-//!   TCP operations, [`Peer::handle_timeout`] when [`Peer::poll_timeout`] is reached; then
+//! - A **datagram** is the payload of a UDP datagram: a handshake message or an encrypted packet. A
+//!   **packet** is the IP packet inside.
+//! - The **endpoint** is the outer address of the last authenticated datagram; it follows a peer
+//!   that roams.
+//! - The caller (`driver`, or a test) calls, in any order: [`Peer::handle_datagram`], TCP
+//!   operations, [`Peer::handle_timeout`] when [`Peer::poll_timeout`] is reached; then
 //!   [`Peer::flush`], and drains [`Peer::poll_transmit`] and [`Peer::poll_event`].
 //!
 //! # Time
-//! `now` is an argument everywhere, and it alone decides: rekeying, retries, keepalive, expiry of
-//! keys, status (all in `timers` and `keyring`), and TCP. boringtun 0.7.1 also reads a clock of its
-//! own (CLOCK_BOOTTIME) inside `Tunn`. That clock is left three jobs: the timestamp in an
-//! initiation (which must be real time), measuring its cookie's age, and wiping key bytes 180 s
-//! after a handshake through `Tunn::update_timers`, which we call as housekeeping. Where that call
-//! also produces a message, the message is sent and noted like one of ours, so the two never argue.
-//! In production both clocks advance alike; in a simulation only `now` advances, and it refuses
-//! keys exactly when they expire. The bytes of a simulated conversation differ from run to run
-//! (ephemeral keys are random); its sizes, times, order and content do not.
+//! `now` is an argument everywhere and alone decides about rekeying, retries, keepalives, expiry of
+//! keys, status (in `timers` and `keyring`), and TCP. boringtun 0.7.1 also reads a clock of its own
+//! (CLOCK_BOOTTIME) inside `Tunn`, which is used for three purposes only: the timestamp in an
+//! initiation (which must be real time), the age of its cookie, and zeroizing keys 180 s after a
+//! handshake through `Tunn::update_timers`, which is called for maintenance. Where that call also
+//! produces a message, it is sent and recorded like one of ours, so the two never disagree. In
+//! production both clocks advance alike. In a simulation only `now` advances, and keys are refused
+//! exactly when they expire. The bytes of a simulated exchange differ from run to run (ephemeral
+//! keys are random); its sizes, times, order and content do not.
 
 mod keyring;
 mod netstack;
@@ -56,25 +56,24 @@ pub use transmit_queue::Transmit;
 pub use types::{Event, PeerCounters, PeerError, PeerSetup, Profile, TunnelStatus};
 pub use wire::{MTU, MTU_MAX};
 
-/// Largest datagram looked at; ours are at most 8952 bytes, a peer's own MTU may be a little
+/// Longer datagrams are dropped. Ours are at most 8952 bytes; a standard peer's MTU may be a little
 /// larger.
 const DATAGRAM_MAX: usize = 9216;
-/// Packets, and their bytes, taken in before TCP speaks in between: their acknowledgement, and what
-/// it allows to be sent, should not wait for the end of a long batch.
+/// Packets, and their bytes, received before TCP output is produced: acknowledgements, and the data
+/// they allow to be sent, should not wait for the end of a long batch.
 const ACK_EVERY: (u32, usize) = (32, 48 << 10);
-/// Two initiations are at least this far apart, however often they are asked for.
+/// Minimum interval between two initiations, however often they are requested.
 const INITIATION_INTERVAL_MIN: Duration = Duration::from_millis(20);
-/// A quiet tunnel looks for expired keys less often: ten thousand of them would do nothing else. No
-/// key is used a moment longer for it.
+/// Maintenance interval of an idle tunnel, so that ten thousand of them cost little. No key is used
+/// longer because of it.
 const MAINTENANCE_INTERVAL_IDLE: Duration = Duration::from_secs(10);
-/// Silence after which a tunnel counts as quiet.
+/// Time without data after which a tunnel counts as idle.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Times TCP speaks in one flush: what it says ends some connections, which have a last word to
-/// say.
+/// Passes of TCP output in one flush: output ends some connections, whose final segments need
+/// another pass.
 const FLUSH_PASSES_MAX: usize = 3;
 
-/// One end of one tunnel.
 pub struct Peer {
     tunn: Tunn,
     keys: Keyring,
@@ -89,17 +88,17 @@ pub struct Peer {
     initiated_at: Option<Instant>,
     maintenance_at: Instant,
     path_mtu: PathMtu,
-    /// Packets and bytes taken in since TCP spoke.
+    /// Packets and bytes received since the last TCP output.
     unacked: (u32, usize),
     last_data_rx: Instant,
 }
 
 impl Peer {
-    /// A peer that knows its keys and has said nothing yet.
+    /// A peer that has sent nothing yet.
     pub fn new(setup: PeerSetup, now: Instant) -> Self {
         let own = setup.private_key.public_key();
-        // The hub limits handshakes before they get here, for all tunnels of a key together;
-        // boringtun's own limit would count by its own clock.
+        // The hub limits handshakes of all tunnels of a key together; boringtun's own limiter would
+        // use its own clock.
         let limiter = Arc::new(RateLimiter::new(&own.x25519(), u64::MAX));
         let tunn = Tunn::new(
             setup.private_key.secret(),
@@ -136,19 +135,18 @@ impl Peer {
         }
     }
 
-    // ---- datagrams in ----
+    // ---- input ----
 
-    /// Takes in one datagram. Nothing it may contain does harm; what is not authentic is counted
-    /// and forgotten.
+    /// Handles one datagram of any content. What is not authentic is counted and dropped.
     pub fn handle_datagram(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
         let kind = datagram.first_chunk().map(|kind| u32::from_le_bytes(*kind));
         let accepted = datagram.len() <= DATAGRAM_MAX
             && match kind {
-                Some(4) => {
-                    scratch::with_plaintext(|plain| self.handle_data(datagram, plain, from, now))
-                }
-                Some(1..=3) => scratch::with_plaintext(|plain| {
-                    self.handle_handshake(datagram, plain, from, now)
+                Some(4) => scratch::with_plaintext(|plaintext| {
+                    self.handle_data(datagram, plaintext, from, now)
+                }),
+                Some(1..=3) => scratch::with_plaintext(|plaintext| {
+                    self.handle_handshake(datagram, plaintext, from, now)
                 }),
                 _ => false,
             };
@@ -160,16 +158,16 @@ impl Peer {
     fn handle_handshake(
         &mut self,
         datagram: &[u8],
-        plain: &mut [u8],
+        plaintext: &mut [u8],
         from: SocketAddr,
         now: Instant,
     ) -> bool {
-        // Lets boringtun's clock tick, so that it sees this session as newer than the last.
+        // Updates boringtun's clock, so that this session is newer than the last.
         self.maintain(now);
         let TunnResult::WriteToNetwork(answer) = ({
-            match self.tunn.decapsulate(Some(from.ip()), datagram, plain) {
-                // Only a cookie reply is done with in silence; it says nothing about where the peer
-                // is.
+            match self.tunn.decapsulate(Some(from.ip()), datagram, plaintext) {
+                // Only a cookie reply is handled without an answer; it does not authenticate the
+                // sender's address.
                 TunnResult::Done => return true,
                 result => result,
             }
@@ -180,9 +178,9 @@ impl Peer {
         match (u32_at(datagram, 0), u32_at(&answer, 0)) {
             (Some(1), Some(2)) => {
                 self.keys.add(u32_at(&answer, 4).unwrap_or_default(), false, now);
-                // The answer goes to the sender, but the endpoint stays: an initiation from before
-                // our restart could be replayed by anybody. Only who holds the new key moves it,
-                // with the packet that confirms.
+                // The response goes to the sender, but the endpoint stays: an initiation from
+                // before our restart could be replayed by anybody. Only the confirming packet,
+                // which proves the new key, moves it.
             }
             (Some(2), Some(4)) => {
                 self.keys.add(u32_at(datagram, 8).unwrap_or_default(), true, now);
@@ -191,13 +189,13 @@ impl Peer {
                 self.session_established(now);
                 self.timers.packet_sent(now, false);
             }
-            // A cookie reply: only an address that can read it may go on.
+            // A cookie reply: the sender must prove its address.
             _ => {}
         }
         self.counters.rx_bytes += datagram.len() as u64;
         self.send_to(from, &answer);
-        // boringtun's rule: after an answer, ask again until there is none.
-        while let TunnResult::WriteToNetwork(more) = self.tunn.decapsulate(None, &[], plain) {
+        // Required by boringtun: after an answer, call again until there is none.
+        while let TunnResult::WriteToNetwork(more) = self.tunn.decapsulate(None, &[], plaintext) {
             let more = more.to_vec();
             self.send_to(from, &more);
         }
@@ -207,14 +205,14 @@ impl Peer {
     fn handle_data(
         &mut self,
         datagram: &[u8],
-        plain: &mut [u8],
+        plaintext: &mut [u8],
         from: SocketAddr,
         now: Instant,
     ) -> bool {
         let Some(index) = u32_at(datagram, 4).filter(|&index| self.keys.admits(index, now)) else {
             return false;
         };
-        let packet: &[u8] = match self.tunn.decapsulate(None, datagram, plain) {
+        let packet: &[u8] = match self.tunn.decapsulate(None, datagram, plaintext) {
             TunnResult::Done => &[],
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
                 packet
@@ -251,11 +249,11 @@ impl Peer {
         true
     }
 
-    /// An echo request is answered; an answer to our probe says what the path carries.
+    /// Replies to an echo request, or takes the reply to our path MTU probe.
     fn handle_echo(&mut self, echo: &Echo<'_>, now: Instant) {
         if echo.is_request {
             let (local, remote) = (self.local, self.remote);
-            self.send_unbatched(now, |room| echo.write_reply(local, remote, room));
+            self.send_unbatched(now, |buffer| echo.write_reply(local, remote, buffer));
         } else if self.path_mtu.handle_reply(echo) {
             self.set_path_mtu(self.path_mtu.mtu());
         }
@@ -287,7 +285,7 @@ impl Peer {
 
     // ---- time ----
 
-    /// Does what the clock asks for.
+    /// Performs the actions that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if now >= self.maintenance_at {
             self.maintain(now);
@@ -322,13 +320,13 @@ impl Peer {
             None
         };
         let busy = self.keys.any() || self.timers.attempting() || self.netstack.connections() > 0;
-        let housekeeping = busy.then_some(self.maintenance_at);
+        let maintenance = busy.then_some(self.maintenance_at);
         let expiry = self.keys.expires().filter(|&at| at > now);
         let stale = self.timers.unanswered_at().filter(|&at| at > now);
-        let patience = self.netstack.next_expiry(self.timers.last_rx, now);
-        // Without an endpoint there is nothing the timers could do.
+        let silence = self.netstack.next_expiry(self.timers.last_rx, now);
+        // Without an endpoint there is nothing the timers could send to.
         let timers = if self.endpoint.is_some() { self.timers.next_timeout(usable) } else { None };
-        [tcp, housekeeping, expiry, stale, patience, timers].into_iter().flatten().min()
+        [tcp, maintenance, expiry, stale, silence, timers].into_iter().flatten().min()
     }
 
     fn maintain(&mut self, now: Instant) {
@@ -336,8 +334,8 @@ impl Peer {
         self.maintenance_at =
             now + if quiet { MAINTENANCE_INTERVAL_IDLE } else { MAINTENANCE_INTERVAL };
         self.keys.expire(now);
-        let mut room = [0; wire::ENCAPSULATE_BUFFER_MIN];
-        if let TunnResult::WriteToNetwork(message) = self.tunn.update_timers(&mut room) {
+        let mut buffer = [0; wire::ENCAPSULATE_BUFFER_MIN];
+        if let TunnResult::WriteToNetwork(message) = self.tunn.update_timers(&mut buffer) {
             let message = message.to_vec();
             let Some(to) = self.endpoint else { return };
             match u32_at(&message, 0) {
@@ -348,10 +346,10 @@ impl Peer {
         }
     }
 
-    // ---- saying something ----
+    // ---- output ----
 
-    /// Begins a handshake now, if it is known where the other end is. For whoever knows that now is
-    /// the moment; the peer does by itself what WireGuard's timers ask for.
+    /// Starts a handshake now, if the endpoint is known. For a caller that knows of a reason;
+    /// handshakes required by WireGuard's timers are started without it.
     pub fn initiate(&mut self, now: Instant) {
         match self
             .initiated_at
@@ -365,11 +363,11 @@ impl Peer {
 
     fn send_initiation(&mut self, now: Instant) {
         let Some(to) = self.endpoint else { return };
-        let mut room = [0; wire::ENCAPSULATE_BUFFER_MIN];
-        // Noted first, so that even a failure waits for its turn to be repeated.
+        let mut buffer = [0; wire::ENCAPSULATE_BUFFER_MIN];
+        // Recorded first, so that a failed attempt is retried only after its interval.
         self.record_initiation(now);
         if let TunnResult::WriteToNetwork(message) =
-            self.tunn.format_handshake_initiation(&mut room, true)
+            self.tunn.format_handshake_initiation(&mut buffer, true)
         {
             let message = message.to_vec();
             self.send_to(to, &message);
@@ -387,19 +385,19 @@ impl Peer {
 
     fn send_to(&mut self, to: SocketAddr, message: &[u8]) {
         self.counters.tx_bytes += message.len() as u64;
-        self.transmits.append(to, message.len(), message.len(), |room| {
-            room.copy_from_slice(message);
+        self.transmits.append(to, message.len(), message.len(), |buffer| {
+            buffer.copy_from_slice(message);
             message.len()
         });
     }
 
-    /// Lets TCP send what it has to say, and notices what became of connections. Call after any
-    /// operation, then drain the outputs.
+    /// Lets TCP send, and collects events of connections. To be called after any operation; then
+    /// drain the outputs.
     pub fn flush(&mut self, now: Instant) {
         for _ in 0..FLUSH_PASSES_MAX {
             self.egress(now);
             self.netstack.collect_events(&mut self.events, now);
-            // Who was given up has a last word.
+            // An aborted connection has a RST to send.
             if !self.netstack.has_pending_output() || self.transmits.is_full() {
                 break;
             }
@@ -407,7 +405,8 @@ impl Peer {
         self.probe_path_mtu(now);
     }
 
-    /// Tries larger packets where that is of use; believes in them no longer when TCP does not.
+    /// Probes for a larger path MTU where that is useful; falls back to [`MTU`] when TCP detected a
+    /// black hole.
     fn probe_path_mtu(&mut self, now: Instant) {
         if self.path_mtu.mtu() > self.netstack.mtu() {
             self.path_mtu.fall_back(now);
@@ -417,14 +416,14 @@ impl Peer {
             && self.path_mtu.probe_due(now)
             && self.netstack.wants_path_mtu_probe()
         {
-            let (mut reach, local, remote) = (self.path_mtu, self.local, self.remote);
-            self.send_unbatched(now, |room| reach.write_probe(local, remote, room, now));
-            self.path_mtu = reach;
+            let (mut path_mtu, local, remote) = (self.path_mtu, self.local, self.remote);
+            self.send_unbatched(now, |buffer| path_mtu.write_probe(local, remote, buffer, now));
+            self.path_mtu = path_mtu;
         }
     }
 
-    /// Sends a packet that `write` puts into the room it is given, in a datagram that no other
-    /// shares a system call with: it may be refused as too large.
+    /// Sends a packet that `write` puts into the given buffer, in a datagram that shares no GSO
+    /// batch: the kernel may refuse it as too large.
     fn send_unbatched(&mut self, now: Instant, write: impl FnOnce(&mut [u8]) -> usize) {
         self.with_sealer(now, true, |_, sealer| {
             if sealer.is_ready() {
@@ -443,8 +442,8 @@ impl Peer {
         self.with_sealer(now, true, |net, sealer| net.egress(sealer, now));
     }
 
-    /// Runs `f` with the means to encrypt. `data`: what it sends asks for an answer (an empty
-    /// packet asks for none).
+    /// Runs `f` with access to encryption. `data`: what it sends expects an answer (a keepalive
+    /// expects none).
     fn with_sealer<R>(
         &mut self,
         now: Instant,
@@ -453,22 +452,15 @@ impl Peer {
     ) -> R {
         let to = if self.keys.usable(now) { self.endpoint } else { None };
         let (result, sealed, bytes, lost_key) = scratch::with_packet(|scratch| {
-            let (tunn, trains) = (&mut self.tunn, &mut self.transmits);
-            let mut sealer = Sealer {
-                tunn,
-                transmits: trains,
-                scratch,
-                to,
-                packets: 0,
-                bytes: 0,
-                session_lost: false,
-            };
+            let (tunn, transmits) = (&mut self.tunn, &mut self.transmits);
+            let mut sealer =
+                Sealer { tunn, transmits, scratch, to, packets: 0, bytes: 0, session_lost: false };
             let result = f(&mut self.netstack, &mut sealer);
             (result, sealer.packets, sealer.bytes, sealer.session_lost)
         });
         self.counters.tx_bytes += bytes;
         if lost_key {
-            // Only boringtun's clock can have done this (a machine that slept): believe it.
+            // Only boringtun's clock can have expired the session (a machine that was suspended).
             self.keys.clear();
         }
         if sealed > 0 {
@@ -480,24 +472,22 @@ impl Peer {
         result
     }
 
-    // ---- outputs ----
+    // ---- polling ----
 
-    /// The next train of datagrams to send.
+    /// The next batch of datagrams to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop()
     }
 
-    /// Gives a sent train's buffer back.
+    /// Returns the buffer of a sent batch.
     pub fn recycle(&mut self, sent: Transmit) {
         self.transmits.recycle(sent);
     }
 
-    /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// What the state machine says at `now`.
     pub fn status(&self, now: Instant) -> TunnelStatus {
         match (self.keys.usable(now), self.keys.any() || self.timers.attempt_expired()) {
             (true, _) if self.timers.is_unanswered(now) => TunnelStatus::Stale,
@@ -507,21 +497,19 @@ impl Peer {
         }
     }
 
-    /// What went through so far.
     pub fn counters(&self) -> PeerCounters {
         let (retransmits, tcp_rtt) = self.netstack.stats();
         PeerCounters { retransmits, tcp_rtt, ..self.counters }
     }
 
-    /// Where the other end is.
     pub fn endpoint(&self) -> Option<SocketAddr> {
         self.endpoint
     }
 
     // ---- TCP ----
 
-    /// Opens a connection to a port of the other end; [`Event::Connected`] or
-    /// [`Event::ConnectFailed`] follows. Begins a handshake if there is no key.
+    /// Opens a connection to a port of the peer; [`Event::Connected`] or [`Event::ConnectFailed`]
+    /// follows. Starts a handshake if there is no session key.
     pub fn connect(&mut self, port: u16, now: Instant) -> Result<ConnId, PeerError> {
         let conn = self.netstack.connect(port, now)?;
         if !self.keys.usable(now) {
@@ -530,23 +518,22 @@ impl Peer {
         Ok(conn)
     }
 
-    /// Accepts connections on a port; at most `backlog` may be half open.
+    /// Accepts connections on a port; at most `backlog` may be half-open.
     pub fn listen(&mut self, port: u16, backlog: usize) -> Result<(), PeerError> {
         self.netstack.listen(port, backlog)
     }
 
-    /// Accepts no more.
     pub fn unlisten(&mut self, port: u16) {
         self.netstack.unlisten(port);
     }
 
-    /// Adds the connections that may have something new for their users since this was asked last:
-    /// bytes, room for bytes, an end.
+    /// Appends the connections that may have something new for their users since the last call:
+    /// data, buffer space, an end.
     pub fn drain_ready(&mut self, into: &mut Vec<ConnId>) {
         self.netstack.drain_ready(into);
     }
 
-    /// There may be more to send than there was room for.
+    /// Whether there may be output that did not fit into the transmit queue.
     pub fn has_pending_output(&self) -> bool {
         self.netstack.has_pending_output()
     }
@@ -562,34 +549,33 @@ impl Peer {
         self.netstack.read(conn, into, limit, now)
     }
 
-    /// Takes bytes to be sent from the front of `from`, as many as there is room for.
+    /// Takes bytes to be sent from the front of `from`, as many as there is space for.
     pub fn write(&mut self, conn: ConnId, from: &mut ByteQueue) -> Progress {
         self.netstack.write(conn, from)
     }
 
-    /// Ends our half of a connection, after what was written.
+    /// Sends a FIN after what was written.
     pub fn shutdown(&mut self, conn: ConnId) {
         self.netstack.shutdown(conn);
     }
 
-    /// Resets a connection.
     pub fn abort(&mut self, conn: ConnId) {
         self.netstack.abort(conn);
     }
 
-    /// Lets go of a connection: it closes in good order and is forgotten.
+    /// Closes a connection and removes it once it is closed.
     pub fn release(&mut self, conn: ConnId, now: Instant) {
         self.netstack.release(conn, now);
     }
 
-    /// Resets every connection and stops listening: the last words before the keys go.
+    /// Resets every connection and stops listening, before the keys are dropped.
     pub fn abort_all(&mut self, now: Instant) {
         self.transmits.clear();
         self.netstack.abort_all();
         self.egress(now);
     }
 
-    /// Connections that exist, open or not.
+    /// Number of connections, open or not.
     pub fn connections(&self) -> usize {
         self.netstack.connections()
     }

@@ -1,12 +1,12 @@
 //! A TCP connection inside a tunnel, as an ordinary async stream.
 //!
 //! - A **pipe** is the bounded buffer pair between a stream's user and the tunnel's owner task.
-//!   Each side locks it for a batch of bytes, never for a packet. Full means wait: the reader's
-//!   pipe fills, then TCP's window, and the sender stops.
-//! - Who did something with its stream **calls** the owner, which serves whoever called and whoever
-//!   something arrived for, and nobody else.
-//! - A stream **fails** when the connection is reset, times out, or the tunnel is closed; what had
-//!   arrived before can still be read.
+//!   Each side locks it once for a batch of bytes, never per packet. Back-pressure: the reader's
+//!   pipe fills, then TCP's receive window, and the sender stops.
+//! - A stream with new work **notifies** the owner task. The owner services only notified streams
+//!   and streams with received data.
+//! - A stream **fails** when the connection is reset, times out, or the tunnel is closed. Data
+//!   received before can still be read.
 
 use crate::domain::sync::lock;
 use std::io;
@@ -21,15 +21,15 @@ use tokio::sync::{Notify, mpsc};
 use crate::tunnel::cross_thread_waker::{RegisteredWaker, WakeBatcher};
 use crate::tunnel::peer::{ByteQueue, ConnId, Peer, Profile, Progress};
 
-/// How long what was written before the user left may take to be sent.
+/// How long data written before the user dropped the stream may take to be sent.
 const LINGER: Duration = Duration::from_secs(20);
 
-/// Calls to the owner of a tunnel.
+/// Notifications to the owner task of a tunnel.
 #[derive(Debug)]
 pub(super) struct StreamNotifier {
     pending: Mutex<Vec<ConnId>>,
     notify: Notify,
-    /// The owner's threads are not its users': it wakes them by their bells.
+    /// The owner runs on other threads than the streams' users.
     cross_thread: bool,
 }
 
@@ -38,7 +38,7 @@ impl StreamNotifier {
         Arc::new(Self { pending: Mutex::default(), notify: Notify::new(), cross_thread: apart })
     }
 
-    /// Something is to be done, though for no connection.
+    /// Wakes the owner for a reason other than a stream.
     pub(super) fn notify_owner(&self) {
         self.notify.notify_one();
     }
@@ -48,12 +48,10 @@ impl StreamNotifier {
         self.notify.notify_one();
     }
 
-    /// Waits for a call.
     pub(super) async fn notified(&self) {
         self.notify.notified().await;
     }
 
-    /// Adds those that called.
     pub(super) fn drain_into(&self, into: &mut Vec<ConnId>) {
         into.append(&mut lock(&self.pending));
     }
@@ -65,9 +63,9 @@ struct State {
     to_send: ByteQueue,
     reader: Option<RegisteredWaker>,
     writer: Option<RegisteredWaker>,
-    /// The owner was called and has not come yet.
+    /// The owner was notified and has not serviced this stream since.
     notified: bool,
-    /// The owner has more than fits: the reader is to call when there is room.
+    /// The receive buffer is full: the reader notifies the owner once there is space.
     read_blocked: bool,
     finished: bool,
     shutdown: bool,
@@ -77,7 +75,7 @@ struct State {
     dropped_at: Option<Instant>,
 }
 
-/// What the owner task and a stream share. All times are the owner's.
+/// Shared by the owner task and a stream.
 #[derive(Debug)]
 pub(super) struct Pipe {
     state: Mutex<State>,
@@ -86,14 +84,13 @@ pub(super) struct Pipe {
     notifier: Arc<StreamNotifier>,
 }
 
-/// What became of a connection while its pipe was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ServiceResult {
-    /// All that can be done now.
+    /// Nothing more can be done now.
     Serviced,
-    /// Its user is gone, and what that wrote is not sent yet: it is to be served again before long.
+    /// The user is gone and its data is not sent yet: to be serviced in each round.
     Draining,
-    /// The user is gone, or the connection is: forget it.
+    /// The user or the connection is gone: to be removed.
     Closed,
 }
 
@@ -110,21 +107,21 @@ impl Pipe {
         lock(&self.state)
     }
 
-    /// Calls the owner, once until it comes.
+    /// Notifies the owner, once until it services this stream.
     fn notify(&self, mut state: MutexGuard<'_, State>) {
-        let again = std::mem::replace(&mut state.notified, true);
+        let already_notified = std::mem::replace(&mut state.notified, true);
         drop(state);
-        if !again {
+        if !already_notified {
             self.notifier.notify_stream(self.conn);
         }
     }
 
-    /// Moves bytes both ways between the pipe and the peer. `ended`: our FIN was asked for already;
-    /// kept by the caller. Adds to `wakes` who is to be woken.
+    /// Moves bytes both ways between the pipe and the peer. `fin_sent` is kept by the caller:
+    /// shutdown was already requested. Wakers of tasks to be woken are added to `wakes`.
     pub(super) fn service(
         &self,
         peer: &mut Peer,
-        ended: &mut bool,
+        fin_sent: &mut bool,
         wakes: &mut WakeBatcher,
         now: Instant,
     ) -> ServiceResult {
@@ -132,15 +129,15 @@ impl Pipe {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.notified = false;
-        let (mut moved_in, mut moved_out) = (false, false);
+        let (mut received, mut accepted) = (false, false);
         while !state.finished && !state.dropped && state.failed.is_none() {
-            let room = self.limit.saturating_sub(state.received.len());
-            state.read_blocked = room == 0;
-            if room == 0 {
+            let space = self.limit.saturating_sub(state.received.len());
+            state.read_blocked = space == 0;
+            if space == 0 {
                 break;
             }
-            match peer.read(conn, &mut state.received, room, now) {
-                Progress::Moved(_) => moved_in = true,
+            match peer.read(conn, &mut state.received, space, now) {
+                Progress::Moved(_) => received = true,
                 Progress::Pending => break,
                 Progress::Finished => state.finished = true,
                 Progress::Failed(kind) => state.failed = Some(kind),
@@ -148,46 +145,44 @@ impl Pipe {
         }
         while !state.to_send.is_empty() && state.failed.is_none() {
             match peer.write(conn, &mut state.to_send) {
-                Progress::Moved(_) => moved_out = true,
+                Progress::Moved(_) => accepted = true,
                 Progress::Pending => break,
                 Progress::Finished => state.to_send.clear(),
                 Progress::Failed(kind) => state.failed = Some(kind),
             }
         }
-        if state.to_send.is_empty() && state.shutdown && !*ended && state.failed.is_none() {
-            *ended = true;
+        if state.to_send.is_empty() && state.shutdown && !*fin_sent && state.failed.is_none() {
+            *fin_sent = true;
             peer.shutdown(conn);
-            moved_out = true;
+            accepted = true;
         }
-        let overdue = state.dropped && now >= *state.dropped_at.get_or_insert(now) + LINGER;
-        let over =
-            state.failed.is_some() || (state.dropped && (state.to_send.is_empty() || overdue));
-        if state.dropped && (overdue || (over && !state.received.is_empty())) {
-            // Closed with data unread: the other end is told by a reset, as any TCP would (RFC
-            // 2525, section 2.17). So is one that does not take what was written before the user
-            // left.
+        let linger_expired = state.dropped && now >= *state.dropped_at.get_or_insert(now) + LINGER;
+        let closed = state.failed.is_some()
+            || (state.dropped && (state.to_send.is_empty() || linger_expired));
+        if state.dropped && (linger_expired || (closed && !state.received.is_empty())) {
+            // Closed with unread data, or with data that the peer does not accept: reset (RFC 2525,
+            // section 2.17).
             peer.abort(conn);
         }
-        if over {
+        if closed {
             peer.release(conn, now);
         }
-        let leaving = state.dropped;
-        let reader = if moved_in || state.finished || state.failed.is_some() {
+        let draining = state.dropped;
+        let reader = if received || state.finished || state.failed.is_some() {
             state.reader.take()
         } else {
             None
         };
-        let writer = if moved_out || state.failed.is_some() { state.writer.take() } else { None };
+        let writer = if accepted || state.failed.is_some() { state.writer.take() } else { None };
         drop(guard);
-        reader.into_iter().chain(writer).for_each(|waiting| wakes.add(waiting));
-        match (over, leaving) {
+        reader.into_iter().chain(writer).for_each(|waker| wakes.add(waker));
+        match (closed, draining) {
             (true, _) => ServiceResult::Closed,
             (false, true) => ServiceResult::Draining,
             (false, false) => ServiceResult::Serviced,
         }
     }
 
-    /// Fails the stream, whatever it was doing.
     pub(super) fn fail(&self, kind: io::ErrorKind) {
         let mut state = self.lock();
         state.failed.get_or_insert(kind);
@@ -200,8 +195,8 @@ impl Pipe {
 
 /// A TCP connection inside a tunnel.
 ///
-/// Both directions end separately. Dropping it closes the connection: in good order if everything
-/// received was read, with a reset otherwise.
+/// Both directions end separately. Dropping it closes the connection: with a FIN if everything
+/// received was read, with a RST otherwise.
 #[derive(Debug)]
 pub struct TunnelStream {
     pipe: Arc<Pipe>,
@@ -269,10 +264,10 @@ impl AsyncWrite for TunnelStream {
             RegisteredWaker::register(&mut state.writer, self.pipe.notifier.cross_thread, cx);
             return Poll::Pending;
         }
-        // An owner that still has bytes to take was called when they came.
-        let call = state.to_send.is_empty();
+        // While bytes are queued, the owner was already notified of them.
+        let idle = state.to_send.is_empty();
         state.to_send.extend(&buf[..n]);
-        if call {
+        if idle {
             self.pipe.notify(state);
         }
         Poll::Ready(Ok(n))
@@ -302,7 +297,7 @@ impl Drop for TunnelStream {
     }
 }
 
-/// Connections that come in on one port of a tunnel.
+/// Incoming connections on one port of a tunnel.
 #[derive(Debug)]
 pub struct TunnelListener {
     pub(super) port: u16,
@@ -311,12 +306,11 @@ pub struct TunnelListener {
 }
 
 impl TunnelListener {
-    /// The port listened on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The next connection; an error when the tunnel is closed.
+    /// Errors when the tunnel is closed.
     pub async fn accept(&mut self) -> io::Result<TunnelStream> {
         self.incoming.recv().await.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
     }

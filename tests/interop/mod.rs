@@ -1,9 +1,9 @@
-//! We are ordinary WireGuard: wireguard-go as the workspace's peer against our hub, as the hub
-//! against us, and a whole session through the product.
+//! Interoperability with WireGuard: wireguard-go as a workspace's peer, as a hub that our peer
+//! connects to, and in a whole session of the product.
 //!
-//! `wg show` and our counters mean the same: bytes of whole WireGuard messages (header, padding and
-//! tag; not UDP and IP), of handshakes, keepalives and data alike. wireguard-go does not count what
-//! it sends or receives as a cookie.
+//! `wg show` and our counters count the same: bytes of whole WireGuard messages (header, padding
+//! and tag, without UDP and IP), of handshakes, keepalives and data. wireguard-go does not count
+//! cookie replies.
 
 mod netns;
 mod session;
@@ -23,35 +23,35 @@ use tokio::time::timeout;
 const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 64, 0, 1));
 const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 63, 0, 2));
 const MIB: u64 = 1 << 20;
-/// What may be between two readings of two counters: a keepalive, a handshake, an acknowledgement.
+/// What may lie between two readings of two counters: a keepalive, a handshake, an ACK.
 const SLACK: u64 = 512;
 
-/// Both ends of a tunnel: ours in a hub on the cable, theirs in wireguard-go.
+/// Both ends of a tunnel: ours in a hub on the veth link, the other in wireguard-go.
 struct Pair {
     netns: Netns,
     hub: Hub,
     tunnel: Tunnel,
 }
 
-/// Which end calls.
+/// Which end initiates.
 #[derive(PartialEq, Eq)]
-enum Caller {
-    Them,
-    Us,
+enum Initiator {
+    Peer,
+    Local,
 }
 
 impl Pair {
-    async fn new(caller: Caller, keepalive: u16) -> Self {
-        Self::with(caller, keepalive, None, (GATEWAY, HOST)).await
+    async fn new(initiator: Initiator, keepalive: u16) -> Self {
+        Self::with(initiator, keepalive, None, (GATEWAY, HOST)).await
     }
 
-    /// `other`: the preshared key that wireguard-go is given, when it is to differ from ours.
-    /// `inside`: our address in the tunnel and theirs.
+    /// `other`: the preshared key of wireguard-go, if it differs from ours. `inner`: our address in
+    /// the tunnel and wireguard-go's.
     async fn with(
-        caller: Caller,
+        initiator: Initiator,
         keepalive: u16,
         other: Option<PresharedKey>,
-        inside: (IpAddr, IpAddr),
+        inner: (IpAddr, IpAddr),
     ) -> Self {
         let mut netns = Netns::new();
         let hub =
@@ -67,38 +67,38 @@ impl Pair {
             key: their_key,
             psk: other.unwrap_or_else(|| psk.clone()),
             peer: our_key.public_key(),
-            address: inside.1,
-            peer_address: inside.0,
+            address: inner.1,
+            peer_address: inner.0,
         };
-        let at = |caller: &Caller, us: bool| (*caller == Caller::Us) == us;
+        let initiates = |initiator: &Initiator, us: bool| (*initiator == Initiator::Local) == us;
         let config = PeerConfig {
             id: TunnelId(uuid::Uuid::new_v4()),
             private_key: our_key,
             peer_public_key: their_public,
             preshared_key: psk,
-            endpoint: at(&caller, true).then(|| SocketAddr::from((netns.remote, port))),
-            local_addr: inside.0,
-            peer_addr: inside.1,
-            keepalive: at(&caller, true).then_some(Duration::from_secs(25)),
+            endpoint: initiates(&initiator, true).then(|| SocketAddr::from((netns.remote, port))),
+            local_addr: inner.0,
+            peer_addr: inner.1,
+            keepalive: initiates(&initiator, true).then_some(Duration::from_secs(25)),
             profile: Profile::Stream,
         };
-        let endpoint = at(&caller, false).then(|| hub.local_addr());
-        if caller == Caller::Us {
+        let endpoint = initiates(&initiator, false).then(|| hub.local_addr());
+        if initiator == Initiator::Local {
             netns.wireguard(&ends, port, endpoint, keepalive);
         }
         let tunnel = hub.add_peer(config).unwrap();
-        if caller == Caller::Them {
+        if initiator == Initiator::Peer {
             netns.wireguard(&ends, port, endpoint, keepalive);
         }
         Self { netns, hub, tunnel }
     }
 
-    async fn up(&self) {
+    async fn wait_up(&self) {
         timeout(TIMEOUT, self.tunnel.wait_for_handshake()).await.expect("the handshake").unwrap();
     }
 
-    /// One request; the answer's head is read, its body is left to the caller.
-    async fn ask(&self, head: String, body: u64) -> (BufReader<TunnelStream>, u64) {
+    /// One request; the head of the response is read, its body is left to the caller.
+    async fn request(&self, head: String, body: u64) -> (BufReader<TunnelStream>, u64) {
         let mut stream = timeout(TIMEOUT, self.tunnel.connect(8000)).await.unwrap().unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         send(&mut stream, body).await;
@@ -115,11 +115,11 @@ impl Pair {
         }
     }
 
-    /// So many bytes from them, checked; then as many to them, checked by them.
+    /// Receives `bytes` bytes and verifies them; then sends as many, verified by the server.
     async fn both_ways(&self, bytes: u64) {
         let began = Instant::now();
         let (mut answer, length) =
-            self.ask(format!("GET /bytes/{bytes} HTTP/1.1\r\nHost: x\r\n\r\n"), 0).await;
+            self.request(format!("GET /bytes/{bytes} HTTP/1.1\r\nHost: x\r\n\r\n"), 0).await;
         assert_eq!(length, bytes);
         let mut digest = Sha256::new();
         let mut left = bytes;
@@ -134,7 +134,7 @@ impl Pair {
         let down = began.elapsed();
         let (began, before) = (Instant::now(), self.tunnel.stats().retransmits);
         let (mut answer, length) = self
-            .ask(format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n"), bytes)
+            .request(format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n"), bytes)
             .await;
         let mut digest = vec![0; usize::try_from(length).unwrap()];
         answer.read_exact(&mut digest).await.unwrap();
@@ -143,14 +143,13 @@ impl Pair {
         let again = self.tunnel.stats().retransmits - before;
         let (from, to) = (rate(down), rate(began.elapsed()));
         println!(
-            "{} MiB each way: {from:.0} MiB/s from wireguard-go, {to:.0} MiB/s to it, {again} segments sent again",
+            "{} MiB each way: {from:.0} MiB/s from wireguard-go, {to:.0} MiB/s to it, {again} segments retransmitted",
             bytes / MIB
         );
     }
 
-    /// `wg show` agrees with us: to the byte, but for what is on its way, over an exchange too
-    /// small to lose anything; and over all so far, but for what was lost, which only its sender
-    /// counts. (User space under load loses datagrams where their queue runs over; TCP mends it.)
+    /// `wg show` agrees with our counters, but for what was lost, which only its sender counts.
+    /// (User space under load loses datagrams when a queue is full; TCP retransmits.)
     async fn counters_agree(&self) {
         let (received, sent) = self.netns.transfer();
         let ours = self.tunnel.stats();
@@ -163,18 +162,18 @@ impl Pair {
         };
         assert!(
             lost(ours.tx_bytes, received) && lost(sent, ours.rx_bytes),
-            "more is missing than is ever lost"
+            "more is missing than loss explains"
         );
     }
 
     async fn counters_agree_to_the_byte(&self) {
-        // What the bulk before may still have had to say is said.
+        // Until the segments of the bulk transfer before are acknowledged.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let (received, sent) = self.netns.transfer();
         let before = self.tunnel.stats();
         for _ in 0..20 {
             let (mut answer, length) = self
-                .ask(
+                .request(
                     "GET /bytes/4096 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
                     0,
                 )
@@ -220,15 +219,15 @@ fn pattern_digest(bytes: u64) -> String {
 }
 
 async fn as_the_workspaces_peer(bytes: u64) {
-    let mut pair = Pair::new(Caller::Them, 1).await;
-    pair.up().await;
+    let mut pair = Pair::new(Initiator::Peer, 1).await;
+    pair.wait_up().await;
     assert_eq!(pair.tunnel.stats().endpoint, Some(SocketAddr::from((pair.netns.remote, 51820))));
     pair.netns.start_http_server(HOST, 8000);
     pair.both_ways(bytes).await;
     pair.counters_agree().await;
     pair.counters_agree_to_the_byte().await;
     let stats = pair.tunnel.stats();
-    println!("{} segments sent again", stats.retransmits);
+    println!("{} segments retransmitted", stats.retransmits);
     assert_eq!(stats.dropped, 0, "everything was authentic and between the tunnel's addresses");
     assert_eq!(pair.hub.counters().malformed, 0);
 }
@@ -240,10 +239,10 @@ async fn wireguard_go_as_the_workspaces_peer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wireguard_go_with_ipv6_inside() {
-    let inside = ("fd00::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
-    let mut pair = Pair::with(Caller::Them, 1, None, inside).await;
-    pair.up().await;
-    pair.netns.start_http_server(inside.1, 8000);
+    let inner = ("fd00::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+    let mut pair = Pair::with(Initiator::Peer, 1, None, inner).await;
+    pair.wait_up().await;
+    pair.netns.start_http_server(inner.1, 8000);
     pair.both_ways(4 * MIB).await;
     pair.counters_agree().await;
     assert_eq!(
@@ -254,53 +253,53 @@ async fn wireguard_go_with_ipv6_inside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_preshared_key_is_no_peer() {
+async fn a_wrong_preshared_key_never_handshakes() {
     let pair =
-        Pair::with(Caller::Them, 1, Some(PresharedKey::generate().unwrap()), (GATEWAY, HOST)).await;
-    netns::wait_until("their initiations", || pair.hub.counters().received >= 1);
-    // We answer the initiation, whose sender is known; but the answer is worth nothing to who has
-    // another key, and no packet of theirs is ours.
+        Pair::with(Initiator::Peer, 1, Some(PresharedKey::generate().unwrap()), (GATEWAY, HOST))
+            .await;
+    netns::wait_until("initiations", || pair.hub.counters().received >= 1);
+    // We answer the initiation, whose sender is known; but a peer with another key rejects the
+    // response, and we reject its packets.
     let waited = timeout(Duration::from_secs(3), pair.tunnel.wait_for_handshake()).await;
-    assert!(waited.is_err(), "there is no tunnel");
-    assert_eq!(pair.netns.latest_handshake(), 0, "nor do they think so");
+    assert!(waited.is_err(), "the handshake must not complete");
+    assert_eq!(pair.netns.latest_handshake(), 0, "nor at wireguard-go");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_moves_is_followed() {
-    let mut pair = Pair::new(Caller::Them, 1).await;
-    pair.up().await;
+async fn a_peer_may_roam() {
+    let mut pair = Pair::new(Initiator::Peer, 1).await;
+    pair.wait_up().await;
     pair.netns.start_http_server(HOST, 8000);
     pair.both_ways(MIB).await;
-    let (theirs, elsewhere) = (pair.netns.remote, pair.netns.alternate);
-    pair.netns.ip(&format!("addr add {elsewhere}/29 dev cable"));
-    pair.netns.ip(&format!("addr del {theirs}/29 dev cable"));
-    // Removing the first address of a net takes the others of that net along, unless the kernel was
-    // told to promote them.
-    pair.netns.ip(&format!("addr replace {elsewhere}/29 dev cable"));
-    // wireguard-go goes on sending from the address that is gone, and changes that only with its
-    // next handshake: which comes 15 s after it sent something that was not answered, and otherwise
-    // when its keys are two minutes old. Whether the streams before ended with such a packet is
-    // chance.
+    let (remote, alternate) = (pair.netns.remote, pair.netns.alternate);
+    pair.netns.ip(&format!("addr add {alternate}/29 dev cable"));
+    pair.netns.ip(&format!("addr del {remote}/29 dev cable"));
+    // Removing the first address of a network removes its other addresses, unless the kernel was
+    // configured to promote them.
+    pair.netns.ip(&format!("addr replace {alternate}/29 dev cable"));
+    // wireguard-go goes on sending from the removed address until its next handshake: 15 s after
+    // unanswered data, or when its keys are two minutes old. Whether the streams before ended with
+    // such data is not deterministic.
     let unanswered = format!(
         "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'?', ('{GATEWAY}', 9))"
     );
     run(pair.netns.command("python3").args(["-c", &unanswered]));
-    let seen = || pair.tunnel.stats().endpoint.is_some_and(|at| at.ip() == IpAddr::V4(elsewhere));
-    within(TIMEOUT, async || seen()).await.unwrap_or_else(|| {
+    let roamed =
+        || pair.tunnel.stats().endpoint.is_some_and(|at| at.ip() == IpAddr::V4(alternate));
+    within(TIMEOUT, async || roamed()).await.unwrap_or_else(|| {
         panic!("{:?} {:?}\n{}", pair.tunnel.stats(), pair.hub.counters(), pair.netns.state())
     });
     assert_eq!(pair.tunnel.status(), TunnelStatus::Encrypted);
     let handshakes = pair.tunnel.stats().handshakes;
     pair.both_ways(MIB).await;
-    assert_eq!(pair.tunnel.stats().handshakes, handshakes, "the keys stay");
+    assert_eq!(pair.tunnel.stats().handshakes, handshakes, "no new handshake");
 }
 
-/// wireguard-go as the hub: it waits to be called, and has kernel TCP above it; what is served is
-/// ours.
+/// wireguard-go as the hub: it does not initiate, and kernel TCP runs above it; the server is ours.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wireguard_go_as_the_hub() {
-    let pair = Pair::new(Caller::Us, 0).await;
-    pair.up().await;
+    let pair = Pair::new(Initiator::Local, 0).await;
+    pair.wait_up().await;
     let mut listener = pair.tunnel.listen(8080, 4).unwrap();
     let bytes = 16 * MIB;
     let serving = tokio::spawn(async move {
@@ -357,32 +356,32 @@ async fn long_a_gibibyte_each_way() {
     as_the_workspaces_peer(1024 * MIB).await;
 }
 
-/// `make interop-long`: wireguard-go's clock cannot be shortened. It called, so it renews the keys
-/// when they are two minutes old.
+/// `make interop-long`: wireguard-go's timers cannot be shortened. The initiator rekeys after two
+/// minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "two minutes and more: make interop-long"]
-async fn long_keys_are_renewed_after_two_minutes() {
-    for caller in [Caller::Them, Caller::Us] {
-        let mut pair = Pair::new(caller, 1).await;
-        pair.up().await;
+async fn long_sessions_are_rekeyed_after_two_minutes() {
+    for initiator in [Initiator::Peer, Initiator::Local] {
+        let mut pair = Pair::new(initiator, 1).await;
+        pair.wait_up().await;
         pair.netns.start_http_server(HOST, 8000);
         let began = Instant::now();
         let first = pair.tunnel.stats().last_handshake.unwrap();
         while pair.tunnel.stats().handshakes < 2 {
-            assert!(began.elapsed() < Duration::from_secs(150), "no new keys");
+            assert!(began.elapsed() < Duration::from_secs(150), "no rekey");
             pair.both_ways(MIB).await;
             assert_eq!(pair.tunnel.status(), TunnelStatus::Encrypted);
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         let renewed = pair.tunnel.stats().last_handshake.unwrap();
         let age = renewed.duration_since(first).unwrap();
-        println!("keys were renewed after {age:?}");
-        assert!(age >= Duration::from_secs(110), "not before their time: {age:?}");
+        println!("rekeyed after {age:?}");
+        assert!(age >= Duration::from_secs(110), "too early: {age:?}");
         pair.both_ways(MIB).await;
-        let theirs = pair.netns.latest_handshake();
+        let remote = pair.netns.latest_handshake();
         assert!(
-            renewed.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().abs_diff(theirs) <= 1,
-            "both ends say when"
+            renewed.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().abs_diff(remote) <= 1,
+            "both ends report the same time"
         );
     }
 }

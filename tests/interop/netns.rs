@@ -1,9 +1,8 @@
-//! A network namespace with a cable to us and a standard WireGuard in it: `ip netns`, veth,
-//! wireguard-go. Needs root.
+//! A network namespace with a veth link to us and wireguard-go in it. Needs root.
 //!
-//! Names and addresses are new in every netns, so many can run at once; the cable's addresses come
-//! from 198.18.0.0/15, which is for benchmarks (RFC 2544) and routed nowhere. Dropping a netns ends
-//! every process in its namespace and takes the namespace away.
+//! Names and addresses are random, so that many can run at once; the link's addresses are from
+//! 198.18.0.0/15, which is reserved for benchmarks (RFC 2544). Dropping a [`Netns`] kills every
+//! process in its namespace and removes the namespace.
 
 use crate::support::wait::within_blocking;
 use portcullis::tunnel::{PresharedKey, PrivateKey, PublicKey};
@@ -13,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-/// Longest wait for anything that takes no time.
+/// Longest wait for anything that should be immediate.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Serves bytes, and says how many it was sent and what their SHA-256 is.
+/// Serves bytes, and responds with the SHA-256 of what it was sent.
 const HTTP_SERVER: &str = r#"
 import hashlib, http.server, socket, sys
 
@@ -46,22 +45,22 @@ Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 /// See the module.
 pub struct Netns {
     pub name: String,
-    /// Our end of the cable.
+    /// Our end of the link.
     pub local: Ipv4Addr,
     /// The namespace's end.
     pub remote: Ipv4Addr,
-    /// Another address of the same net, to move to.
+    /// Another address of the same network, to roam to.
     pub alternate: Ipv4Addr,
     /// The WireGuard interface in the namespace.
     pub interface: String,
     pub dir: tempfile::TempDir,
     started: Vec<Child>,
-    /// Takes everything away when its input ends: when the netns is dropped, or this process ends,
-    /// however it ends.
+    /// Removes everything when its standard input is closed: when this is dropped, or this process
+    /// ends in whatever way.
     cleanup: Child,
 }
 
-/// $1: the namespace and our end of its cable, $2: the control socket of its WireGuard.
+/// $1: the namespace and our end of its link, $2: the control socket of its WireGuard.
 const CLEANUP_SCRIPT: &str = r#"
 trap '' INT TERM HUP
 cat
@@ -72,7 +71,7 @@ ip netns del "$1"
 rm -f "$2"
 "#;
 
-/// Runs a command, which must work; what it said.
+/// Runs a command, which must succeed; returns its output.
 pub fn run(command: &mut Command) -> String {
     let shown = format!("{command:?}");
     let Output { status, stdout, stderr } = command
@@ -96,15 +95,15 @@ fn split_command(line: &str) -> Command {
 }
 
 impl Netns {
-    /// A namespace with a cable, and nothing in it yet.
+    /// A namespace with a link, and nothing in it yet.
     pub fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "network namespaces need root");
         let n = rand::random::<u32>();
         let net = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + ((n >> 8) % (1 << 14)) * 8;
         let at = |i: u32| Ipv4Addr::from(net + i);
         let (name, interface) = (format!("pt{n:08x}"), format!("pw{n:08x}"));
-        // A group of its own: what is typed at the terminal is not meant for it.
-        let watch = Command::new("sh")
+        // A process group of its own, so that it gets no signals from the terminal.
+        let cleanup = Command::new("sh")
             .args([
                 "-c",
                 CLEANUP_SCRIPT,
@@ -126,17 +125,17 @@ impl Netns {
             interface,
             dir: tempfile::tempdir().unwrap(),
             started: Vec::new(),
-            cleanup: watch,
+            cleanup,
         };
-        let Netns { name, local: ours, remote: theirs, .. } = &netns;
+        let Netns { name, local, remote, .. } = &netns;
         run(&mut split_command(&format!("ip netns add {name}")));
         run(&mut split_command(&format!(
             "ip link add {name} type veth peer name cable netns {name}"
         )));
-        run(&mut split_command(&format!("ip addr add {ours}/29 dev {name}")));
+        run(&mut split_command(&format!("ip addr add {local}/29 dev {name}")));
         run(&mut split_command(&format!("ip link set {name} up")));
         netns.ip("link set lo up");
-        netns.ip(&format!("addr add {theirs}/29 dev cable"));
+        netns.ip(&format!("addr add {remote}/29 dev cable"));
         netns.ip("link set cable up");
         netns
     }
@@ -153,14 +152,14 @@ impl Netns {
         command
     }
 
-    /// A file of the netns.
+    /// Writes a file into the temporary directory.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    /// Keeps a process that ends with the netns.
+    /// Starts a process that is killed with the namespace.
     pub fn spawn_owned(&mut self, command: &mut Command) {
         let shown = format!("{command:?}");
         self.started.push(
@@ -171,10 +170,11 @@ impl Netns {
         );
     }
 
-    /// wireguard-go with one peer: us. `endpoint`: where we can be called; it listens on `port`.
+    /// Starts wireguard-go with one peer: us. `endpoint`: our address, if it is to initiate; it
+    /// listens on `port`.
     pub fn wireguard(
         &mut self,
-        theirs: &WireGuardConfig,
+        config: &WireGuardConfig,
         port: u16,
         endpoint: Option<std::net::SocketAddr>,
         keepalive: u16,
@@ -189,52 +189,54 @@ impl Netns {
         self.spawn_owned(&mut daemon);
         let socket = format!("/var/run/wireguard/{interface}.sock");
         wait_until("wireguard-go's control socket", || Path::new(&socket).exists());
-        let key = self.write("key", &base64(&*theirs.key.expose()));
-        let psk = self.write("psk", theirs.psk.expose_base64().as_str());
-        let only = if theirs.address.is_ipv4() { 32 } else { 128 };
-        let mut set = self.command("wg");
-        set.args(["set", &interface, "listen-port", &port.to_string(), "private-key"]).arg(key);
-        set.args([
-            "peer",
-            &theirs.peer.to_string(),
-            "allowed-ips",
-            &format!("{}/{only}", theirs.peer_address),
-            "preshared-key",
-        ])
-        .arg(psk);
+        let key = self.write("key", &base64(&*config.key.expose()));
+        let psk = self.write("psk", config.psk.expose_base64().as_str());
+        let only = if config.address.is_ipv4() { 32 } else { 128 };
+        let mut wg_set = self.command("wg");
+        wg_set
+            .args(["set", &interface, "listen-port", &port.to_string(), "private-key"])
+            .arg(key);
+        wg_set
+            .args([
+                "peer",
+                &config.peer.to_string(),
+                "allowed-ips",
+                &format!("{}/{only}", config.peer_address),
+                "preshared-key",
+            ])
+            .arg(psk);
         if let Some(endpoint) = endpoint {
-            set.args(["endpoint", &endpoint.to_string()]);
+            wg_set.args(["endpoint", &endpoint.to_string()]);
         }
-        set.args(["persistent-keepalive", &keepalive.to_string()]);
-        run(&mut set);
-        self.ip(&format!("addr add {}/{only} dev {interface}", theirs.address));
+        wg_set.args(["persistent-keepalive", &keepalive.to_string()]);
+        run(&mut wg_set);
+        self.ip(&format!("addr add {}/{only} dev {interface}", config.address));
         self.ip(&format!("link set {interface} mtu 1420 up"));
-        self.ip(&format!("route add {}/{only} dev {interface}", theirs.peer_address));
+        self.ip(&format!("route add {}/{only} dev {interface}", config.peer_address));
     }
 
-    /// What `wg show` says went through: received and sent, as wireguard-go counts.
+    /// `wg show transfer`: received and sent, as counted by wireguard-go.
     pub fn transfer(&self) -> (u64, u64) {
         let output = run(self.command("wg").args(["show", &self.interface, "transfer"]));
         let mut numbers = output.split_whitespace().skip(1).map(|n| n.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
-    /// When `wg show` says that the last handshake was, in seconds of Unix time.
+    /// `wg show latest-handshakes`, in seconds of Unix time.
     pub fn latest_handshake(&self) -> u64 {
         let output = run(self.command("wg").args(["show", &self.interface, "latest-handshakes"]));
         output.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// What the namespace's addresses, routes, neighbours and tunnel are: for the message of a test
-    /// that fails.
+    /// Addresses, routes, neighbours and tunnel of the namespace, for the message of a failed test.
     pub fn state(&self) -> String {
-        let ask = |line: &str| {
+        let query = |line: &str| {
             let output = split_command(&format!("ip netns exec {} {line}", self.name)).output();
             output
                 .map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned())
         };
         ["ip addr", "ip route", "ip neigh", "ss -tuan", &format!("wg show {} dump", self.interface)]
-            .map(|line| format!("{line}\n{}", ask(line)))
+            .map(|line| format!("{line}\n{}", query(line)))
             .join("\n")
     }
 
@@ -268,7 +270,7 @@ impl Drop for Netns {
     }
 }
 
-/// What wireguard-go has to know.
+/// The configuration of wireguard-go.
 pub struct WireGuardConfig {
     pub key: PrivateKey,
     pub psk: PresharedKey,

@@ -1,6 +1,6 @@
-//! A whole session on a standard peer: the real binary, its printed file in `wg-quick`, TigerVNC
-//! behind it, and a browser's WebSocket. And the same server as a direct target, which says
-//! everywhere that nothing protects it.
+//! A whole session on a standard peer: the real binary, its printed configuration in `wg-quick`,
+//! TigerVNC behind it, and a browser's WebSocket. And the same server as a direct target, which is
+//! reported as unprotected everywhere.
 
 use super::netns::{Netns, TIMEOUT, run, wait_until};
 use crate::product::{Demo, command};
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::Connector;
 
-/// DES of "vncpass1" under RFB's fixed key, as `tigervncpasswd -f` makes it.
+/// DES of "vncpass1" with RFB's fixed key, as `tigervncpasswd -f` makes it.
 const PASSWORD_FILE: [u8; 8] = [0x26, 0x5a, 0x14, 0xa0, 0x71, 0x8c, 0xeb, 0x37];
 const PASSWORD: &str = "vncpass1";
 
@@ -42,15 +42,16 @@ fn vnc(netns: &Netns, mut program: std::process::Command, port: u16) -> std::pro
     program
 }
 
-async fn ask(demo: &Demo, path: &str, token: &str, body: Value, expected: u16) -> Value {
+async fn post(demo: &Demo, path: &str, token: &str, body: Value, expected: u16) -> Value {
     let (status, answer) = demo.post(path, Some(token), body).await;
     assert_eq!(status, expected, "{path}: {answer}");
     answer
 }
 
-/// Opens a session's stream as a page does.
+/// Opens a session's stream as the page does.
 async fn open(demo: &Demo, session: &str, token: &str) -> (DuplexStream, JoinHandle<Closed>) {
-    let ticket = ask(demo, &format!("/api/sessions/{session}/ticket"), token, json!({}), 200).await;
+    let ticket =
+        post(demo, &format!("/api/sessions/{session}/ticket"), token, json!({}), 200).await;
     let url = demo
         .url(&format!(
             "/api/sessions/{session}/stream?ticket={}",
@@ -94,9 +95,9 @@ async fn a_desktop_behind_a_standard_peer() {
     let demo = Demo::start_with(dir.path(), &settings).await;
     let (admin, member) = (demo.sign_in("admin").await, demo.sign_in("member").await);
 
-    // The host: its key is its own, everything else is what we print.
+    // The host: its private key is its own, everything else is what we print.
     let key = PrivateKey::generate().unwrap();
-    let host = ask(
+    let host = post(
         &demo,
         "/api/hosts/peers",
         &admin,
@@ -111,7 +112,7 @@ async fn a_desktop_behind_a_standard_peer() {
     );
     let (inner, port) = (host["address"].as_str().unwrap(), 5901);
     let printed = run(command(&["host", "config", "rack-7", "--data-dir"]).arg(dir.path()));
-    let shown = ask(
+    let shown = post(
         &demo,
         &format!("/api/hosts/{}/config", host["id"].as_str().unwrap()),
         &admin,
@@ -128,21 +129,21 @@ async fn a_desktop_behind_a_standard_peer() {
     let file =
         printed.replace("REPLACE_WITH_THE_PRIVATE_KEY", &super::netns::base64(&*key.expose()));
     let file = netns.write(&format!("{}.conf", netns.interface), &file);
-    // wg-quick goes by the kernel's WireGuard where there is one.
+    // wg-quick prefers the kernel's WireGuard where there is one.
     let mut up = netns.command("wg-quick");
     up.args(["up"]).arg(file).env("WG_QUICK_USERSPACE_IMPLEMENTATION", "wireguard-go");
     run(&mut up);
     connected(&demo, &host["id"], &admin).await;
 
-    // A workspace on it. Its server is not there yet: the launch fails, and says so.
+    // A workspace on it whose server is not running yet: the launch fails with 503.
     let body = json!({"id": "ws-rack", "name": "Rack", "type": "vnc", "target": {"host_id": host["id"], "port": port}, "password": PASSWORD});
-    let made = ask(&demo, "/api/workspaces", &admin, body, 201).await;
+    let created = post(&demo, "/api/workspaces", &admin, body, 201).await;
     assert_eq!(
-        (made["single_seat"].as_bool(), made["target"]["port"].as_u64()),
+        (created["single_seat"].as_bool(), created["target"]["port"].as_u64()),
         (Some(true), Some(port)),
-        "{made}"
+        "{created}"
     );
-    ask(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 503).await;
+    post(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 503).await;
     let mut server = vnc(&netns, netns.command("Xtigervnc"), u16::try_from(port).unwrap());
     server.args(["-interface", inner]);
     netns.spawn_owned(&mut server);
@@ -157,7 +158,7 @@ async fn a_desktop_behind_a_standard_peer() {
             .success()
     });
 
-    let launched = ask(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 200).await;
+    let launched = post(&demo, "/api/workspaces/ws-rack/launch", &member, json!({}), 200).await;
     assert_eq!(launched["tunnel_status"], "encrypted", "{launched}");
     assert_eq!(launched["security"]["tunnel"]["peer_public_key"], key.public_key().to_string());
     assert_eq!(launched["security"]["tunnel"]["address"], inner);
@@ -194,8 +195,8 @@ async fn a_desktop_behind_a_standard_peer() {
     }
     assert!(!page.contains(&session) && !page.contains(inner), "labels are bounded");
 
-    // A gateway that starts anew calls the peer where it was, from another port even, and puts the
-    // session back.
+    // A restarted gateway reaches the peer at its last endpoint, even from another port, and
+    // restores the session.
     demo.stop().await;
     let _ = timeout(TIMEOUT, closed).await.unwrap();
     let demo = Demo::start_with(dir.path(), &settings).await;
@@ -204,22 +205,22 @@ async fn a_desktop_behind_a_standard_peer() {
     let mut client = timeout(TIMEOUT, VncClient::connect(stream)).await.unwrap().unwrap();
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
 
-    // A cut ends the stream at once; the host's tunnel, which others may use, stays.
+    // Terminating ends the stream at once; the host's tunnel, which others may use, stays.
     let began = Instant::now();
-    ask(&demo, &format!("/api/admin/sessions/{session}/terminate"), &admin, json!({}), 200).await;
+    post(&demo, &format!("/api/admin/sessions/{session}/terminate"), &admin, json!({}), 200).await;
     let closed = timeout(TIMEOUT, closed).await.unwrap().unwrap();
-    let took = began.elapsed();
+    let elapsed = began.elapsed();
     assert_eq!(closed, Some((4000, "admin_stopped".to_owned())));
-    println!("terminate to close frame: {took:?}");
+    println!("terminate to close frame: {elapsed:?}");
     connected(&demo, &host["id"], &admin).await;
     let (status, _) =
         demo.post(&format!("/api/sessions/{session}/ticket"), Some(&member), json!({})).await;
     assert_eq!(status, 409);
 
-    // The same password leads nowhere else; a target nobody allowed is no target.
-    let elsewhere =
+    // A direct target that the configuration does not allow.
+    let not_allowed =
         json!({"id": "ws-not", "name": "Not", "type": "vnc", "target": {"direct": "not-there"}});
-    ask(&demo, "/api/workspaces", &admin, elsewhere, 201).await;
+    post(&demo, "/api/workspaces", &admin, not_allowed, 201).await;
     let (status, body) = demo.post("/api/workspaces/ws-not/launch", Some(&member), json!({})).await;
     assert_eq!(status, 503, "{body}");
 
@@ -233,7 +234,7 @@ async fn a_desktop_behind_a_standard_peer() {
     );
     let (_, export) = demo.get("/api/audit/export?format=jsonl", Some(&admin)).await;
     for secret in [psk, PASSWORD] {
-        assert!(!export.to_string().contains(secret), "no secret in the log");
+        assert!(!export.to_string().contains(secret), "secrets must not be logged");
     }
     let (_, verdict) = demo.get("/api/audit/verify", Some(&admin)).await;
     assert_eq!(verdict["ok"], true, "{verdict}");
@@ -246,8 +247,8 @@ async fn direct(demo: &Demo, netns: &mut Netns, port: u16, admin: &str, member: 
     netns.spawn_owned(&mut server);
     wait_until("Xtigervnc", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let body = json!({"id": "ws-old", "name": "Old box", "type": "vnc", "target": {"direct": "old-box"}, "password": PASSWORD});
-    ask(demo, "/api/workspaces", admin, body, 201).await;
-    let launched = ask(demo, "/api/workspaces/ws-old/launch", member, json!({}), 200).await;
+    post(demo, "/api/workspaces", admin, body, 201).await;
+    let launched = post(demo, "/api/workspaces/ws-old/launch", member, json!({}), 200).await;
     assert_eq!(
         (launched["tunnel_status"].as_str(), launched["security"]["tunnel"]["protocol"].as_str()),
         (Some("none"), Some("none")),
@@ -270,7 +271,7 @@ async fn direct(demo: &Demo, netns: &mut Netns, port: u16, admin: &str, member: 
             .await;
         assert_eq!(log["entries"][0]["details"]["tunnel_status"], "none", "{log}");
     }
-    ask(demo, &format!("/api/sessions/{session}/disconnect"), member, json!({}), 200).await;
+    post(demo, &format!("/api/sessions/{session}/disconnect"), member, json!({}), 200).await;
     assert_eq!(
         timeout(TIMEOUT, closed).await.unwrap().unwrap(),
         Some((4000, "user_disconnected".to_owned()))

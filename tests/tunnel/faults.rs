@@ -1,4 +1,4 @@
-//! What goes wrong on a network, and how fast things are meanwhile.
+//! Network conditions, path MTU, clocks: what fails, and the throughput meanwhile.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -22,47 +22,46 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-// ---- weather ----
+// ---- network conditions ----
 
-/// One direction, to the end: how many virtual milliseconds it took, and how many datagrams the
-/// sender needed.
-fn transfer(weather: NetworkConditions, length: usize) -> (u128, usize) {
-    let mut world = SimulatedNetwork::new(5, weather);
-    world.handshake();
-    let (near, far) = world.open(5900);
-    let said: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-    let (began, sent) = (world.now, world.trace.len());
-    let stream = world.stream(AGENT, far);
-    stream.outgoing.extend(&said);
+/// One direction, until the FIN: virtual milliseconds, and the datagrams the sender needed.
+fn transfer(conditions: NetworkConditions, length: usize) -> (u128, usize) {
+    let mut net = SimulatedNetwork::new(5, conditions);
+    net.handshake();
+    let (near, far) = net.open(5900);
+    let data: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+    let (began, sent) = (net.now, net.trace.len());
+    let stream = net.stream(AGENT, far);
+    stream.outgoing.extend(&data);
     stream.finish = true;
-    let done = world.run(3600 * S, |world| world.streams[&(GATEWAY, near)].finished);
-    assert!(done, "{weather:?}: {:?}", world.peers.each_ref().map(|peer| peer.counters()));
-    assert!(world.stream(GATEWAY, near).incoming == said, "{weather:?}: bytes differ");
-    let datagrams = world.trace[sent..].iter().filter(|(_, side, _)| *side == AGENT).count();
-    ((world.now - began).as_millis(), datagrams)
+    let done = net.run(3600 * S, |net| net.streams[&(GATEWAY, near)].finished);
+    assert!(done, "{conditions:?}: {:?}", net.peers.each_ref().map(|peer| peer.counters()));
+    assert!(net.stream(GATEWAY, near).incoming == data, "{conditions:?}: bytes differ");
+    let datagrams = net.trace[sent..].iter().filter(|(_, side, _)| *side == AGENT).count();
+    ((net.now - began).as_millis(), datagrams)
 }
 
 #[test]
-fn throughput_and_recovery_in_every_weather() {
-    let fair = NetworkConditions::CLEAN;
-    let weathers = [
-        ("fair", fair),
-        ("loss 0.1 %", NetworkConditions { loss: 1, ..fair }),
-        ("loss 0.5 %", NetworkConditions { loss: 5, ..fair }),
-        ("loss 1 %", NetworkConditions { loss: 10, ..fair }),
-        ("loss 2 %", NetworkConditions { loss: 20, ..fair }),
-        ("loss 5 %", NetworkConditions { loss: 50, ..fair }),
-        ("jitter 3 ms: reordered", NetworkConditions { jitter: ms(3), ..fair }),
-        ("duplicate 5 %", NetworkConditions { duplicate: 50, ..fair }),
-        ("corrupt 1 %", NetworkConditions { corrupt: 10, ..fair }),
-        ("storm", NetworkConditions::ADVERSE),
+fn throughput_under_all_network_conditions() {
+    let clean = NetworkConditions::CLEAN;
+    let conditions = [
+        ("clean", clean),
+        ("loss 0.1 %", NetworkConditions { loss: 1, ..clean }),
+        ("loss 0.5 %", NetworkConditions { loss: 5, ..clean }),
+        ("loss 1 %", NetworkConditions { loss: 10, ..clean }),
+        ("loss 2 %", NetworkConditions { loss: 20, ..clean }),
+        ("loss 5 %", NetworkConditions { loss: 50, ..clean }),
+        ("jitter 3 ms (reordering)", NetworkConditions { jitter: ms(3), ..clean }),
+        ("duplicate 5 %", NetworkConditions { duplicate: 50, ..clean }),
+        ("corrupt 1 %", NetworkConditions { corrupt: 10, ..clean }),
+        ("adverse", NetworkConditions::ADVERSE),
     ];
     let packets = MIB.div_ceil(1380);
     let mut table = String::from(
-        "1 MiB through 10 ms each way          | virtual ms | KiB/s | datagrams, of the least possible\n",
+        "1 MiB, 10 ms each way                 | virtual ms | KiB/s | datagrams, relative to the minimum\n",
     );
-    for (name, weather) in weathers {
-        let (took, datagrams) = transfer(weather, MIB);
+    for (name, conditions) in conditions {
+        let (took, datagrams) = transfer(conditions, MIB);
         let _ = writeln!(
             table,
             "{name:<37} | {took:>10} | {:>5} | {:.2}",
@@ -74,31 +73,31 @@ fn throughput_and_recovery_in_every_weather() {
 }
 
 #[test]
-fn after_a_cut_of_ten_seconds_a_stream_goes_on() {
-    let mut world = SimulatedNetwork::new(9, NetworkConditions::CLEAN);
-    world.handshake();
-    let (near, far) = world.open(5900);
-    let said = vec![7; 4 * MIB];
-    world.stream(AGENT, far).outgoing.extend(&said);
-    world.stream(AGENT, far).finish = true;
-    world.advance(ms(200));
-    world.conditions = NetworkConditions::PARTITIONED;
-    world.advance(10 * S);
-    world.conditions = NetworkConditions::CLEAN;
-    let mended = world.now;
+fn a_stream_continues_after_a_partition_of_ten_seconds() {
+    let mut net = SimulatedNetwork::new(9, NetworkConditions::CLEAN);
+    net.handshake();
+    let (near, far) = net.open(5900);
+    let data = vec![7; 4 * MIB];
+    net.stream(AGENT, far).outgoing.extend(&data);
+    net.stream(AGENT, far).finish = true;
+    net.advance(ms(200));
+    net.conditions = NetworkConditions::PARTITIONED;
+    net.advance(10 * S);
+    net.conditions = NetworkConditions::CLEAN;
+    let restored_at = net.now;
     assert!(
-        world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished),
+        net.run(60 * S, |net| net.streams[&(GATEWAY, near)].finished),
         "{:?}",
-        world.stream(GATEWAY, near).failed
+        net.stream(GATEWAY, near).failed
     );
-    assert!(world.now - mended < 20 * S, "{:?}", world.now - mended);
-    assert!(world.stream(GATEWAY, near).incoming == said);
+    assert!(net.now - restored_at < 20 * S, "{:?}", net.now - restored_at);
+    assert!(net.stream(GATEWAY, near).incoming == data);
 }
 
-// ---- narrow paths ----
+// ---- path MTU black holes ----
 
 #[test]
-fn a_path_that_swallows_large_datagrams_is_found_out_and_remembered() {
+fn a_path_mtu_black_hole_is_detected_and_remembered() {
     for keys in [
         PeerSettings::new(),
         PeerSettings {
@@ -106,63 +105,63 @@ fn a_path_that_swallows_large_datagrams_is_found_out_and_remembered() {
             ..PeerSettings::new()
         },
     ] {
-        let mut world = SimulatedNetwork::with_settings(
+        let mut net = SimulatedNetwork::with_settings(
             5,
             NetworkConditions { largest: 1400, ..NetworkConditions::CLEAN },
             keys,
         );
-        world.handshake();
-        let said: Vec<u8> = (0..MIB).map(|n| (n % 251) as u8).collect();
-        // The first stream finds out, by three timeouts; the next knows.
-        for most in [4 * S, S] {
-            let (near, far) = world.open(5900);
-            let began = world.now;
-            let stream = world.stream(AGENT, far);
-            stream.outgoing.extend(&said);
+        net.handshake();
+        let data: Vec<u8> = (0..MIB).map(|n| (n % 251) as u8).collect();
+        // The first stream detects it by three timeouts; the next starts with the smaller size.
+        for limit in [4 * S, S] {
+            let (near, far) = net.open(5900);
+            let began = net.now;
+            let stream = net.stream(AGENT, far);
+            stream.outgoing.extend(&data);
             stream.finish = true;
             assert!(
-                world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished),
-                "it got stuck"
+                net.run(60 * S, |net| net.streams[&(GATEWAY, near)].finished),
+                "the transfer stalled"
             );
-            assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
-            assert!(world.now - began < most, "{:?}", world.now - began);
+            assert!(net.stream(GATEWAY, near).incoming == data, "bytes differ");
+            assert!(net.now - began < limit, "{:?}", net.now - began);
         }
     }
 }
 
 #[test]
-fn a_path_that_was_only_cut_is_used_in_full_again() {
-    let mut world = SimulatedNetwork::new(5, NetworkConditions::CLEAN);
-    world.handshake();
-    let (_, far) = world.open(5900);
-    let full = |world: &SimulatedNetwork, from: usize| {
-        world.trace[from..].iter().filter(|(_, side, size)| *side == AGENT && *size > 1400).count()
+fn the_full_size_is_restored_after_a_partition() {
+    let mut net = SimulatedNetwork::new(5, NetworkConditions::CLEAN);
+    net.handshake();
+    let (_, far) = net.open(5900);
+    let full = |net: &SimulatedNetwork, from: usize| {
+        net.trace[from..].iter().filter(|(_, side, size)| *side == AGENT && *size > 1400).count()
     };
-    world.stream(AGENT, far).outgoing.extend(vec![7; MIB]);
-    world.advance(ms(50));
-    world.conditions = NetworkConditions::PARTITIONED;
-    world.advance(4 * S);
-    world.conditions = NetworkConditions::CLEAN;
-    world.advance(4 * S);
-    // The cut looked like a path that swallows large datagrams.
-    let from = world.trace.len();
-    world.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
-    world.advance(S);
-    assert_eq!(full(&world, from), 0);
-    world.advance(15 * S);
-    world.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
-    world.advance(S);
-    assert!(full(&world, from) > 100, "{}", full(&world, from));
+    net.stream(AGENT, far).outgoing.extend(vec![7; MIB]);
+    net.advance(ms(50));
+    net.conditions = NetworkConditions::PARTITIONED;
+    net.advance(4 * S);
+    net.conditions = NetworkConditions::CLEAN;
+    net.advance(4 * S);
+    // The partition looked like a path MTU black hole.
+    let from = net.trace.len();
+    net.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
+    net.advance(S);
+    assert_eq!(full(&net, from), 0);
+    net.advance(15 * S);
+    net.stream(AGENT, far).outgoing.extend(vec![7; MIB / 4]);
+    net.advance(S);
+    assert!(full(&net, from) > 100, "{}", full(&net, from));
 }
 
-// ---- wide paths ----
+// ---- larger path MTU ----
 
-/// Overhead of WireGuard around a packet.
-const AROUND: usize = 32;
+/// WireGuard's overhead around a packet.
+const DATA_OVERHEAD: usize = 32;
 
-/// The largest datagram sent from that place of the trace on.
-fn largest(world: &SimulatedNetwork, side: usize, from: usize) -> usize {
-    world.trace[from..]
+/// The largest datagram sent from that index of the trace on.
+fn largest(net: &SimulatedNetwork, side: usize, from: usize) -> usize {
+    net.trace[from..]
         .iter()
         .filter(|(_, of, _)| *of == side)
         .map(|&(_, _, size)| size)
@@ -170,7 +169,7 @@ fn largest(world: &SimulatedNetwork, side: usize, from: usize) -> usize {
         .unwrap_or(0)
 }
 
-fn wide(inside: [&str; 2]) -> PeerSettings {
+fn jumbo_settings(inside: [&str; 2]) -> PeerSettings {
     PeerSettings {
         mtu_max: [MTU_MAX; 2],
         tunnel_addresses: inside.map(|address| address.parse().unwrap()),
@@ -178,55 +177,54 @@ fn wide(inside: [&str; 2]) -> PeerSettings {
     }
 }
 
-/// Says so much from the agent; answers with the time it took.
-fn download(world: &mut SimulatedNetwork, length: usize) -> Duration {
-    let said: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-    let (near, far) = world.open(5900);
-    let began = world.now;
-    let stream = world.stream(AGENT, far);
-    stream.outgoing.extend(&said);
+/// Sends `length` bytes from the agent; returns the time it took.
+fn download(net: &mut SimulatedNetwork, length: usize) -> Duration {
+    let data: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+    let (near, far) = net.open(5900);
+    let began = net.now;
+    let stream = net.stream(AGENT, far);
+    stream.outgoing.extend(&data);
     stream.finish = true;
     assert!(
-        world.run(120 * S, |world| world.streams[&(GATEWAY, near)].finished),
-        "it got stuck: {:?}",
-        world.stream(GATEWAY, near).failed
+        net.run(120 * S, |net| net.streams[&(GATEWAY, near)].finished),
+        "the transfer stalled: {:?}",
+        net.stream(GATEWAY, near).failed
     );
-    assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
-    world.now - began
+    assert!(net.stream(GATEWAY, near).incoming == data, "bytes differ");
+    net.now - began
 }
 
 #[test]
-fn a_path_that_carries_jumbo_frames_is_found_out_by_who_sends_much() {
+fn a_bulk_sender_discovers_a_path_with_jumbo_frames() {
     for inside in [["10.64.0.1", "10.64.0.2"], ["fd00::1", "fd00::2"]] {
-        let mut world = SimulatedNetwork::with_settings(
+        let mut net = SimulatedNetwork::with_settings(
             5,
-            NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::CLEAN },
-            wide(inside),
+            NetworkConditions { largest: MTU_MAX + DATA_OVERHEAD, ..NetworkConditions::CLEAN },
+            jumbo_settings(inside),
         );
-        world.handshake();
-        // Little traffic asks for nothing.
-        download(&mut world, 8 << 10);
-        assert_eq!(largest(&world, AGENT, 0), MTU + AROUND);
-        download(&mut world, 2 * MIB);
+        net.handshake();
+        // Little traffic causes no probe.
+        download(&mut net, 8 << 10);
+        assert_eq!(largest(&net, AGENT, 0), MTU + DATA_OVERHEAD);
+        download(&mut net, 2 * MIB);
         assert_eq!(
-            world.events[AGENT]
+            net.events[AGENT]
                 .iter()
                 .filter(|event| **event == Event::PathMtuChanged(MTU_MAX))
                 .count(),
             1
         );
-        let from = world.trace.len();
-        download(&mut world, 2 * MIB);
-        assert_eq!(largest(&world, AGENT, from), MTU_MAX + AROUND);
+        let from = net.trace.len();
+        download(&mut net, 2 * MIB);
+        assert_eq!(largest(&net, AGENT, from), MTU_MAX + DATA_OVERHEAD);
         let datagrams =
-            world.trace[from..].iter().filter(|(_, of, size)| *of == AGENT && *size > MTU).count();
+            net.trace[from..].iter().filter(|(_, of, size)| *of == AGENT && *size > MTU).count();
         assert!(datagrams < 2 * MIB / 8000, "{datagrams}");
-        // The gateway, which only receives, sends nothing large but the answer to the probe.
+        // The gateway only receives: it sends nothing large but the reply to the probe.
         assert_eq!(
-            world
-                .trace
+            net.trace
                 .iter()
-                .filter(|(_, of, size)| *of == GATEWAY && *size > MTU + AROUND)
+                .filter(|(_, of, size)| *of == GATEWAY && *size > MTU + DATA_OVERHEAD)
                 .count(),
             1
         );
@@ -234,184 +232,183 @@ fn a_path_that_carries_jumbo_frames_is_found_out_by_who_sends_much() {
 }
 
 #[test]
-fn a_path_of_ethernet_loses_three_probes_and_nothing_else() {
-    let mut world = SimulatedNetwork::with_settings(
+fn an_ethernet_path_loses_three_probes_and_nothing_else() {
+    let mut net = SimulatedNetwork::with_settings(
         6,
         NetworkConditions { largest: 1472, ..NetworkConditions::CLEAN },
-        wide(["10.64.0.1", "10.64.0.2"]),
+        jumbo_settings(["10.64.0.1", "10.64.0.2"]),
     );
-    world.handshake();
+    net.handshake();
     for _ in 0..6 {
-        download(&mut world, 8 * MIB);
+        download(&mut net, 8 * MIB);
     }
-    let lost = world.trace.iter().filter(|(_, _, size)| *size > 1472).count();
-    assert!((1..=3).contains(&lost), "{lost} in {:?}", world.now - world.epoch);
-    assert_eq!(world.peers[AGENT].counters().retransmits, 0);
-    assert!(!world.events[AGENT].iter().any(|event| matches!(event, Event::PathMtuChanged(_))));
+    let lost = net.trace.iter().filter(|(_, _, size)| *size > 1472).count();
+    assert!((1..=3).contains(&lost), "{lost} in {:?}", net.now - net.epoch);
+    assert_eq!(net.peers[AGENT].counters().retransmits, 0);
+    assert!(!net.events[AGENT].iter().any(|event| matches!(event, Event::PathMtuChanged(_))));
 }
 
 #[test]
-fn a_path_that_carries_large_packets_no_longer_costs_a_timeout() {
-    let jumbo = NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::CLEAN };
-    let mut world = SimulatedNetwork::with_settings(7, jumbo, wide(["10.64.0.1", "10.64.0.2"]));
-    world.handshake();
-    download(&mut world, 2 * MIB);
-    let (near, far) = world.open(5900);
-    let said: Vec<u8> = (0..8 * MIB).map(|n| (n % 251) as u8).collect();
-    world.stream(AGENT, far).outgoing.extend(&said);
-    world.advance(ms(60));
-    world.conditions = NetworkConditions { largest: 1472, ..jumbo };
-    let cut = (world.now, world.trace.len());
-    world.stream(AGENT, far).finish = true;
-    assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
-    assert!(world.stream(GATEWAY, near).incoming == said, "bytes differ");
-    assert!(world.now - cut.0 < 4 * S, "{:?}", world.now - cut.0);
+fn a_path_mtu_that_shrinks_costs_one_timeout() {
+    let jumbo = NetworkConditions { largest: MTU_MAX + DATA_OVERHEAD, ..NetworkConditions::CLEAN };
+    let mut net =
+        SimulatedNetwork::with_settings(7, jumbo, jumbo_settings(["10.64.0.1", "10.64.0.2"]));
+    net.handshake();
+    download(&mut net, 2 * MIB);
+    let (near, far) = net.open(5900);
+    let data: Vec<u8> = (0..8 * MIB).map(|n| (n % 251) as u8).collect();
+    net.stream(AGENT, far).outgoing.extend(&data);
+    net.advance(ms(60));
+    net.conditions = NetworkConditions { largest: 1472, ..jumbo };
+    let switched = (net.now, net.trace.len());
+    net.stream(AGENT, far).finish = true;
+    assert!(net.run(60 * S, |net| net.streams[&(GATEWAY, near)].finished), "the transfer stalled");
+    assert!(net.stream(GATEWAY, near).incoming == data, "bytes differ");
+    assert!(net.now - switched.0 < 4 * S, "{:?}", net.now - switched.0);
     assert_eq!(
-        world.events[AGENT]
-            .iter()
-            .filter(|event| matches!(event, Event::PathMtuChanged(_)))
-            .count(),
+        net.events[AGENT].iter().filter(|event| matches!(event, Event::PathMtuChanged(_))).count(),
         2
     );
-    // The way back is tried after a while, and found.
-    world.conditions = jumbo;
-    world.advance(20 * S);
-    download(&mut world, 2 * MIB);
-    let from = world.trace.len();
-    download(&mut world, 2 * MIB);
-    assert_eq!(largest(&world, AGENT, from), MTU_MAX + AROUND);
+    // The larger size is probed for again after the raise interval.
+    net.conditions = jumbo;
+    net.advance(20 * S);
+    download(&mut net, 2 * MIB);
+    let from = net.trace.len();
+    download(&mut net, 2 * MIB);
+    assert_eq!(largest(&net, AGENT, from), MTU_MAX + DATA_OVERHEAD);
 }
 
 #[test]
-fn who_moves_begins_with_the_base_again() {
-    let jumbo = NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::CLEAN };
-    let mut world = SimulatedNetwork::with_settings(8, jumbo, wide(["10.64.0.1", "10.64.0.2"]));
-    world.handshake();
-    let (near, far) = world.open(5900);
-    let said = vec![7; 4 * MIB];
-    // Much both ways, so that both have found out.
-    world.stream(GATEWAY, near).outgoing.extend(&said);
-    world.stream(AGENT, far).outgoing.extend(&said);
-    world.advance(ms(500));
-    assert!(world.events.iter().all(|events| events.contains(&Event::PathMtuChanged(MTU_MAX))));
-    world.addresses[AGENT] = "203.0.113.9:999".parse().unwrap();
-    world.conditions = NetworkConditions { largest: 1472, ..jumbo };
-    world.stream(AGENT, far).outgoing.extend(&said);
-    world.stream(AGENT, far).finish = true;
-    assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished), "it got stuck");
-    assert!(
-        world.events[GATEWAY].contains(&Event::PathMtuChanged(MTU)),
-        "{:?}",
-        world.events[GATEWAY]
-    );
+fn a_peer_that_roams_starts_with_the_base_mtu() {
+    let jumbo = NetworkConditions { largest: MTU_MAX + DATA_OVERHEAD, ..NetworkConditions::CLEAN };
+    let mut net =
+        SimulatedNetwork::with_settings(8, jumbo, jumbo_settings(["10.64.0.1", "10.64.0.2"]));
+    net.handshake();
+    let (near, far) = net.open(5900);
+    let data = vec![7; 4 * MIB];
+    // Data both ways, so that both have probed.
+    net.stream(GATEWAY, near).outgoing.extend(&data);
+    net.stream(AGENT, far).outgoing.extend(&data);
+    net.advance(ms(500));
+    assert!(net.events.iter().all(|events| events.contains(&Event::PathMtuChanged(MTU_MAX))));
+    net.addresses[AGENT] = "203.0.113.9:999".parse().unwrap();
+    net.conditions = NetworkConditions { largest: 1472, ..jumbo };
+    net.stream(AGENT, far).outgoing.extend(&data);
+    net.stream(AGENT, far).finish = true;
+    assert!(net.run(60 * S, |net| net.streams[&(GATEWAY, near)].finished), "the transfer stalled");
+    assert!(net.events[GATEWAY].contains(&Event::PathMtuChanged(MTU)), "{:?}", net.events[GATEWAY]);
 }
 
 #[test]
-fn an_end_that_takes_no_large_packets_gets_none() {
+fn an_end_that_accepts_no_large_packets_gets_none() {
     for takes in [[MTU_MAX, MTU], [MTU, MTU_MAX]] {
-        let keys = PeerSettings { mtu_max: takes, ..wide(["10.64.0.1", "10.64.0.2"]) };
-        let mut world = SimulatedNetwork::with_settings(
+        let keys = PeerSettings { mtu_max: takes, ..jumbo_settings(["10.64.0.1", "10.64.0.2"]) };
+        let mut net = SimulatedNetwork::with_settings(
             9,
-            NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::CLEAN },
+            NetworkConditions { largest: MTU_MAX + DATA_OVERHEAD, ..NetworkConditions::CLEAN },
             keys,
         );
-        world.handshake();
-        download(&mut world, 4 * MIB);
-        assert_eq!(largest(&world, AGENT, 0).max(largest(&world, GATEWAY, 0)), MTU + AROUND);
+        net.handshake();
+        download(&mut net, 4 * MIB);
+        assert_eq!(largest(&net, AGENT, 0).max(largest(&net, GATEWAY, 0)), MTU + DATA_OVERHEAD);
     }
 }
 
 #[test]
-fn large_packets_survive_bad_weather() {
+fn large_packets_pass_an_adverse_network() {
     for seed in 0..4 {
-        let storm = NetworkConditions { largest: MTU_MAX + AROUND, ..NetworkConditions::ADVERSE };
-        let mut world =
-            SimulatedNetwork::with_settings(20 + seed, storm, wide(["10.64.0.1", "10.64.0.2"]));
-        world.handshake();
-        download(&mut world, 2 * MIB);
+        let adverse =
+            NetworkConditions { largest: MTU_MAX + DATA_OVERHEAD, ..NetworkConditions::ADVERSE };
+        let mut net = SimulatedNetwork::with_settings(
+            20 + seed,
+            adverse,
+            jumbo_settings(["10.64.0.1", "10.64.0.2"]),
+        );
+        net.handshake();
+        download(&mut net, 2 * MIB);
     }
 }
 
 // ---- clocks ----
 
 #[test]
-fn a_clock_that_jumps_ahead_costs_a_handshake_and_no_byte() {
-    let mut world = SimulatedNetwork::new(3, NetworkConditions::CLEAN);
-    world.handshake();
+fn a_clock_that_jumps_ahead_costs_a_handshake_and_no_data() {
+    let mut net = SimulatedNetwork::new(3, NetworkConditions::CLEAN);
+    net.handshake();
     for jump in [S, 100 * S, 200 * S, 3600 * S, 100_000 * S] {
-        world.now += jump;
-        world.advance(S);
-        world.peers[GATEWAY].initiate(world.now);
-        world.advance(10 * S);
-        let (near, far) = world.open(5900);
-        let said = vec![3; 50_000];
-        world.stream(AGENT, far).outgoing.extend(&said);
-        world.stream(AGENT, far).finish = true;
+        net.now += jump;
+        net.advance(S);
+        net.peers[GATEWAY].initiate(net.now);
+        net.advance(10 * S);
+        let (near, far) = net.open(5900);
+        let data = vec![3; 50_000];
+        net.stream(AGENT, far).outgoing.extend(&data);
+        net.stream(AGENT, far).finish = true;
         assert!(
-            world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished),
+            net.run(60 * S, |net| net.streams[&(GATEWAY, near)].finished),
             "after a jump of {jump:?}"
         );
-        assert!(world.stream(GATEWAY, near).incoming == said);
+        assert!(net.stream(GATEWAY, near).incoming == data);
     }
 }
 
 #[test]
-fn a_clock_that_jumps_back_stops_nothing_for_longer_than_it_jumped() {
-    let mut world = SimulatedNetwork::new(4, NetworkConditions::CLEAN);
-    world.handshake();
-    let (near, far) = world.open(5900);
-    let said = vec![4; 2 * MIB];
-    world.stream(AGENT, far).outgoing.extend(&said);
-    world.stream(AGENT, far).finish = true;
-    world.advance(ms(100));
-    world.now -= ms(90);
+fn a_clock_that_jumps_back_delays_by_no_more_than_the_jump() {
+    let mut net = SimulatedNetwork::new(4, NetworkConditions::CLEAN);
+    net.handshake();
+    let (near, far) = net.open(5900);
+    let data = vec![4; 2 * MIB];
+    net.stream(AGENT, far).outgoing.extend(&data);
+    net.stream(AGENT, far).finish = true;
+    net.advance(ms(100));
+    net.now -= ms(90);
     for _ in 0..3 {
-        world.advance(ms(50));
-        world.now -= ms(40);
+        net.advance(ms(50));
+        net.now -= ms(40);
     }
-    assert!(world.run(60 * S, |world| world.streams[&(GATEWAY, near)].finished));
-    assert!(world.stream(GATEWAY, near).incoming == said);
+    assert!(net.run(60 * S, |net| net.streams[&(GATEWAY, near)].finished));
+    assert!(net.stream(GATEWAY, near).incoming == data);
 }
 
 // ---- indices ----
 
 #[test]
-fn handshakes_past_every_slot_leave_one_key_and_old_packets_are_refused() {
-    let mut world = SimulatedNetwork::new(6, NetworkConditions::CLEAN);
-    world.capture = true;
-    world.handshake();
-    let (near, far) = world.open(5900);
+fn packets_of_replaced_keys_are_refused_after_many_handshakes() {
+    let mut net = SimulatedNetwork::new(6, NetworkConditions::CLEAN);
+    net.capture = true;
+    net.handshake();
+    let (near, far) = net.open(5900);
     // boringtun keeps eight sessions, by index modulo eight: thirty handshakes use each slot
     // several times.
     for n in 0..30u8 {
-        let now = world.now;
-        world.peers[GATEWAY].initiate(now);
-        world.stream(AGENT, far).outgoing.extend([n; 100]);
+        let now = net.now;
+        net.peers[GATEWAY].initiate(now);
+        net.stream(AGENT, far).outgoing.extend([n; 100]);
         assert!(
-            world.run(10 * S, |world| world.streams[&(GATEWAY, near)].incoming.len()
+            net.run(10 * S, |net| net.streams[&(GATEWAY, near)].incoming.len()
                 == (usize::from(n) + 1) * 100),
             "{n}"
         );
-        world.advance(S);
+        net.advance(S);
     }
-    let before = world.peers[GATEWAY].counters();
-    let heard: Vec<_> = world
+    let before = net.peers[GATEWAY].counters();
+    let received: Vec<_> = net
         .captured
         .iter()
         .filter(|(side, bytes)| *side == AGENT && bytes[0] == 4)
         .cloned()
         .collect();
-    let from = world.addresses[AGENT];
-    for (_, bytes) in &heard {
-        world.inject(GATEWAY, from, bytes);
+    let from = net.addresses[AGENT];
+    for (_, bytes) in &received {
+        net.inject(GATEWAY, from, bytes);
     }
-    let after = world.peers[GATEWAY].counters();
-    assert_eq!(after.rejected - before.rejected, heard.len() as u64);
+    let after = net.peers[GATEWAY].counters();
+    assert_eq!(after.rejected - before.rejected, received.len() as u64);
     assert_eq!(after.rx_bytes, before.rx_bytes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_packet_with_a_neighbours_index_reaches_nobody() {
+async fn packets_with_guessed_indices_reach_no_tunnel() {
     let (gateway, agent) = (hub().await, hub().await);
     let (one, two) = (Ends::new(1), Ends::new(2));
     let mut tunnels = Vec::new();
@@ -422,23 +419,23 @@ async fn a_packet_with_a_neighbours_index_reaches_nobody() {
         timeout(20 * S, near.wait_for_handshake()).await.unwrap().unwrap();
         tunnels.push((near, far));
     }
-    // Every index there may be is tried by nobody; a packet for no tunnel is counted, one for a
-    // wrong key is dropped by its owner.
+    // An outsider tries indices: a packet for no tunnel is counted, one for a wrong key is dropped
+    // by its owner.
     let unknown = gateway.counters().unknown;
-    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let outsider = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     for index in 0..1000u32 {
         let mut packet = [0u8; 64];
         packet[0] = 4;
         packet[4..8].copy_from_slice(&(index << 8 | 1).to_le_bytes());
-        stranger.send_to(&packet, gateway.local_addr()).await.unwrap();
+        outsider.send_to(&packet, gateway.local_addr()).await.unwrap();
     }
     let mut echo = tunnels[0].1.listen(7, 1).unwrap();
     let (near, far) = tokio::join!(tunnels[0].0.connect(7), echo.accept());
     let (mut near, mut far) = (near.unwrap(), far.unwrap());
-    far.write_all(b"still here").await.unwrap();
+    far.write_all(b"still open").await.unwrap();
     let mut back = [0; 10];
     timeout(20 * S, near.read_exact(&mut back)).await.unwrap().unwrap();
-    assert_eq!(&back, b"still here");
+    assert_eq!(&back, b"still open");
     assert!(
         gateway.counters().unknown
             + tunnels.iter().map(|(near, _)| near.stats().dropped).sum::<u64>()
@@ -446,22 +443,22 @@ async fn a_packet_with_a_neighbours_index_reaches_nobody() {
     );
 }
 
-// ---- live, through a bad cable ----
+// ---- real hubs over a lossy link ----
 
-/// Carries datagrams between two hubs, and loses, doubles, delays and damages some of them.
+/// Relays datagrams between two hubs, and drops, duplicates, reorders and corrupts some of them.
 struct LossyLink {
     task: tokio::task::JoinHandle<()>,
-    /// What the gateway takes for the agent.
+    /// The agent's address as seen by the gateway.
     address: SocketAddr,
 }
 
 impl LossyLink {
-    /// `bad`: in a thousand, of each evil. `largest`: longer datagrams vanish.
-    async fn to(agent: SocketAddr, seed: u64, bad: u64, largest: usize) -> Self {
+    /// `faults`: per mille of each fault. `largest`: longer datagrams are dropped.
+    async fn to(agent: SocketAddr, seed: u64, faults: u64, largest: usize) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let task = tokio::spawn(async move {
-            let (mut random, mut gateway, mut held) =
+            let (mut random, mut gateway, mut delayed) =
                 (Rng::new(seed), None, None::<(Vec<u8>, SocketAddr)>);
             let mut buffer = vec![0; 65_536];
             loop {
@@ -473,23 +470,23 @@ impl LossyLink {
                     continue;
                 };
                 let mut datagram = buffer[..n].to_vec();
-                let fate = random.below(1000);
-                if fate < bad || n > largest {
+                let draw = random.below(1000);
+                if draw < faults || n > largest {
                     continue;
                 }
-                if fate < 2 * bad {
+                if draw < 2 * faults {
                     let bit = random.below(n as u64 * 8) as usize;
                     datagram[bit / 8] ^= 1 << (bit % 8);
                 }
-                if fate < 3 * bad && held.is_none() {
-                    held = Some((datagram, to));
+                if draw < 3 * faults && delayed.is_none() {
+                    delayed = Some((datagram, to));
                     continue;
                 }
                 let _ = socket.send_to(&datagram, to).await;
-                if fate >= 1000 - bad {
+                if draw >= 1000 - faults {
                     let _ = socket.send_to(&datagram, to).await;
                 }
-                if let Some((late, to)) = held.take() {
+                if let Some((late, to)) = delayed.take() {
                     let _ = socket.send_to(&late, to).await;
                 }
             }
@@ -505,8 +502,8 @@ impl Drop for LossyLink {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bytes_survive_a_bad_cable() {
-    for (bad, length, largest) in [
+async fn data_survives_a_lossy_link() {
+    for (faults, length, largest) in [
         (1, MIB, usize::MAX),
         (10, MIB / 4, usize::MAX),
         (50, MIB / 16, usize::MAX),
@@ -514,43 +511,43 @@ async fn bytes_survive_a_bad_cable() {
     ] {
         let (gateway, agent) = (hub().await, hub().await);
         let ends = Ends::new(1);
-        let cable = LossyLink::to(agent.local_addr(), 17 + bad, bad, largest).await;
+        let link = LossyLink::to(agent.local_addr(), 17 + faults, faults, largest).await;
         let far = agent.add_peer(ends.far(None)).unwrap();
-        let near = gateway.add_peer(ends.near(Some(cable.address))).unwrap();
+        let near = gateway.add_peer(ends.near(Some(link.address))).unwrap();
         let mut listener = far.listen(5900, 1).unwrap();
         let (client, server) = tokio::join!(near.connect(5900), listener.accept());
         let (mut client, mut server) = (client.unwrap(), server.unwrap());
-        let said: Vec<u8> = (0..length).map(|n| (n % 249) as u8).collect();
-        let expected = said.clone();
-        let talk = async {
-            server.write_all(&said).await.unwrap();
+        let data: Vec<u8> = (0..length).map(|n| (n % 249) as u8).collect();
+        let expected = data.clone();
+        let server_side = async {
+            server.write_all(&data).await.unwrap();
             server.shutdown().await.unwrap();
-            let mut heard = Vec::new();
-            server.read_to_end(&mut heard).await.unwrap();
-            heard
+            let mut received = Vec::new();
+            server.read_to_end(&mut received).await.unwrap();
+            received
         };
-        let answer = async {
-            let mut heard = Vec::new();
-            client.read_to_end(&mut heard).await.unwrap();
-            client.write_all(&heard).await.unwrap();
+        let client_side = async {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.unwrap();
+            client.write_all(&received).await.unwrap();
             client.shutdown().await.unwrap();
-            heard
+            received
         };
-        let (there, back) = timeout(120 * S, async { tokio::join!(talk, answer) })
+        let (at_server, back) = timeout(120 * S, async { tokio::join!(server_side, client_side) })
             .await
-            .unwrap_or_else(|_| panic!("stuck at {bad} per mille"));
-        assert!(there == expected && back == expected, "bytes differ at {bad} per mille");
+            .unwrap_or_else(|_| panic!("stalled at {faults} per mille"));
+        assert!(at_server == expected && back == expected, "bytes differ at {faults} per mille");
     }
 }
 
-// ---- a day, squeezed ----
+// ---- soak ----
 
 #[test]
 fn twenty_thousand_sessions_leave_nothing_behind() {
     soak(20_000);
 }
 
-/// `make soak`. Alone in its process, so its memory can be judged, too.
+/// `make soak`. Runs alone in its process, so that its memory can be compared.
 #[test]
 #[ignore = "takes an hour; `make soak` runs it"]
 fn a_million_sessions_leave_nothing_behind() {
@@ -560,14 +557,14 @@ fn a_million_sessions_leave_nothing_behind() {
 }
 
 /// Opens and closes sessions, sixteen at a time: fresh keys, a handshake, a connection, a byte each
-/// way. Answers with the memory resident at the end.
+/// way. Returns the resident memory at the end.
 fn soak(sessions: usize) -> u64 {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (gateway, agent) = (hub().await, hub().await);
         let key = PrivateKey::generate().unwrap();
-        let quiet = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let idle_tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let workers: Vec<_> = (0..16)
             .map(|worker| {
                 let (gateway, agent, key) = (gateway.clone(), agent.clone(), key.clone());
@@ -576,7 +573,7 @@ fn soak(sessions: usize) -> u64 {
                         let ends = Ends { gateway: key.clone(), ..Ends::new((n % 250) as u8) };
                         timeout(60 * S, session(&gateway, &agent, &ends))
                             .await
-                            .unwrap_or_else(|_| panic!("session {n} is stuck"));
+                            .unwrap_or_else(|_| panic!("session {n} stalled"));
                     }
                 })
             })
@@ -585,12 +582,12 @@ fn soak(sessions: usize) -> u64 {
             worker.await.unwrap();
         }
         assert_eq!((gateway.peers(), agent.peers()), (0, 0));
-        let settled = async {
-            while tokio::runtime::Handle::current().metrics().num_alive_tasks() > quiet {
+        let all_ended = async {
+            while tokio::runtime::Handle::current().metrics().num_alive_tasks() > idle_tasks {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(20 * S, settled).await.expect("tasks are left");
+        timeout(20 * S, all_ended).await.expect("tasks are left");
         assert_eq!((gateway.counters().overflow, agent.counters().overflow), (0, 0));
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();

@@ -1,5 +1,5 @@
-//! Handshakes in a flood of handshakes: everybody who knows a gateway's public key can send it
-//! initiations that it must look into.
+//! Handshakes during a flood of initiations: everybody who knows a gateway's public key can send it
+//! initiations that it must decrypt.
 
 use super::live::{InnerFamily, Pair, TIMEOUT, TunnelEnds, connect, hub};
 use crate::support::wait::eventually;
@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-/// Initiations of a stranger, from a thread of its own; ends with the value.
+/// Sends initiations of an unknown peer from a thread of its own until it is dropped.
 struct Flood {
-    over: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<u64>>,
 }
 
 impl Flood {
-    /// A message in 20 us, but for pauses of the machine.
+    /// About one message per 20 us.
     fn start(from: &str, to: SocketAddr, message: Vec<u8>) -> Self {
         let socket = UdpSocket::bind(from).unwrap();
-        let over = Arc::<AtomicBool>::default();
-        let stop = over.clone();
+        let stopped = Arc::<AtomicBool>::default();
+        let stop = stopped.clone();
         let thread = std::thread::spawn(move || {
             let mut sent = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -35,48 +35,48 @@ impl Flood {
             }
             sent
         });
-        Self { over, thread: Some(thread) }
+        Self { stopped, thread: Some(thread) }
     }
 
     fn stop(mut self) -> u64 {
-        self.over.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
     }
 }
 
 impl Drop for Flood {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
     }
 }
 
-/// An initiation that is for this gateway, from nobody it knows.
+/// An initiation for this gateway, from an unknown peer.
 fn initiation(ends: &TunnelEnds) -> Vec<u8> {
     let theirs = boringtun::x25519::PublicKey::from(*ends.gateway.public_key().as_bytes());
-    let mut stranger =
+    let mut unknown_peer =
         Tunn::new(boringtun::x25519::StaticSecret::from([9; 32]), theirs, None, None, 1, None);
-    let mut room = vec![0; 2048];
+    let mut buffer = vec![0; 2048];
     let TunnResult::WriteToNetwork(initiation) =
-        stranger.format_handshake_initiation(&mut room, true)
+        unknown_peer.format_handshake_initiation(&mut buffer, true)
     else {
         panic!()
     };
     initiation.to_vec()
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     eventually(what, async || condition()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn live_tunnels_go_on_and_renew_their_keys_and_strangers_get_in() {
+async fn established_tunnels_and_new_peers_are_served_during_a_flood() {
     let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
         tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
     let target = pair.hubs[0].local_addr();
     let flood = Flood::start("127.0.0.1:0", target, initiation(&pair.ends));
-    until("the gateway is flooded", || pair.hubs[0].counters().limited > 1000).await;
+    wait_until("the gateway is flooded", || pair.hubs[0].counters().limited > 1000).await;
 
     let mut slowest = Duration::ZERO;
     for n in 0..300u64 {
@@ -89,16 +89,16 @@ async fn live_tunnels_go_on_and_renew_their_keys_and_strangers_get_in() {
     }
     println!("of 300 round trips in a flood, the slowest took {slowest:?}");
 
-    // New keys for a live tunnel, asked for by the other end.
+    // A rekey of an established tunnel, initiated by the agent.
     for round in 2..5 {
         let began = Instant::now();
         pair.agent.initiate();
-        until("new keys", || pair.agent.stats().handshakes >= round).await;
-        println!("new keys after {:?}", began.elapsed());
+        wait_until("the rekey", || pair.agent.stats().handshakes >= round).await;
+        println!("rekeyed after {:?}", began.elapsed());
     }
     assert_eq!(pair.gateway.status(), TunnelStatus::Encrypted);
 
-    // Somebody new at the flood's own address: with a cookie. Somebody new elsewhere: as always.
+    // A new peer at the flood's own address needs a cookie; one at another address does not.
     let gateway = &pair.hubs[0];
     for (n, listen) in [(1, "127.0.0.1:0"), (2, "127.0.0.2:0")] {
         let (agent, ends) = (hub(listen).await, TunnelEnds::new(InnerFamily::V4, n));
@@ -109,7 +109,7 @@ async fn live_tunnels_go_on_and_renew_their_keys_and_strangers_get_in() {
         timeout(TIMEOUT, far.wait_for_handshake()).await.unwrap().unwrap();
         let mut listener = near.listen(80, 1).unwrap();
         let (_a, _b) = tokio::join!(connect(&far, 80), async { listener.accept().await.unwrap() });
-        println!("somebody new at {listen} was in after {:?}", began.elapsed());
+        println!("a new peer at {listen} connected after {:?}", began.elapsed());
     }
     let counters = gateway.counters();
     let sent = flood.stop();

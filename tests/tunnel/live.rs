@@ -12,14 +12,13 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub const TIMEOUT: Duration = Duration::from_secs(60);
-/// Less than WireGuard waits before it asks again (REKEY_TIMEOUT), so what took less did not wait
-/// for that.
+/// WireGuard's retry interval (REKEY_TIMEOUT): what took less did not wait for a retry.
 const HANDSHAKE_RETRY: Duration = Duration::from_secs(5);
 
-// ---- a handshake, an echo ----
+// ---- handshakes, connections ----
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_echo_through_a_tunnel() {
+async fn data_passes_through_a_tunnel() {
     let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
@@ -43,14 +42,14 @@ async fn an_echo_through_a_tunnel() {
 }
 
 #[tokio::test]
-async fn a_hub_on_threads_of_its_own_needs_nobody_elses_and_ends_with_its_last_handle() {
-    let apart = || Hub::bind_on_own_threads(HubConfig { listen: "127.0.0.1:0".parse().unwrap() });
-    let (gateway, agent) = (apart().await.unwrap(), apart().await.unwrap());
+async fn a_hub_on_own_threads_runs_alone_and_closes_with_its_last_handle() {
+    let bind = || Hub::bind_on_own_threads(HubConfig { listen: "127.0.0.1:0".parse().unwrap() });
+    let (gateway, agent) = (bind().await.unwrap(), bind().await.unwrap());
     let ends = TunnelEnds::new(InnerFamily::V4, 0);
     let far = agent.add_peer(ends.agent_config(None)).unwrap();
     let near = gateway.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
     near.initiate();
-    // The test's only thread does nothing but look.
+    // The test's only thread does nothing else.
     let began = Instant::now();
     while near.status() != TunnelStatus::Encrypted {
         assert!(began.elapsed() < TIMEOUT);
@@ -61,8 +60,8 @@ async fn a_hub_on_threads_of_its_own_needs_nobody_elses_and_ends_with_its_last_h
         tokio::join!(connect(&near, 5900), async { listener.accept().await.unwrap() });
     let port = gateway.local_addr();
     drop(gateway);
-    let ended = timeout(TIMEOUT, stream.read_u8()).await.unwrap();
-    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+    let error = timeout(TIMEOUT, stream.read_u8()).await.unwrap();
+    assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
     timeout(TIMEOUT, async {
         while std::net::UdpSocket::bind(port).is_err() {
             tokio::task::yield_now().await;
@@ -105,10 +104,10 @@ async fn each_half_closes_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_listens_means_refused() {
+async fn a_port_without_listener_refuses() {
     let pair = Pair::new(InnerFamily::V4).await;
-    let refused = timeout(TIMEOUT, pair.gateway.connect(9)).await.unwrap();
-    assert_eq!(refused.unwrap_err(), TunnelError::Refused);
+    let result = timeout(TIMEOUT, pair.gateway.connect(9)).await.unwrap();
+    assert_eq!(result.unwrap_err(), TunnelError::Refused);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,7 +158,7 @@ async fn many_connections_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tunnel_kept_alive_needs_no_asking() {
+async fn a_tunnel_with_keepalive_initiates_by_itself() {
     let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
     let ends = TunnelEnds::new(InnerFamily::V4, 1);
     let keepalive = Some(Duration::from_secs(25));
@@ -173,10 +172,10 @@ async fn a_tunnel_kept_alive_needs_no_asking() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn asking_again_does_not_wait_for_the_last_attempt() {
+async fn connecting_does_not_wait_for_the_current_attempt() {
     let (gateway, agent) = (hub("127.0.0.1:0").await, hub("127.0.0.1:0").await);
     let ends = TunnelEnds::new(InnerFamily::V4, 1);
-    // The gateway speaks before the agent knows of the tunnel.
+    // The gateway initiates before the agent has the tunnel.
     let near = gateway.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
     near.initiate();
     timeout(TIMEOUT, async {
@@ -196,7 +195,7 @@ async fn asking_again_does_not_wait_for_the_last_attempt() {
 // ---- bulk and back-pressure ----
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quarter_gigabyte_arrives_as_it_was_sent() {
+async fn a_quarter_gigabyte_arrives_unchanged() {
     const CHUNK: usize = 1 << 20;
     const CHUNKS: u64 = 256;
     let pair = Pair::new(InnerFamily::V4).await;
@@ -228,30 +227,29 @@ async fn a_quarter_gigabyte_arrives_as_it_was_sent() {
         pair.hubs[0].counters()
     );
     drop(writer.await.unwrap());
-    // Loopback carries large packets, which was found out: with small ones, headers and tags take
-    // more than a twentieth.
-    let (said, sent) = (CHUNKS * (CHUNK as u64 + 8), pair.gateway.stats().rx_bytes);
-    assert!(sent * 100 < said * 105, "{sent} for {said}");
+    // Loopback carries jumbo packets: with small ones, headers and tags take more than a twentieth.
+    let (data_bytes, sent) = (CHUNKS * (CHUNK as u64 + 8), pair.gateway.stats().rx_bytes);
+    assert!(sent * 100 < data_bytes * 105, "{sent} for {data_bytes}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_stops_stops_the_writer_and_can_go_on() {
+async fn a_paused_reader_stops_the_writer_and_can_resume() {
     let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
         tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
-    // Everything there may be between the two: two pipes of 256 KiB, two TCP windows of 4 MiB.
-    // There is less: a window grows only while it is read from.
+    // Most bytes between the two: two pipes of 256 KiB, two TCP windows of 4 MiB. There is less: a
+    // window grows only while it is read from.
     const BOUND: usize = (8 << 20) + (512 << 10);
     let block = pattern(3, 64 << 10);
     let mut written = 0;
     while let Ok(result) = timeout(Duration::from_secs(2), far.write_all(&block)).await {
         result.unwrap();
         written += block.len();
-        assert!(written <= BOUND, "{written} bytes went into nobody's hands");
+        assert!(written <= BOUND, "{written} bytes were buffered");
     }
     assert!(written >= 512 << 10, "{written}");
-    // The write cut off above may have put part of its block in.
+    // The write that timed out may have written part of its block.
     let mut received = vec![0; written];
     near.read_exact(&mut received).await.unwrap();
     assert!(received.chunks(block.len()).all(|chunk| chunk == block));
@@ -266,7 +264,7 @@ async fn a_hundred_tunnels_on_one_hub() {
     let mut tasks = Vec::new();
     for n in 0..100u8 {
         let ends = TunnelEnds::new(InnerFamily::V4, n);
-        // Odd ones have their own key on the agent and share the gateway's; all are told apart.
+        // Odd ones have their own key on the agent and share the gateway's; all are distinguished.
         let near = gateway.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
         let far = agent.add_peer(ends.agent_config(None)).unwrap();
         tasks.push(tokio::spawn(async move {
@@ -290,7 +288,7 @@ async fn a_hundred_tunnels_on_one_hub() {
 }
 
 #[tokio::test]
-async fn names_and_keys_are_unique_and_free_after_removal() {
+async fn ids_and_keys_are_unique_and_free_after_removal() {
     let hub = hub("127.0.0.1:0").await;
     let (one, two) = (TunnelEnds::new(InnerFamily::V4, 1), TunnelEnds::new(InnerFamily::V4, 2));
     let tunnel = hub.add_peer(one.gateway_config(None)).unwrap();
@@ -320,7 +318,7 @@ async fn names_and_keys_are_unique_and_free_after_removal() {
     assert_eq!(hub.peers(), 1);
 }
 
-// ---- being cut ----
+// ---- closing ----
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_ends_streams_on_both_sides_at_once() {
@@ -328,8 +326,7 @@ async fn close_ends_streams_on_both_sides_at_once() {
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
         tokio::join!(connect(&pair.gateway, 5900), async { listener.accept().await.unwrap() });
-    // What the writer sent before the cut may still arrive: the read that counts is the one that
-    // fails.
+    // Data sent before the close may still arrive: the read that fails counts.
     let reading = tokio::spawn(async move {
         loop {
             if let Err(error) = near.read_u8().await {
@@ -353,10 +350,10 @@ async fn close_ends_streams_on_both_sides_at_once() {
         timeout(TIMEOUT, writing).await.unwrap().unwrap().kind(),
         std::io::ErrorKind::ConnectionReset
     );
-    println!("both ends knew after {:?}", began.elapsed());
+    println!("both ends failed after {:?}", began.elapsed());
     assert!(
         began.elapsed() < TCP_TIMEOUT / 2,
-        "{:?}: as if nothing had been said",
+        "{:?}: as if nothing had been data_bytes",
         began.elapsed()
     );
     assert_eq!(pair.gateway.status(), TunnelStatus::Down);
@@ -408,7 +405,7 @@ async fn dropping_the_hub_ends_its_tunnels() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_vanishes_is_an_error_in_time() {
+async fn an_unreachable_peer_times_out() {
     let gateway = hub("127.0.0.1:0").await;
     gateway.set_tcp_timeout(Duration::from_secs(1));
     let machine = Machine::boot().await;
@@ -422,16 +419,20 @@ async fn a_peer_that_vanishes_is_an_error_in_time() {
     let _dead = machine.power_off();
     let error = timeout(TIMEOUT, a.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
-    assert!(began.elapsed() < TCP_TIMEOUT / 2, "{:?}: as if nothing had been set", began.elapsed());
+    assert!(
+        began.elapsed() < TCP_TIMEOUT / 2,
+        "{:?}: as long as the default timeout",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restarted_gateway_is_known_again_at_once() {
+async fn a_restarted_gateway_is_accepted_at_once() {
     let agent = hub("127.0.0.1:0").await;
     let ends = TunnelEnds::new(InnerFamily::V4, 1);
     let far = agent.add_peer(ends.agent_config(None)).unwrap();
     let mut listener = far.listen(5900, 4).unwrap();
-    let mut orphans = Vec::new();
+    let mut previous = Vec::new();
     for round in 1..=3u64 {
         let machine = Machine::boot().await;
         let near = machine.hub.add_peer(ends.gateway_config(Some(agent.local_addr()))).unwrap();
@@ -446,14 +447,14 @@ async fn a_restarted_gateway_is_known_again_at_once() {
         assert!(began.elapsed() < HANDSHAKE_RETRY, "{:?}", began.elapsed());
         assert_eq!(far.stats().endpoint, Some(machine.hub.local_addr()));
         assert_eq!(far.stats().handshakes, round);
-        orphans.push((b, machine.power_off()));
+        previous.push((b, machine.power_off()));
     }
 }
 
-// ---- bad company ----
+// ---- invalid datagrams ----
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn junk_is_counted_and_the_stream_goes_on() {
+async fn invalid_datagrams_are_counted_and_the_stream_continues() {
     let pair = Pair::new(InnerFamily::V4).await;
     let mut listener = pair.agent.listen(5900, 4).unwrap();
     let (mut near, mut far) =
@@ -555,7 +556,7 @@ impl TunnelEnds {
     }
 }
 
-/// A hub on a machine of its own, which can lose power: no task of it runs on, and nothing is said.
+/// A hub on a runtime of its own, which can lose power: its tasks stop without sending anything.
 struct Machine {
     runtime: tokio::runtime::Runtime,
     hub: Hub,
@@ -572,7 +573,7 @@ impl Machine {
         Self { runtime, hub }
     }
 
-    /// The handle is what is left: dropping it would be an orderly goodbye.
+    /// Keeps the handle: dropping it would close the tunnels in order.
     fn power_off(self) -> Hub {
         self.runtime.shutdown_background();
         self.hub

@@ -1,4 +1,4 @@
-//! Tunnels: live ones over loopback, and peers on a simulated network.
+//! Tunnels: hubs over loopback, and peers on a simulated network.
 
 mod faults;
 mod flood;

@@ -1,11 +1,11 @@
-//! A network in memory: two peers, the weather between them, and a clock that jumps from event to
+//! A simulated network: two peers, network conditions, and a clock that advances from event to
 //! event.
 //!
-//! - **Weather** is loss, delay, jitter (which reorders), duplication and corruption, all drawn
-//!   from one seed.
-//! - A side behind NAT may **rebind**: it sends from a new address, and the old one leads nowhere.
-//! - The **trace** is every datagram's time, direction and size. Same seed, same trace: contents
-//!   differ, for ephemeral keys are random.
+//! - Conditions are loss, delay, jitter (which reorders), duplication and corruption, drawn from
+//!   one seed.
+//! - A side may roam: it sends from a new address, and the old one is unreachable.
+//! - The **trace** is every datagram's time, direction and size. The same seed gives the same
+//!   trace; contents differ, because ephemeral keys are random.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -22,11 +22,11 @@ pub const AGENT: usize = 1;
 pub struct NetworkConditions {
     pub delay: Duration,
     pub jitter: Duration,
-    /// In a thousand.
+    /// Per mille.
     pub loss: u64,
     pub duplicate: u64,
     pub corrupt: u64,
-    /// Longer datagrams vanish.
+    /// Longer datagrams are dropped.
     pub largest: usize,
 }
 
@@ -50,7 +50,7 @@ impl NetworkConditions {
     pub const PARTITIONED: Self = Self { loss: 1000, ..Self::CLEAN };
 }
 
-/// SplitMix64: small, seeded, and good enough that losses do not come in rows.
+/// SplitMix64.
 pub struct Rng(u64);
 
 impl Rng {
@@ -74,7 +74,7 @@ pub struct PeerSettings {
     pub keepalive: [Option<Duration>; 2],
     pub tunnel_addresses: [IpAddr; 2],
     pub profile: Profile,
-    /// The largest packets that are welcome and may be tried.
+    /// The largest packets accepted and probed for.
     pub mtu_max: [usize; 2],
 }
 
@@ -92,7 +92,7 @@ impl PeerSettings {
     }
 }
 
-/// A datagram under way; ordered by arrival, then by departure.
+/// A datagram in flight; ordered by arrival, then by departure.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct InFlight {
     at: Instant,
@@ -112,12 +112,12 @@ pub struct SimulatedNetwork {
     pub events: [Vec<Event>; 2],
     /// (microseconds since the start, sender, bytes)
     pub trace: Vec<(u128, usize, usize)>,
-    /// Every datagram sent, with its sender: what an eavesdropper has.
+    /// Every datagram sent, with its sender.
     pub captured: Vec<(usize, Vec<u8>)>,
     pub capture: bool,
     pub streams: BTreeMap<(usize, ConnId), Stream>,
-    /// Ends that somebody did something with. Others are served only when the peer says that
-    /// something happened to them, as the product does.
+    /// Streams whose user changed something. Others are serviced only when the peer reports them,
+    /// as in the product.
     notified: [Vec<ConnId>; 2],
     in_flight: BinaryHeap<Reverse<InFlight>>,
     settings: PeerSettings,
@@ -125,7 +125,7 @@ pub struct SimulatedNetwork {
     seed: u64,
 }
 
-/// What one end of a connection still has to say, and what it has heard.
+/// What one end of a connection still has to send, and what it has received.
 #[derive(Default)]
 pub struct Stream {
     pub outgoing: VecDeque<u8>,
@@ -133,15 +133,15 @@ pub struct Stream {
     pub finish: bool,
     pub finished: bool,
     pub failed: Option<std::io::ErrorKind>,
-    /// Bytes written or read in one go; 0 means as many as possible.
+    /// Bytes written or read at once; 0 means as many as possible.
     pub chunk: usize,
     pub paused: bool,
-    ended: bool,
+    fin_sent: bool,
 }
 
 impl SimulatedNetwork {
-    pub fn new(seed: u64, weather: NetworkConditions) -> Self {
-        Self::with_settings(seed, weather, PeerSettings::new())
+    pub fn new(seed: u64, conditions: NetworkConditions) -> Self {
+        Self::with_settings(seed, conditions, PeerSettings::new())
     }
 
     pub fn with_settings(seed: u64, conditions: NetworkConditions, settings: PeerSettings) -> Self {
@@ -171,7 +171,7 @@ impl SimulatedNetwork {
         }
     }
 
-    /// A process dies and starts again with the stored endpoint; everything else about the tunnel
+    /// A process is killed and restarted with the stored endpoint; everything else about the tunnel
     /// is lost.
     pub fn restart(&mut self, side: usize) {
         self.seed += 1;
@@ -180,33 +180,33 @@ impl SimulatedNetwork {
         self.streams.retain(|(of, _), _| *of != side);
     }
 
-    /// A handshake from the gateway, to the end.
+    /// A handshake initiated by the gateway, until it completes.
     pub fn handshake(&mut self) {
         let now = self.now;
         self.peers[GATEWAY].initiate(now);
-        // The agent knows that it succeeded only when something arrives under the new key; under
-        // loss that may take until there is data.
+        // The agent's handshake completes with the first packet under the new key; under loss that
+        // may be the first data.
         assert!(
-            self.run(Duration::from_secs(80), |world| world.handshakes(GATEWAY) > 0),
+            self.run(Duration::from_secs(80), |net| net.handshakes(GATEWAY) > 0),
             "no handshake"
         );
-        self.run(Duration::from_secs(1), |world| world.handshakes(AGENT) > 0);
+        self.run(Duration::from_secs(1), |net| net.handshakes(AGENT) > 0);
     }
 
     pub fn handshakes(&self, side: usize) -> usize {
         self.events[side].iter().filter(|event| **event == Event::HandshakeCompleted).count()
     }
 
-    /// Opens a connection from the gateway; answers with both ends.
+    /// Opens a connection from the gateway; returns both ends.
     pub fn open(&mut self, port: u16) -> (ConnId, ConnId) {
         let now = self.now;
         let _ = self.peers[AGENT].listen(port, 4);
         let near = self.peers[GATEWAY].connect(port, now).unwrap();
         let known = self.accepted().len();
         assert!(
-            self.run(Duration::from_secs(60), |world| {
-                world.events[GATEWAY].contains(&Event::Connected { conn: near })
-                    && world.accepted().len() > known
+            self.run(Duration::from_secs(60), |net| {
+                net.events[GATEWAY].contains(&Event::Connected { conn: near })
+                    && net.accepted().len() > known
             }),
             "not connected: {:?}",
             self.events
@@ -228,19 +228,19 @@ impl SimulatedNetwork {
             .collect()
     }
 
-    /// An end, to do something with.
+    /// A stream, to be changed by its user.
     pub fn stream(&mut self, side: usize, conn: ConnId) -> &mut Stream {
         self.notified[side].push(conn);
         self.streams.get_mut(&(side, conn)).unwrap()
     }
 
-    /// Puts a datagram in front of a peer, as an attacker would.
+    /// Delivers a datagram to a peer, as an attacker would.
     pub fn inject(&mut self, side: usize, from: SocketAddr, bytes: &[u8]) {
         let now = self.now;
         self.peers[side].handle_datagram(bytes, from, now);
     }
 
-    /// Lets time pass until `done`, or for at most `limit`; answers whether it was done.
+    /// Runs until `done`, or for at most `limit`; returns whether it was done.
     pub fn run(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + limit;
         loop {
@@ -252,8 +252,8 @@ impl SimulatedNetwork {
             }
             let now = self.now;
             let timers = self.peers.iter_mut().filter_map(|peer| peer.poll_timeout(now));
-            let arrival = self.in_flight.peek().map(|Reverse(flight)| flight.at);
-            // The clock has a grain, as the shell's has: nothing can spin in one instant.
+            let arrival = self.in_flight.peek().map(|Reverse(datagram)| datagram.at);
+            // The clock has the granularity of the driver's timers, so that the loop terminates.
             let next = timers
                 .chain(arrival)
                 .min()
@@ -275,10 +275,10 @@ impl SimulatedNetwork {
     }
 
     fn deliver(&mut self) {
-        while self.in_flight.peek().is_some_and(|Reverse(flight)| flight.at <= self.now) {
-            let Some(Reverse(flight)) = self.in_flight.pop() else { return };
-            if let Some(side) = self.addresses.iter().position(|&address| address == flight.to) {
-                self.peers[side].handle_datagram(&flight.bytes, flight.from, self.now);
+        while self.in_flight.peek().is_some_and(|Reverse(datagram)| datagram.at <= self.now) {
+            let Some(Reverse(datagram)) = self.in_flight.pop() else { return };
+            if let Some(side) = self.addresses.iter().position(|&address| address == datagram.to) {
+                self.peers[side].handle_datagram(&datagram.bytes, datagram.from, self.now);
             }
         }
     }
@@ -287,9 +287,9 @@ impl SimulatedNetwork {
         let now = self.now;
         self.peers[side].handle_timeout(now);
         loop {
-            let mut wanted = std::mem::take(&mut self.notified[side]);
-            self.peers[side].drain_ready(&mut wanted);
-            for conn in wanted {
+            let mut notified = std::mem::take(&mut self.notified[side]);
+            self.peers[side].drain_ready(&mut notified);
+            for conn in notified {
                 if let Some(stream) = self.streams.get_mut(&(side, conn)) {
                     stream.serve(&mut self.peers[side], conn, now);
                 }
@@ -299,12 +299,12 @@ impl SimulatedNetwork {
                 self.events[side].push(event);
             }
             let mut sent = false;
-            while let Some(train) = self.peers[side].poll_transmit() {
+            while let Some(transmit) = self.peers[side].poll_transmit() {
                 sent = true;
-                for segment in train.segments() {
-                    self.send(side, train.to, segment);
+                for segment in transmit.segments() {
+                    self.send(side, transmit.to, segment);
                 }
-                self.peers[side].recycle(train);
+                self.peers[side].recycle(transmit);
             }
             if !sent || !self.peers[side].has_pending_output() {
                 return;
@@ -375,15 +375,15 @@ impl Stream {
                 }
             }
         }
-        if self.finish && self.outgoing.is_empty() && !self.ended {
-            self.ended = true;
+        if self.finish && self.outgoing.is_empty() && !self.fin_sent {
+            self.fin_sent = true;
             peer.shutdown(conn);
         }
     }
 }
 
 fn peer(
-    keys: &PeerSettings,
+    settings: &PeerSettings,
     side: usize,
     endpoint: Option<SocketAddr>,
     seed: u64,
@@ -391,15 +391,15 @@ fn peer(
 ) -> Peer {
     let other = 1 - side;
     let setup = PeerSetup {
-        private_key: keys.private_keys[side].clone(),
-        peer_public_key: keys.private_keys[other].public_key(),
-        preshared_key: keys.preshared_keys[side].clone(),
+        private_key: settings.private_keys[side].clone(),
+        peer_public_key: settings.private_keys[other].public_key(),
+        preshared_key: settings.preshared_keys[side].clone(),
         endpoint,
-        local_addr: keys.tunnel_addresses[side],
-        peer_addr: keys.tunnel_addresses[other],
-        keepalive: keys.keepalive[side],
-        profile: keys.profile,
-        mtu_max: keys.mtu_max[side],
+        local_addr: settings.tunnel_addresses[side],
+        peer_addr: settings.tunnel_addresses[other],
+        keepalive: settings.keepalive[side],
+        profile: settings.profile,
+        mtu_max: settings.mtu_max[side],
         tcp_timeout: Duration::from_secs(20),
         index: side as u32 + 1,
         seed: seed * 2 + side as u64,

@@ -1,10 +1,11 @@
-//! Whose datagram is it? Decided in the hub's one receiving task, from tables that only this task
-//! touches.
+//! Demultiplexes received datagrams to the tunnels' owners, in the hub's one receive task, whose
+//! tables no other task touches.
 //!
-//! - A **route** is the queue to one tunnel's owner, found by the receiver index that every message
-//!   but the first carries.
-//! - The first message, an initiation, carries none: it waits at the `door`.
-//! - Whatever matches nothing is counted and dropped, without an answer.
+//! - Every message but the first carries a receiver index, which finds the queue of the tunnel's
+//!   owner.
+//! - The first message, a handshake initiation, carries none: it is queued at the
+//!   `initiation_gate`.
+//! - A datagram that matches no tunnel is counted and dropped, without an answer.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,13 +26,12 @@ use crate::tunnel::keys::{PrivateKey, PublicKey};
 
 /// Bytes that may wait for one owner.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
-/// A change to the tables.
 pub(in crate::tunnel) enum Change {
     Add(Box<Registration>),
     Remove { index: u32 },
 }
 
-/// The way to one tunnel's owner.
+/// What the receive task needs of a new tunnel.
 pub(in crate::tunnel) struct Registration {
     pub(in crate::tunnel) index: u32,
     pub(in crate::tunnel) private_key: PrivateKey,
@@ -47,9 +47,8 @@ struct Entry {
     shared: Arc<Shared>,
 }
 
-/// The tables.
 pub(super) struct Demux {
-    initiation_gate: InitiationGate,
+    gate: InitiationGate,
     by_peer: HashMap<(PublicKey, PublicKey), u32>,
     by_index: HashMap<u32, Entry>,
     counters: Arc<Counters>,
@@ -58,7 +57,7 @@ pub(super) struct Demux {
 impl Demux {
     pub(super) fn new(endpoints: Arc<Endpoints>, counters: Arc<Counters>, now: Instant) -> Self {
         Self {
-            initiation_gate: InitiationGate::new(endpoints, counters.clone(), now),
+            gate: InitiationGate::new(endpoints, counters.clone(), now),
             by_peer: HashMap::new(),
             by_index: HashMap::new(),
             counters,
@@ -67,13 +66,18 @@ impl Demux {
 
     pub(super) fn apply_change(&mut self, change: Change) {
         match change {
-            Change::Add(route) => {
-                let own = route.private_key.public_key();
-                self.initiation_gate.add_key(&route.private_key);
-                self.by_peer.insert((own, route.peer), route.index);
+            Change::Add(registration) => {
+                let own = registration.private_key.public_key();
+                self.gate.add_key(&registration.private_key);
+                self.by_peer.insert((own, registration.peer), registration.index);
                 self.by_index.insert(
-                    route.index,
-                    Entry { own, peer: route.peer, inbox: route.inbox, shared: route.shared },
+                    registration.index,
+                    Entry {
+                        own,
+                        peer: registration.peer,
+                        inbox: registration.inbox,
+                        shared: registration.shared,
+                    },
                 );
             }
             Change::Remove { index } => {
@@ -81,12 +85,13 @@ impl Demux {
                 if self.by_peer.get(&(entry.own, entry.peer)) == Some(&index) {
                     self.by_peer.remove(&(entry.own, entry.peer));
                 }
-                self.initiation_gate.remove_key(&entry.own);
+                self.gate.remove_key(&entry.own);
             }
         }
     }
 
-    /// Hands a message's datagrams to their owners. Neighbours for the same owner travel together.
+    /// Delivers a message's datagrams to their owners; consecutive ones for the same owner as one
+    /// batch.
     pub(super) fn dispatch(&mut self, from: SocketAddr, stride: usize, message: &Message<'_>) {
         let mut run: Option<(u32, usize, usize)> = None;
         for (n, datagram) in message.bytes().chunks(stride).enumerate() {
@@ -112,11 +117,11 @@ impl Demux {
     fn deliver(&self, index: u32, from: SocketAddr, stride: usize, contents: Bytes) {
         let Some(entry) = self.by_index.get(&index) else { return };
         let length = contents.len();
-        let (lost, waiting) = (
+        let (datagrams, queued) = (
             length.div_ceil(stride) as u64,
             entry.shared.queued_bytes.fetch_add(length, Ordering::Relaxed),
         );
-        let sent = if waiting > QUEUE_BYTES_MAX {
+        let sent = if queued > QUEUE_BYTES_MAX {
             Err(TrySendError::Full(()))
         } else {
             entry.inbox.try_send(InboundBatch { from, stride, contents }).map_err(without_payload)
@@ -125,30 +130,31 @@ impl Demux {
             Ok(()) => {}
             Err(TrySendError::Full(())) => {
                 entry.shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);
-                entry.shared.overflow.fetch_add(lost, Ordering::Relaxed);
-                self.counters.overflow.fetch_add(lost, Ordering::Relaxed);
+                entry.shared.overflow.fetch_add(datagrams, Ordering::Relaxed);
+                self.counters.overflow.fetch_add(datagrams, Ordering::Relaxed);
             }
-            // The owner is gone already, and this task has yet to hear of it.
+            // The owner has ended; its removal is still queued.
             Err(TrySendError::Closed(())) => {
-                self.counters.unknown.fetch_add(lost, Ordering::Relaxed);
+                self.counters.unknown.fetch_add(datagrams, Ordering::Relaxed);
             }
         }
     }
 
-    /// Looks at initiations that wait, some of them. `reply` sends a cookie. True if more wait.
+    /// Processes some of the pending initiations. `reply` sends a cookie reply. Returns true if
+    /// more are pending.
     pub(super) fn process_initiations(
         &mut self,
         now: Instant,
         mut reply: impl FnMut(SocketAddr, &[u8]),
     ) -> bool {
-        let mut opened = Vec::new();
-        self.initiation_gate.process(now, |verdict| match verdict {
+        let mut decrypted = Vec::new();
+        self.gate.process(now, |outcome| match outcome {
             GateOutcome::CookieReply { to, reply: cookie } => reply(to, &cookie),
             GateOutcome::Decrypted { own, peer, from, message } => {
-                opened.push((own, peer, from, message))
+                decrypted.push((own, peer, from, message))
             }
         });
-        for (own, peer, from, message) in opened {
+        for (own, peer, from, message) in decrypted {
             match self.by_peer.get(&(own, peer)) {
                 Some(&index) => {
                     self.deliver(index, from, INITIATION_LEN, Bytes::copy_from_slice(&message))
@@ -159,24 +165,23 @@ impl Demux {
         self.has_pending_initiations()
     }
 
-    /// Initiations wait to be looked at.
     pub(super) fn has_pending_initiations(&self) -> bool {
-        !self.initiation_gate.is_empty()
+        !self.gate.is_empty()
     }
 
     fn lookup_owner(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<u32> {
-        let word = |at: usize| {
+        let u32_at = |at: usize| {
             datagram.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
         };
-        let receiver = match (word(0), datagram.len()) {
-            (Some(4), 32..) => word(4),
-            (Some(2), 92) => word(8),
-            (Some(3), 64) => word(4),
+        let receiver = match (u32_at(0), datagram.len()) {
+            (Some(4), 32..) => u32_at(4),
+            (Some(2), 92) => u32_at(8),
+            (Some(3), 64) => u32_at(4),
             (Some(1), INITIATION_LEN) => {
                 datagram
                     .first_chunk()
                     .into_iter()
-                    .for_each(|message| self.initiation_gate.enqueue(from, message));
+                    .for_each(|message| self.gate.enqueue(from, message));
                 return None;
             }
             _ => {
@@ -199,7 +204,7 @@ impl Demux {
     }
 }
 
-/// Why a queue did not take something, without the thing.
+/// The reason of a failed send, without the batch.
 fn without_payload(error: TrySendError<InboundBatch>) -> TrySendError<()> {
     match error {
         TrySendError::Full(_) => TrySendError::Full(()),

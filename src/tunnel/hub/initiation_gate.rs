@@ -1,20 +1,21 @@
-//! Who is let in? Initiations wait here until everything else that arrived has been handed on, and
-//! are then looked at a few at a time.
+//! Limits the work that handshake initiations cause. They are queued until everything else that
+//! arrived has been dispatched, and are then processed a few at a time.
 //!
-//! An **initiation** names nobody in clear: its mac1 tells which of our keys it is for, and that
-//! key opens the sender's public key (WireGuard paper, section 5.4.2) at the price of a
-//! Diffie-Hellman here and, if the key is known, three more at its owner. Anybody who knows our
-//! public key can ask for that, from any address. So:
+//! An **initiation** is not authenticated before it is decrypted: its mac1 tells which of our keys
+//! it is for, and that key decrypts the sender's static public key (WireGuard paper, section 5.4.2)
+//! at the cost of one Diffie-Hellman here and, if the peer is known, three more at its owner.
+//! Anybody who knows our public key can cause that work, from any address. Therefore:
 //!
-//! - Whoever writes from where a live tunnel's other end **is known** to be keeps its tunnel alive
-//!   whatever others do.
-//! - A **stranger** is let in as long as it and all strangers together ask seldom.
-//! - Otherwise it is to **prove** that it is where it says, with a cookie (5.3 and 5.4.7), and is
-//!   let in at a pace of its own. A cookie costs no Diffie-Hellman, but a system call: so there is
-//!   a limit to cookies, too.
+//! - Initiations from the address of an established tunnel's peer (**known**) have a limit of their
+//!   own, so that a flood from elsewhere does not keep tunnels from renewing their keys.
+//! - Initiations from other addresses (**unknown**) are accepted within a limit per source and a
+//!   limit in total.
+//! - Beyond these limits the sender must prove its address with a cookie (sections 5.3 and 5.4.7),
+//!   and is then accepted within further limits (**cookie-validated**). A cookie reply costs no
+//!   Diffie-Hellman but a system call, so cookie replies are limited too.
 //!
-//! Addresses can be forged, so no limit here is the only way in: what a forger uses up in
-//! somebody's name is asked for again by the next way.
+//! Source addresses can be forged, so no limit is the only way in: what an attacker exhausts under
+//! another's address is tried again by the next rule.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -31,17 +32,16 @@ use super::{Counters, Endpoints};
 use crate::domain::rate_limit::{HashedRateLimiter, Quota, TotalRateLimiter};
 use crate::tunnel::keys::{PrivateKey, PublicKey};
 
-/// An initiation's size.
+/// Length of a handshake initiation, in bytes.
 pub(super) const INITIATION_LEN: usize = 148;
-/// A cookie reply's size.
 const COOKIE_REPLY_LEN: usize = 64;
-/// Where an initiation's mac2 begins: zeros, when its sender has no cookie.
+/// Offset of mac2 in an initiation; zeros if the sender has no cookie.
 const MAC2_OFFSET: usize = 132;
-/// Initiations that wait: of known ends, and of strangers. More are dropped; whoever is real asks
-/// again.
+/// Queue lengths: known and unknown sources. Further initiations are dropped; a genuine peer
+/// retries.
 const QUEUE_MAX: (usize, usize) = (512, 1024);
-/// What is done in one go, before what arrived meanwhile is looked at. A Diffie-Hellman takes some
-/// 50 us, a cookie 5, a look at mac1 less than one.
+/// Work of one `process` call, before newly arrived datagrams are dispatched, in units of about 1
+/// us: a Diffie-Hellman takes 50 us, a cookie reply 5, checking mac1 less than one.
 const WORK_BUDGET: u32 = DECRYPT_COST;
 const DECRYPT_COST: u32 = 48;
 const COOKIE_COST: u32 = 6;
@@ -50,30 +50,29 @@ const MAC1_COST: u32 = 1;
 struct OwnKey {
     secret: x25519::StaticSecret,
     public: x25519::PublicKey,
-    /// Checks mac1 alone.
+    /// Verifies mac1 only.
     mac1_limiter: RateLimiter,
-    /// Checks mac2, too, and makes cookies.
+    /// Verifies mac2 too, and makes cookie replies.
     mac2_limiter: RateLimiter,
     tunnels: usize,
 }
 
 struct GateLimits {
-    /// From known ends, all together. A gateway that starts sessions calls its hosts' agents
-    /// hundreds of times a second.
+    /// Known sources, in total. A gateway that launches sessions sends initiations to its hosts'
+    /// agents hundreds of times a second.
     known_total: TotalRateLimiter,
-    /// From strangers, each (an address, or a /64) and all together.
+    /// Unknown sources, each (an address, or a /64) and in total.
     unknown_per_source: HashedRateLimiter,
     unknown_total: TotalRateLimiter,
-    /// From strangers that have a cookie.
+    /// Sources with a valid cookie.
     cookie_validated_per_source: HashedRateLimiter,
     cookie_validated_total: TotalRateLimiter,
-    /// Cookies, to one address and port, and in all. By port: who shares an address with a flood
-    /// has a port of its own.
+    /// Cookie replies, per address and port and in total. By port, because a peer behind the same
+    /// address as a flood has a port of its own.
     cookie_replies_per_address: HashedRateLimiter,
     cookie_replies_total: TotalRateLimiter,
 }
 
-/// What waits, and what is known of the own keys.
 pub(super) struct InitiationGate {
     keys: HashMap<PublicKey, OwnKey>,
     endpoints: Arc<Endpoints>,
@@ -84,12 +83,18 @@ pub(super) struct InitiationGate {
     counters: Arc<Counters>,
 }
 
-/// What became of an initiation.
 pub(super) enum GateOutcome {
-    /// It is for this key of ours, and from this peer.
-    Decrypted { own: PublicKey, peer: PublicKey, from: SocketAddr, message: [u8; INITIATION_LEN] },
-    /// It is answered with a cookie.
-    CookieReply { to: SocketAddr, reply: [u8; COOKIE_REPLY_LEN] },
+    /// For this key of responder, from this peer.
+    Decrypted {
+        own: PublicKey,
+        peer: PublicKey,
+        from: SocketAddr,
+        message: [u8; INITIATION_LEN],
+    },
+    CookieReply {
+        to: SocketAddr,
+        reply: [u8; COOKIE_REPLY_LEN],
+    },
 }
 
 impl InitiationGate {
@@ -114,7 +119,6 @@ impl InitiationGate {
         }
     }
 
-    /// A tunnel uses this key.
     pub(super) fn add_key(&mut self, key: &PrivateKey) {
         let own = key.public_key();
         let known = self.keys.entry(own).or_insert_with(|| OwnKey {
@@ -127,7 +131,6 @@ impl InitiationGate {
         known.tunnels += 1;
     }
 
-    /// A tunnel uses it no more.
     pub(super) fn remove_key(&mut self, own: &PublicKey) {
         if let Some(key) = self.keys.get_mut(own) {
             key.tunnels -= 1;
@@ -137,39 +140,37 @@ impl InitiationGate {
         }
     }
 
-    /// Nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty() && self.unknown.is_empty()
     }
 
-    /// Lets an initiation wait.
     pub(super) fn enqueue(&mut self, from: SocketAddr, message: &[u8; INITIATION_LEN]) {
-        let (queue, places) = if self.endpoints.contains(from) {
+        let (queue, capacity) = if self.endpoints.contains(from) {
             (&mut self.known, QUEUE_MAX.0)
         } else {
             (&mut self.unknown, QUEUE_MAX.1)
         };
-        if queue.len() < places {
+        if queue.len() < capacity {
             queue.push_back((from, *message));
         } else {
             self.counters.limited.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Looks at those who wait, known ends first, until enough was done for now.
-    pub(super) fn process(&mut self, now: Instant, mut verdict: impl FnMut(GateOutcome)) {
+    /// Processes queued initiations, known sources first, until the work budget is used up.
+    pub(super) fn process(&mut self, now: Instant, mut outcome: impl FnMut(GateOutcome)) {
         let now =
             u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
-        let mut effort = 0;
-        while effort < WORK_BUDGET {
+        let mut work = 0;
+        while work < WORK_BUDGET {
             let (known, next) = match self.known.pop_front() {
-                Some(friend) => (true, Some(friend)),
+                Some(entry) => (true, Some(entry)),
                 None => (false, self.unknown.pop_front()),
             };
             let Some((from, message)) = next else { return };
             let (cost, found) = self.evaluate(from, &message, known, now);
-            effort += cost;
-            found.into_iter().for_each(&mut verdict);
+            work += cost;
+            found.into_iter().for_each(&mut outcome);
         }
     }
 
@@ -193,14 +194,14 @@ impl InitiationGate {
             return (MAC1_COST, None);
         };
         let limits = &mut self.limits;
-        // Each source's own limit first: what it refuses takes nothing from the others.
-        let welcome = (known && limits.known_total.try_acquire(now))
+        // The source's own limit first: what it refuses takes nothing from the total.
+        let accepted = (known && limits.known_total.try_acquire(now))
             || (limits.unknown_per_source.try_acquire(source_prefix(from.ip()), now)
                 && limits.unknown_total.try_acquire(now));
-        if !welcome {
-            let bare =
+        if !accepted {
+            let without_cookie =
                 message.get(MAC2_OFFSET..).is_none_or(|mac2| mac2.iter().all(|byte| *byte == 0));
-            if bare
+            if without_cookie
                 && !(limits.cookie_replies_per_address.try_acquire(from, now)
                     && limits.cookie_replies_total.try_acquire(now))
             {
@@ -214,7 +215,7 @@ impl InitiationGate {
                         .try_acquire(source_prefix(from.ip()), now)
                         && limits.cookie_validated_total.try_acquire(now) => {}
                 Err(TunnResult::WriteToNetwork(_))
-                    if bare
+                    if without_cookie
                         || (limits.cookie_replies_per_address.try_acquire(from, now)
                             && limits.cookie_replies_total.try_acquire(now)) =>
                 {
@@ -243,7 +244,7 @@ impl InitiationGate {
     }
 }
 
-/// What one customer of a network has: an address, or a /64 (RFC 6177).
+/// What one subscriber has: an address, or a /64 (RFC 6177).
 fn source_prefix(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -258,157 +259,159 @@ mod tests {
 
     const FLOOD: &str = "192.0.2.66:1000";
 
-    fn at(address: &str) -> SocketAddr {
+    fn addr(address: &str) -> SocketAddr {
         address.parse().unwrap()
     }
 
-    /// Somebody who knows our public key.
-    struct Principal {
+    /// An initiator that knows our public key.
+    struct Caller {
         tunn: Tunn,
         public: PublicKey,
     }
 
-    impl Principal {
-        fn new(ours: &PrivateKey) -> Self {
+    impl Caller {
+        fn new(responder: &PrivateKey) -> Self {
             let key = PrivateKey::generate().unwrap();
             Self {
-                tunn: Tunn::new(key.secret(), ours.public_key().x25519(), None, None, 1, None),
+                tunn: Tunn::new(key.secret(), responder.public_key().x25519(), None, None, 1, None),
                 public: key.public_key(),
             }
         }
 
         fn initiation(&mut self) -> [u8; INITIATION_LEN] {
-            let mut room = [0; 256];
+            let mut buffer = [0; 256];
             let TunnResult::WriteToNetwork(message) =
-                self.tunn.format_handshake_initiation(&mut room, true)
+                self.tunn.format_handshake_initiation(&mut buffer, true)
             else {
                 panic!("no initiation")
             };
             <[u8; INITIATION_LEN]>::try_from(&*message).unwrap()
         }
 
-        fn hear(&mut self, cookie: &[u8]) {
+        fn handle_cookie_reply(&mut self, cookie: &[u8]) {
             assert!(
                 matches!(self.tunn.decapsulate(None, cookie, &mut [0; 256]), TunnResult::Done),
-                "it is a cookie"
+                "not a cookie reply"
             );
         }
     }
 
-    struct Seen {
-        opened: Vec<(PublicKey, SocketAddr)>,
+    struct Outcomes {
+        decrypted: Vec<(PublicKey, SocketAddr)>,
         cookies: Vec<(SocketAddr, [u8; COOKIE_REPLY_LEN])>,
     }
 
-    /// Looks until nobody waits. No time passes in these tests.
-    fn all(door: &mut InitiationGate) -> Seen {
-        let mut seen = Seen { opened: Vec::new(), cookies: Vec::new() };
-        while !door.is_empty() {
-            door.process(door.epoch, |verdict| match verdict {
-                GateOutcome::Decrypted { peer, from, .. } => seen.opened.push((peer, from)),
-                GateOutcome::CookieReply { to, reply } => seen.cookies.push((to, reply)),
+    /// Processes until the queues are empty. No time passes in these tests.
+    fn process_all(gate: &mut InitiationGate) -> Outcomes {
+        let mut outcomes = Outcomes { decrypted: Vec::new(), cookies: Vec::new() };
+        while !gate.is_empty() {
+            gate.process(gate.epoch, |outcome| match outcome {
+                GateOutcome::Decrypted { peer, from, .. } => outcomes.decrypted.push((peer, from)),
+                GateOutcome::CookieReply { to, reply } => outcomes.cookies.push((to, reply)),
             });
         }
-        seen
+        outcomes
     }
 
-    fn door() -> (InitiationGate, PrivateKey, Arc<Endpoints>) {
+    fn gate() -> (InitiationGate, PrivateKey, Arc<Endpoints>) {
         let (endpoints, key) = (Arc::<Endpoints>::default(), PrivateKey::generate().unwrap());
-        let mut door = InitiationGate::new(endpoints.clone(), Arc::default(), Instant::now());
-        door.add_key(&key);
-        (door, key, endpoints)
+        let mut gate = InitiationGate::new(endpoints.clone(), Arc::default(), Instant::now());
+        gate.add_key(&key);
+        (gate, key, endpoints)
     }
 
-    /// As much of a flood as uses up what one address may ask for, and its cookies.
-    fn flooded(door: &mut InitiationGate, key: &PrivateKey) -> [u8; INITIATION_LEN] {
-        let message = Principal::new(key).initiation();
+    /// Exhausts the limits of one source, cookie replies included.
+    fn exhaust_limits(gate: &mut InitiationGate, key: &PrivateKey) -> [u8; INITIATION_LEN] {
+        let message = Caller::new(key).initiation();
         for _ in 0..3 {
-            (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &message));
-            all(door);
+            (0..QUEUE_MAX.1).for_each(|_| gate.enqueue(addr(FLOOD), &message));
+            process_all(gate);
         }
         message
     }
 
     #[test]
-    fn a_stranger_beside_a_flood_from_its_own_address_gets_in_with_a_cookie() {
-        let (mut door, key, _) = door();
-        let message = flooded(&mut door, &key);
-        let mut caller = Principal::new(&key);
-        let from = at("192.0.2.66:2000");
-        door.enqueue(from, &caller.initiation());
-        let cookie =
-            all(&mut door).cookies.pop().expect("a cookie: this port has asked for none yet");
+    fn an_unknown_source_at_a_floods_address_is_accepted_with_a_cookie() {
+        let (mut gate, key, _) = gate();
+        let message = exhaust_limits(&mut gate, &key);
+        let mut caller = Caller::new(&key);
+        let from = addr("192.0.2.66:2000");
+        gate.enqueue(from, &caller.initiation());
+        let cookie = process_all(&mut gate)
+            .cookies
+            .pop()
+            .expect("a cookie reply: this port has had none yet");
         assert_eq!(cookie.0, from);
-        caller.hear(&cookie.1);
-        (0..100).for_each(|_| door.enqueue(at(FLOOD), &message));
-        door.enqueue(from, &caller.initiation());
-        assert!(all(&mut door).opened.contains(&(caller.public, from)));
-        assert!(door.counters.limited.load(Ordering::Relaxed) > 2000);
+        caller.handle_cookie_reply(&cookie.1);
+        (0..100).for_each(|_| gate.enqueue(addr(FLOOD), &message));
+        gate.enqueue(from, &caller.initiation());
+        assert!(process_all(&mut gate).decrypted.contains(&(caller.public, from)));
+        assert!(gate.counters.limited.load(Ordering::Relaxed) > 2000);
     }
 
     #[test]
-    fn a_cookie_is_worth_nothing_elsewhere() {
-        let (mut door, key, _) = door();
-        flooded(&mut door, &key);
-        let mut caller = Principal::new(&key);
-        door.enqueue(at("192.0.2.66:2000"), &caller.initiation());
-        caller.hear(&all(&mut door).cookies[0].1);
+    fn a_cookie_is_not_valid_for_another_address() {
+        let (mut gate, key, _) = gate();
+        exhaust_limits(&mut gate, &key);
+        let mut caller = Caller::new(&key);
+        gate.enqueue(addr("192.0.2.66:2000"), &caller.initiation());
+        caller.handle_cookie_reply(&process_all(&mut gate).cookies[0].1);
         let message = caller.initiation();
-        // Another address that has asked too often.
+        // Another address that has exhausted its limits.
         for n in 0..300 {
-            door.enqueue(at("192.0.2.77:1"), &Principal::new(&key).initiation());
+            gate.enqueue(addr("192.0.2.77:1"), &Caller::new(&key).initiation());
             if n % 100 == 0 {
-                all(&mut door);
+                process_all(&mut gate);
             }
         }
-        all(&mut door);
-        door.enqueue(at("192.0.2.77:1"), &message);
-        assert!(all(&mut door).opened.is_empty());
+        process_all(&mut gate);
+        gate.enqueue(addr("192.0.2.77:1"), &message);
+        assert!(process_all(&mut gate).decrypted.is_empty());
     }
 
     #[test]
-    fn a_stranger_from_another_address_hardly_notices_a_flood() {
-        let (mut door, key, _) = door();
-        flooded(&mut door, &key);
-        let mut caller = Principal::new(&key);
-        door.enqueue(at("198.51.100.1:1"), &caller.initiation());
-        assert_eq!(all(&mut door).opened, [(caller.public, at("198.51.100.1:1"))]);
+    fn an_unknown_source_at_another_address_is_not_affected_by_a_flood() {
+        let (mut gate, key, _) = gate();
+        exhaust_limits(&mut gate, &key);
+        let mut caller = Caller::new(&key);
+        gate.enqueue(addr("198.51.100.1:1"), &caller.initiation());
+        assert_eq!(process_all(&mut gate).decrypted, [(caller.public, addr("198.51.100.1:1"))]);
     }
 
     #[test]
-    fn a_known_end_goes_first_and_needs_no_cookie() {
-        let (mut door, key, endpoints) = door();
-        let friend = at("192.0.2.66:3000");
-        endpoints.update(None, Some(friend));
-        let message = flooded(&mut door, &key);
-        (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &message));
-        let mut caller = Principal::new(&key);
-        door.enqueue(friend, &caller.initiation());
+    fn a_known_source_goes_first_and_needs_no_cookie() {
+        let (mut gate, key, endpoints) = gate();
+        let known = addr("192.0.2.66:3000");
+        endpoints.update(None, Some(known));
+        let message = exhaust_limits(&mut gate, &key);
+        (0..QUEUE_MAX.1).for_each(|_| gate.enqueue(addr(FLOOD), &message));
+        let mut caller = Caller::new(&key);
+        gate.enqueue(known, &caller.initiation());
         let mut first = None;
-        door.process(door.epoch, |verdict| {
-            if let GateOutcome::Decrypted { peer, .. } = verdict {
+        gate.process(gate.epoch, |outcome| {
+            if let GateOutcome::Decrypted { peer, .. } = outcome {
                 first.get_or_insert(peer);
             }
         });
         assert_eq!(first, Some(caller.public));
-        assert!(!door.is_empty(), "the flood still waits");
-        // It is one as long as a tunnel's other end is there.
-        endpoints.update(Some(friend), None);
-        all(&mut door);
-        door.enqueue(friend, &caller.initiation());
-        assert!(all(&mut door).opened.is_empty());
+        assert!(!gate.is_empty(), "the flood is still queued");
+        // An address is known only while a tunnel's peer has it.
+        endpoints.update(Some(known), None);
+        process_all(&mut gate);
+        gate.enqueue(known, &caller.initiation());
+        assert!(process_all(&mut gate).decrypted.is_empty());
     }
 
     #[test]
-    fn junk_uses_up_nobodys_turn() {
-        let (mut door, key, _) = door();
+    fn messages_with_a_wrong_mac1_use_up_no_limit() {
+        let (mut gate, key, _) = gate();
         for _ in 0..3 {
-            (0..QUEUE_MAX.1).for_each(|_| door.enqueue(at(FLOOD), &[1; INITIATION_LEN]));
-            all(&mut door);
+            (0..QUEUE_MAX.1).for_each(|_| gate.enqueue(addr(FLOOD), &[1; INITIATION_LEN]));
+            process_all(&mut gate);
         }
-        let mut caller = Principal::new(&key);
-        door.enqueue(at(FLOOD), &caller.initiation());
-        assert_eq!(all(&mut door).opened, [(caller.public, at(FLOOD))]);
-        assert_eq!(door.counters.unknown.load(Ordering::Relaxed), 3 * QUEUE_MAX.1 as u64);
+        let mut caller = Caller::new(&key);
+        gate.enqueue(addr(FLOOD), &caller.initiation());
+        assert_eq!(process_all(&mut gate).decrypted, [(caller.public, addr(FLOOD))]);
+        assert_eq!(gate.counters.unknown.load(Ordering::Relaxed), 3 * QUEUE_MAX.1 as u64);
     }
 }

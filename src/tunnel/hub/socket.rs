@@ -1,4 +1,5 @@
-//! The hub's UDP socket: many datagrams per system call, both ways, where the kernel can.
+//! The hub's UDP socket: many datagrams per system call in both directions, where the kernel
+//! supports it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -13,19 +14,19 @@ use tokio::net::UdpSocket;
 
 use crate::tunnel::peer::Transmit;
 
-/// What is asked of the kernel for each direction; it may grant less.
+/// Requested size of the kernel's buffers, each direction; it may grant less.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
-/// One received message may hold this much: coalesced datagrams of one sender.
+/// Largest received message: coalesced datagrams of one sender.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-/// Messages taken in one system call.
+/// Messages received in one system call.
 const BATCH_SIZE: usize = 16;
-/// A message shorter than this is copied to its owner, and its buffer used again at once. A longer
-/// one travels in its buffer.
+/// A message shorter than this is copied, and its buffer reused at once. A longer one is passed on
+/// in its buffer.
 const COPY_THRESHOLD: usize = 4 << 10;
-/// Buffers that travel and are waited for; when all are out, messages are copied.
+/// Buffers that may be lent to owners; when all are, messages are copied.
 const LENT_BUFFERS_MAX: usize = 64;
 
-/// A UDP socket with its offloads.
+/// A UDP socket with its offloads (GSO, GRO).
 #[derive(Debug)]
 pub(in crate::tunnel) struct HubSocket {
     socket: UdpSocket,
@@ -52,18 +53,18 @@ impl HubSocket {
         self.local
     }
 
-    /// Segments a train may have.
+    /// Segments of one GSO send.
     pub(super) fn segments_max(&self) -> usize {
         self.state.max_gso_segments().clamp(1, 64)
     }
 
-    /// Sends a train, waiting for room in the kernel. What cannot be sent is counted and lost, as
-    /// UDP is.
-    pub(in crate::tunnel) async fn send(&self, train: &Transmit) {
-        let to = self.to_socket_family(train.to);
-        for part in self.gso_chunks(train) {
+    /// Sends a batch, waiting for space in the socket buffer. Errors are counted; the datagrams are
+    /// lost.
+    pub(in crate::tunnel) async fn send(&self, batch: &Transmit) {
+        let to = self.to_socket_family(batch.to);
+        for part in self.gso_chunks(batch) {
             loop {
-                match self.try_send(to, part, train.segment_size) {
+                match self.try_send(to, part, batch.segment_size) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if self.socket.writable().await.is_err() {
                             return;
@@ -75,17 +76,17 @@ impl HubSocket {
         }
     }
 
-    /// Sends a train if the kernel has room for it.
-    pub(in crate::tunnel) fn send_nonblocking(&self, train: &Transmit) {
-        let to = self.to_socket_family(train.to);
-        for part in self.gso_chunks(train) {
-            self.count_send(self.try_send(to, part, train.segment_size));
+    /// Sends a batch if there is space in the socket buffer.
+    pub(in crate::tunnel) fn send_nonblocking(&self, batch: &Transmit) {
+        let to = self.to_socket_family(batch.to);
+        for part in self.gso_chunks(batch) {
+            self.count_send(self.try_send(to, part, batch.segment_size));
         }
     }
 
-    fn gso_chunks<'a>(&self, train: &'a Transmit) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        // The kernel may have refused segmentation since the train was built.
-        train.contents.chunks((train.segment_size * self.segments_max()).max(1))
+    fn gso_chunks<'a>(&self, batch: &'a Transmit) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        // The kernel may have refused segmentation since the batch was built.
+        batch.contents.chunks((batch.segment_size * self.segments_max()).max(1))
     }
 
     fn try_send(&self, destination: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
@@ -112,13 +113,11 @@ impl HubSocket {
         }
     }
 
-    /// Waits until there may be something to receive.
     pub(super) async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await
     }
 
-    /// Takes what has arrived; answers with the number of messages, none if there was nothing after
-    /// all.
+    /// Receives what has arrived. Returns the number of messages, which may be zero.
     pub(super) fn receive(&self, buffers: &mut ReceiveBuffers) -> io::Result<usize> {
         let ReceiveBuffers { buffers: memory, metas, .. } = buffers;
         let mut slices = memory.iter_mut().map(|buffer| IoSliceMut::new(buffer));
@@ -127,7 +126,7 @@ impl HubSocket {
         match self.socket.try_io(Interest::READABLE, || {
             self.state.recv(UdpSockRef::from(&self.socket), &mut slices, metas)
         }) {
-            // An ICMP answer to something we sent; says nothing about the socket.
+            // An ICMP error caused by a datagram we sent; says nothing about the socket.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -152,13 +151,11 @@ fn canonical_address(from: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Memory to receive into, kept between calls: as many buffers as messages, each full of bytes that
-/// mean nothing until something is received.
+/// Buffers to receive into, kept between calls: one per message, initialized to zeros.
 pub(super) struct ReceiveBuffers {
     buffers: Vec<BytesMut>,
     metas: [RecvMeta; BATCH_SIZE],
-    /// Buffers under way to owners, oldest first; they come back when the owner has dropped its
-    /// part.
+    /// Buffers lent to owners, oldest first; available again once the owner has dropped its slice.
     lent: VecDeque<Bytes>,
 }
 
@@ -171,8 +168,8 @@ impl ReceiveBuffers {
         }
     }
 
-    /// Hands the first `count` messages to `take`: sender, size of a datagram, datagrams end to
-    /// end.
+    /// Passes the first `count` messages to `take`: sender, datagram size, and the concatenated
+    /// datagrams.
     pub(super) fn for_each_message(
         &mut self,
         count: usize,
@@ -187,21 +184,21 @@ impl ReceiveBuffers {
             }
             match if length < COPY_THRESHOLD { None } else { self.acquire() } {
                 None => take(from, stride, &Message::Borrowed(&self.buffers[n][..length])),
-                Some(spare) => {
-                    let whole = std::mem::replace(&mut self.buffers[n], spare).freeze();
-                    take(from, stride, &Message::Shared(whole.slice(..length)));
-                    self.lent.push_back(whole);
+                Some(free) => {
+                    let buffer = std::mem::replace(&mut self.buffers[n], free).freeze();
+                    take(from, stride, &Message::Shared(buffer.slice(..length)));
+                    self.lent.push_back(buffer);
                 }
             }
         }
     }
 
-    /// A buffer to receive into instead of one that travels; none when too many are out.
+    /// A buffer to replace a lent one; `None` when too many are lent.
     fn acquire(&mut self) -> Option<BytesMut> {
         match self.lent.pop_front().map(Bytes::try_into_mut) {
-            Some(Ok(back)) => Some(back),
-            Some(Err(out)) => {
-                self.lent.push_front(out);
+            Some(Ok(free)) => Some(free),
+            Some(Err(in_use)) => {
+                self.lent.push_front(in_use);
                 (self.lent.len() < LENT_BUFFERS_MAX).then(new_buffer)
             }
             None => Some(new_buffer()),
@@ -213,11 +210,11 @@ fn new_buffer() -> BytesMut {
     BytesMut::zeroed(MESSAGE_BYTES_MAX)
 }
 
-/// One received message.
+/// A received message: one or more datagrams of one sender.
 pub(super) enum Message<'a> {
-    /// In a buffer that is used again at once.
+    /// In a buffer that is reused at once.
     Borrowed(&'a [u8]),
-    /// In a buffer that goes with it.
+    /// In a buffer that is lent with it.
     Shared(Bytes),
 }
 
@@ -229,7 +226,7 @@ impl Message<'_> {
         }
     }
 
-    /// A part of it, to keep.
+    /// A part of it, owned.
     pub(super) fn slice(&self, range: Range<usize>) -> Bytes {
         match self {
             Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes.get(range).unwrap_or_default()),

@@ -1,20 +1,20 @@
-//! Threads for tunnels.
+//! Threads that run tunnels only.
 //!
-//! Few: every wake of one of a runtime's threads wakes another that looks for more, and a keystroke
-//! in an idle gateway would pay for both. Half of the processors are enough, because the other half
-//! seals TLS for the same streams.
+//! Few of them: every wakeup of one of a runtime's threads wakes another that looks for work to
+//! steal, which would double the cost of a keystroke in an idle gateway. Half of the processors are
+//! enough, because the other half encrypts TLS for the same streams.
 
 use std::io;
 use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How many threads serve tunnels best: half as many as there are processors, one at least.
+/// Half of the available processors, one at least.
 pub fn worker_threads() -> usize {
     available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
-/// A runtime that ends, without waiting, when this is dropped; even by one of its own tasks.
+/// A runtime that is shut down without waiting when dropped, even by one of its own tasks.
 #[derive(Debug)]
 pub(super) struct WorkerThreads(Option<Runtime>);
 

@@ -1,16 +1,16 @@
-//! Which session keys exist, how old they are, and which one is used for sending: a mirror of what
-//! boringtun keeps inside.
+//! Session keys, their age, and which one is used for sending: a mirror of boringtun's internal
+//! state.
 //!
-//! - A **key** here is its receiver index and its age; the bytes stay in boringtun.
-//! - It is **confirmed** when the other end is known to have it: at once for the initiator, with
-//!   the first packet for the responder.
+//! - A **key** here is its receiver index and age; its bytes stay in boringtun.
+//! - It is **confirmed** when the peer is known to have it: at once for the initiator, with the
+//!   first packet for the responder.
 //! - The **current** key is the newest confirmed one.
 
 use std::time::Instant;
 
 use super::timers::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_TIMEOUT};
 
-/// boringtun keeps so many sessions, by index modulo this.
+/// boringtun keeps this many sessions, by index modulo this.
 const SLOTS: usize = 8;
 
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ impl Keyring {
         &mut self.slots[index as usize % SLOTS]
     }
 
-    /// A handshake ended with this key.
+    /// A handshake completed with this key.
     pub(super) fn add(&mut self, index: u32, initiator: bool, now: Instant) {
         let key = Key { index, born: now, initiator };
         *self.slot(index) = Some(key);
@@ -40,12 +40,12 @@ impl Keyring {
         }
     }
 
-    /// A packet under this index may be opened.
+    /// Whether a packet with this index may be decrypted.
     pub(super) fn admits(&mut self, index: u32, now: Instant) -> bool {
         self.slot(index).is_some_and(|key| key.index == index && now < key.born + REJECT_AFTER_TIME)
     }
 
-    /// A packet under this index was authentic; true when that made the key current.
+    /// A packet with this index was authentic; returns true if that made the key current.
     pub(super) fn confirm(&mut self, index: u32) -> bool {
         let Some(key) = *self.slot(index) else { return false };
         if self.current.is_some_and(|current| current.index == index || current.born > key.born) {
@@ -65,23 +65,23 @@ impl Keyring {
         self.current.is_some()
     }
 
-    /// When the current key stops being usable.
+    /// When the current key expires.
     pub(super) fn expires(&self) -> Option<Instant> {
         self.current.map(|key| key.born + REJECT_AFTER_TIME)
     }
 
-    /// It is on us to make new keys, having sent something.
+    /// Whether we must initiate a rekey after sending.
     pub(super) fn old_for_sending(&self, now: Instant) -> bool {
         self.current.is_some_and(|key| key.initiator && now >= key.born + REKEY_AFTER_TIME)
     }
 
-    /// It is on us to make new keys, having received something.
+    /// Whether we must initiate a rekey after receiving.
     pub(super) fn old_for_receiving(&self, now: Instant) -> bool {
         let limit = REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT;
         self.current.is_some_and(|key| key.initiator && now >= key.born + limit)
     }
 
-    /// Forgets keys too old to be used.
+    /// Removes expired keys.
     pub(super) fn expire(&mut self, now: Instant) {
         for slot in &mut self.slots {
             if slot.is_some_and(|key| now >= key.born + REJECT_AFTER_TIME) {
@@ -90,7 +90,6 @@ impl Keyring {
         }
     }
 
-    /// Forgets every key.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -1,16 +1,14 @@
-//! The TCP connections of one tunnel: between its two addresses, with no operating system.
+//! The TCP connections of one tunnel, between its two addresses, without an operating system.
 //!
-//! - A **connection** ([`ConnId`]) is one that we opened or accepted.
-//! - It is **opening** until its handshake ends, then **open**, and **released** when its user has
-//!   let go: then it is closed in good order and forgotten, or reset when the other end still talks
-//!   to nobody.
-//! - It is **lost** when the tunnel has heard nothing authentic for the configured time.
-//! - A **listener** has no idle connection: one is made when a request for its port arrives, so
-//!   waiting costs no memory.
-//! - The windows of all connections together have a limit; each starts small, and may grow while
-//!   something is **spare**.
-//! - Most connections do nothing most of the time, and cost nothing then: who is looked at is in a
-//!   list (see `marks`).
+//! - A connection is **opening** until its handshake completes, then **open**, and **released**
+//!   once its user has dropped it: then it is closed and removed, or reset if the peer keeps
+//!   sending.
+//! - It **times out** when the tunnel has received nothing authentic for the configured time.
+//! - A listener has no idle connection: one is created when a SYN for its port arrives, so
+//!   listening costs no memory.
+//! - The buffers of all connections together are limited; each starts small and may grow while
+//!   there is spare space.
+//! - Only connections that need attention are visited (see `ready_lists`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -28,22 +26,23 @@ use crate::tunnel::tcp::{
 
 /// Most connections of one tunnel.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Most bytes that the windows of a tunnel's connections may grow to together, beyond the 64 KiB
-/// each way that every connection starts with.
+/// Bytes that the buffers of a tunnel's connections may grow to together, beyond the 64 KiB each
+/// way that every connection starts with.
 pub const WINDOWS_MAX: usize = 16 << 20;
-/// A connection request that is not completed in this time is reset.
+/// A connection in SYN-RECEIVED for this long is reset.
 const SYN_RECEIVED_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection its user has let go of may take this long to close.
+/// A released connection may take this long to close.
 const LINGER: Duration = Duration::from_secs(20);
-/// First of the ports used for outgoing connections (RFC 6335, dynamic ports).
+/// First of the dynamic ports (RFC 6335), used for outgoing connections.
 const EPHEMERAL_PORT_FIRST: u16 = 49152;
-/// Resets that may wait to be sent; more are not.
+/// RST segments that may be queued; further ones are not sent.
 const RESETS_MAX: usize = 32;
-/// How long a path is remembered as narrow (RFC 8899, section 5.1.1).
+/// How long a reduced path MTU is remembered (RFC 8899, section 5.1.1).
 const BLACKHOLE_TTL: Duration = Duration::from_secs(600);
-/// Segments a connection sends before it is another's turn: a good part of a train.
+/// Segments a connection sends before the next connection's turn: a good part of a batch.
 const QUANTUM: usize = 16;
-/// Connections that are few, and how old a figure about many may be.
+/// With this many connections or fewer the largest RTT is always up to date; with more it may be
+/// this old.
 const RTT_SCAN_CONNECTIONS: usize = 8;
 const RTT_SCAN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -51,16 +50,16 @@ const RTT_SCAN_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
-/// What reading or writing came to.
+/// Result of reading or writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// So many bytes.
+    /// This many bytes.
     Moved(usize),
     /// Nothing now.
     Pending,
-    /// The other end has said all it had to say.
+    /// Reading: the peer's FIN. Writing: our FIN was requested.
     Finished,
-    /// The connection is gone.
+    /// The connection is closed.
     Failed(io::ErrorKind),
 }
 
@@ -73,7 +72,7 @@ enum Phase {
 #[derive(Debug)]
 struct Conn {
     tcp: Connection,
-    /// Our port and theirs.
+    /// Local and remote port.
     ports: (u16, u16),
     accepted: bool,
     phase: Phase,
@@ -82,41 +81,40 @@ struct Conn {
     fin_queued: bool,
     timed_out: bool,
     ready: ReadyFlags,
-    /// Segments it sent again, as counted among all.
+    /// Retransmissions counted in the tunnel's total so far.
     retransmits: u64,
-    /// What it may hold at present, as counted among all.
+    /// Buffer allowance counted in the tunnel's total.
     buffer_allowance: usize,
 }
 
 pub(super) struct Netstack {
-    flow: AddressPair,
+    addrs: AddressPair,
     epoch: Instant,
     last_now: Instant,
     last_micros: Micros,
     profile: Profile,
     timeout: Duration,
-    /// Each in a box: a map's node has room for eleven, and most tunnels have one connection.
+    /// Boxed: a map node has space for eleven values, and most tunnels have one connection.
     conns: BTreeMap<ConnId, Box<Conn>>,
     by_ports: BTreeMap<(u16, u16), ConnId>,
     listeners: BTreeMap<u16, usize>,
     next_conn: u64,
     ready_lists: ReadyLists,
-    /// No connection asks for the clock before this, in the tunnel's time. Set forward when it has
-    /// come, not when one asks for a later moment.
+    /// No connection has an earlier deadline. Updated when it is reached, not when a connection
+    /// moves its deadline back.
     next_deadline: Micros,
     isn_secret: u64,
     port_rng: SplitMix64,
     resets: Vec<SegmentHeader>,
-    /// Payload of the segments that get through, when large ones do not, and when that was last
-    /// seen.
+    /// Payload of segments that pass a path MTU black hole, and when that was last observed.
     blackhole: Option<(usize, Instant)>,
-    /// The largest packet that the path is known to carry, and the largest that is welcome.
+    /// The largest packet that the path is known to carry, and the largest accepted.
     mtu: usize,
     mtu_max: usize,
-    /// Sum of the allowances, and of the segments that were sent again.
+    /// Sums over the connections.
     allowance_total: usize,
     retransmits: u64,
-    /// The longest round trip of a connection, and when it was looked for.
+    /// The largest smoothed RTT of a connection, and when it was determined.
     max_rtt: Option<(Micros, Instant)>,
 }
 
@@ -131,7 +129,7 @@ impl Netstack {
         now: Instant,
     ) -> Self {
         Self {
-            flow: AddressPair { local, remote },
+            addrs: AddressPair { local, remote },
             epoch: now,
             last_now: now,
             last_micros: 0,
@@ -155,10 +153,10 @@ impl Netstack {
         }
     }
 
-    /// The time since the tunnel was made. A clock that jumps back stands still here until it has
-    /// caught up.
+    /// Time since the tunnel was created. If `now` goes back, this stands still until it has caught
+    /// up.
     fn micros(&mut self, now: Instant) -> Micros {
-        // Asked for every packet of a batch, which all have one time.
+        // Called for every packet of a batch with the same `now`.
         if now != self.last_now {
             self.last_now = now;
             let micros = now.saturating_duration_since(self.epoch).as_micros();
@@ -170,12 +168,12 @@ impl Netstack {
 
     fn connection_config(&self, now: Instant) -> ConnectionConfig {
         let (receive, send) = self.profile.buffers_max();
-        // A new connection begins with what its neighbours found out, and asks the other end for no
-        // larger segments: a path is mostly narrow both ways.
-        let narrow =
+        // A new connection starts with the path MTU its predecessors found and offers the peer no
+        // larger MSS: a path is mostly symmetric in this respect.
+        let blackhole =
             self.blackhole.filter(|&(_, seen)| now.saturating_duration_since(seen) < BLACKHOLE_TTL);
-        let mtu =
-            narrow.map_or(self.mtu_max, |(payload, _)| (payload + self.flow.header_len()).min(MTU));
+        let mtu = blackhole
+            .map_or(self.mtu_max, |(payload, _)| (payload + self.addrs.header_len()).min(MTU));
         ConnectionConfig {
             receive_buffer_max: receive,
             send_buffer_max: send,
@@ -186,11 +184,10 @@ impl Netstack {
         }
     }
 
-    /// Where a connection's sequence numbers begin (RFC 6528): a clock, plus a secret function of
-    /// its addresses and ports.
+    /// Initial sequence number (RFC 6528): a clock, plus a keyed hash of addresses and ports.
     fn initial_sequence_number(&mut self, ports: (u16, u16), now: Instant) -> u32 {
         let mut hash = DefaultHasher::new();
-        (self.isn_secret, self.flow.local, self.flow.remote, ports).hash(&mut hash);
+        (self.isn_secret, self.addrs.local, self.addrs.remote, ports).hash(&mut hash);
         (hash.finish() as u32).wrapping_add((self.micros(now) / 4) as u32)
     }
 
@@ -203,10 +200,10 @@ impl Netstack {
     ) -> ConnId {
         let id = ConnId(self.next_conn);
         self.next_conn += 1;
-        let allowance = tcp.buffer_allowance();
-        self.allowance_total += allowance;
+        let buffer_allowance = tcp.buffer_allowance();
+        self.allowance_total += buffer_allowance;
         let phase = Phase::Opening;
-        let (released, closed, lost, mut marks, repeated) =
+        let (released, closed, timed_out, mut marks, retransmits) =
             (None, false, false, ReadyFlags::default(), 0);
         self.ready_lists.mark_dirty(id, &mut marks, true);
         self.ready_lists.track_transition(id, &mut marks);
@@ -218,24 +215,23 @@ impl Netstack {
             created: now,
             released,
             fin_queued: closed,
-            timed_out: lost,
+            timed_out: timed_out,
             ready: marks,
-            retransmits: repeated,
-            buffer_allowance: allowance,
+            retransmits: retransmits,
+            buffer_allowance: buffer_allowance,
         };
         self.conns.insert(id, Box::new(conn));
         self.by_ports.insert(ports, id);
         id
     }
 
-    /// Something was done to a connection; `stir`: something its user did not do.
-    fn mark_dirty(&mut self, id: ConnId, stir: bool) {
+    /// A connection changed. `notify`: not by its own user.
+    fn mark_dirty(&mut self, id: ConnId, notify: bool) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            self.ready_lists.mark_dirty(id, &mut conn.ready, stir);
+            self.ready_lists.mark_dirty(id, &mut conn.ready, notify);
         }
     }
 
-    /// Gives the memory of empty lists back.
     pub(super) fn shrink(&mut self) {
         self.ready_lists.shrink();
     }
@@ -246,7 +242,7 @@ impl Netstack {
         }
     }
 
-    /// Adds the connections whose users may find something new since this was asked last.
+    /// Appends the connections that may have something new for their users since the last call.
     pub(super) fn drain_ready(&mut self, into: &mut Vec<ConnId>) {
         for id in self.ready_lists.notify_user.drain(..) {
             if let Some(conn) = self.conns.get_mut(&id) {
@@ -260,22 +256,22 @@ impl Netstack {
         if self.conns.len() >= CONNECTIONS_MAX {
             return Err(PeerError::TooManyConnections);
         }
-        if port == 0 || !self.flow.is_same_family() {
+        if port == 0 || !self.addrs.is_same_family() {
             return Err(PeerError::Unaddressable);
         }
         let ports = (self.ephemeral_port(), port);
-        let (number, limits, time) = (
+        let (iss, config, time) = (
             self.initial_sequence_number(ports, now),
             self.connection_config(now),
             self.micros(now),
         );
-        let tcp = Connection::connect(ports.0, ports.1, &self.flow, number, limits, time);
+        let tcp = Connection::connect(ports.0, ports.1, &self.addrs, iss, config, time);
         Ok(self.insert(tcp, ports, false, now))
     }
 
     fn ephemeral_port(&mut self) -> u16 {
         loop {
-            // 256 connections at most, 16384 ports: ends at once.
+            // At most 256 connections and 16384 ports: terminates quickly.
             let port = EPHEMERAL_PORT_FIRST
                 + (self.port_rng.next() % u64::from(u16::MAX - EPHEMERAL_PORT_FIRST)) as u16;
             if !self.conns.values().any(|conn| conn.ports.0 == port)
@@ -294,22 +290,22 @@ impl Netstack {
         Ok(())
     }
 
-    /// Stops listening and resets what was not yet accepted.
+    /// Stops listening and resets connections that were not accepted yet.
     pub(super) fn unlisten(&mut self, port: u16) {
         if self.listeners.remove(&port).is_some() {
             let opening =
                 |conn: &Conn| conn.accepted && conn.ports.0 == port && conn.phase == Phase::Opening;
-            let gone: Vec<_> =
+            let closed: Vec<_> =
                 self.conns.iter().filter(|(_, conn)| opening(conn)).map(|(&id, _)| id).collect();
-            gone.into_iter().for_each(|id| self.abort(id));
+            closed.into_iter().for_each(|id| self.abort(id));
         }
     }
 
-    /// Takes in one decrypted packet from the peer's address to ours. What is no TCP is for nobody
-    /// here, and gets no answer.
+    /// Handles one decrypted packet from the peer's address to ours. Anything but TCP is dropped
+    /// without an answer.
     pub(super) fn ingress(&mut self, packet: &[u8], now: Instant) {
-        let vouched = self.profile.is_own_stack();
-        let Some(segment) = Segment::parse(packet, vouched).filter(|_| self.flow.is_same_family())
+        let trusted = self.profile.is_own_stack();
+        let Some(segment) = Segment::parse(packet, trusted).filter(|_| self.addrs.is_same_family())
         else {
             return;
         };
@@ -318,7 +314,7 @@ impl Netstack {
         match known.and_then(|id| Some((id, self.conns.get_mut(&id)?))) {
             Some((id, conn)) => {
                 self.ready_lists.mark_dirty(id, &mut conn.ready, true);
-                match conn.tcp.handle_segment(&segment, &self.flow, time) {
+                match conn.tcp.handle_segment(&segment, &self.addrs, time) {
                     SegmentOutcome::Handled => {}
                     SegmentOutcome::SendReset => self.queue_reset(&segment),
                 }
@@ -330,7 +326,7 @@ impl Netstack {
         }
     }
 
-    /// A connection request. Without room for it, it is dropped, and will be repeated.
+    /// Without space for the connection the SYN is dropped, and will be retransmitted.
     fn accept_syn(&mut self, syn: &Segment<'_>, now: Instant) {
         let backlog = self.listeners.get(&syn.local_port).copied().unwrap_or(0);
         let half_open = self
@@ -340,12 +336,12 @@ impl Netstack {
             .count();
         if half_open < backlog && self.conns.len() < CONNECTIONS_MAX {
             let ports = (syn.local_port, syn.remote_port);
-            let (number, limits, time) = (
+            let (iss, config, time) = (
                 self.initial_sequence_number(ports, now),
                 self.connection_config(now),
                 self.micros(now),
             );
-            let tcp = Connection::accept(syn, &self.flow, number, limits, time);
+            let tcp = Connection::accept(syn, &self.addrs, iss, config, time);
             self.insert(tcp, ports, true, now);
         }
     }
@@ -356,18 +352,18 @@ impl Netstack {
         }
     }
 
-    /// Sends what TCP has to send, as far as the outlet takes it: connections take turns.
+    /// Sends segments while the output is ready: connections take turns.
     pub(super) fn egress(&mut self, out: &mut impl PacketOutput, now: Instant) {
         let time = self.micros(now);
         while out.is_ready() {
             let Some(reset) = self.resets.pop() else { break };
-            reset.emit(&self.flow, out, 0, |_| {});
+            reset.emit(&self.addrs, out, 0, |_| {});
         }
         self.wake_expired(time);
         while out.is_ready() {
             let Some(id) = self.ready_lists.send_ready.pop_front() else { break };
             let Some(conn) = self.conns.get_mut(&id) else { continue };
-            if conn.tcp.transmit(&self.flow, out, QUANTUM, time) {
+            if conn.tcp.transmit(&self.addrs, out, QUANTUM, time) {
                 self.ready_lists.send_ready.push_back(id);
             } else {
                 conn.ready.send_ready = false;
@@ -377,7 +373,7 @@ impl Netstack {
         }
     }
 
-    /// Makes those lively whose moment has come.
+    /// Marks connections whose deadline has passed.
     fn wake_expired(&mut self, time: Micros) {
         if time < self.next_deadline {
             return;
@@ -391,48 +387,49 @@ impl Netstack {
         due.into_iter().for_each(|(id, _)| self.mark_dirty(id, true));
     }
 
-    /// More could be sent if there were room.
+    /// Whether more could be sent if there were space.
     pub(super) fn has_pending_output(&self) -> bool {
         !self.ready_lists.send_ready.is_empty() || !self.resets.is_empty()
     }
 
-    /// Gives up connections whose other end was last heard too long ago. Each sends something every
-    /// quarter of the timeout, so a living one answers.
-    pub(super) fn expire_silent(&mut self, heard: Option<Instant>, now: Instant) {
+    /// Aborts connections whose peer was last heard from too long ago. Each sends a probe every
+    /// quarter of the timeout, so a live peer answers.
+    pub(super) fn expire_silent(&mut self, last_rx: Option<Instant>, now: Instant) {
         let timeout = self.timeout;
-        if heard.is_some_and(|heard| now < heard + timeout) {
+        if last_rx.is_some_and(|last_rx| now < last_rx + timeout) {
             return;
         }
         let silent = |conn: &Conn| {
-            !conn.timed_out && now >= heard.max(Some(conn.created)).unwrap_or(now) + timeout
+            !conn.timed_out && now >= last_rx.max(Some(conn.created)).unwrap_or(now) + timeout
         };
-        let lost: Vec<_> =
+        let timed_out: Vec<_> =
             self.conns.iter().filter(|(_, conn)| silent(conn)).map(|(&id, _)| id).collect();
-        for id in lost {
+        for id in timed_out {
             self.conns.entry(id).and_modify(|conn| conn.timed_out = true);
             self.abort(id);
         }
     }
 
-    /// When [`Netstack::give_up`] may next have something to do, if nothing is heard until then.
-    pub(super) fn next_expiry(&self, heard: Option<Instant>, now: Instant) -> Option<Instant> {
-        if let Some(at) =
-            heard.map(|heard| heard + self.timeout).filter(|&at| now < at && !self.conns.is_empty())
+    /// When [`Netstack::expire_silent`] may next have to act, if nothing is received.
+    pub(super) fn next_expiry(&self, last_rx: Option<Instant>, now: Instant) -> Option<Instant> {
+        if let Some(at) = last_rx
+            .map(|last_rx| last_rx + self.timeout)
+            .filter(|&at| now < at && !self.conns.is_empty())
         {
             return Some(at);
         }
         let conns = self.conns.values().filter(|conn| !conn.timed_out);
         conns
-            .filter_map(|conn| heard.max(Some(conn.created)))
+            .filter_map(|conn| last_rx.max(Some(conn.created)))
             .min()
             .map(|since| since + self.timeout)
     }
 
-    /// Notices what became of connections: opened, failed, closed.
+    /// Collects state changes of connections: opened, failed, closed.
     pub(super) fn collect_events(&mut self, events: &mut VecDeque<Event>, now: Instant) {
-        let (mut gone, mut aborted, mut larger_failed) = (Vec::new(), Vec::new(), false);
-        let mut looked_at = self.ready_lists.take_dirty();
-        for id in looked_at.drain(..) {
+        let (mut closed, mut aborted, mut blackhole_detected) = (Vec::new(), Vec::new(), false);
+        let mut dirty = self.ready_lists.take_dirty();
+        for id in dirty.drain(..) {
             let Some(conn) = self.conns.get_mut(&id) else { continue };
             conn.ready.dirty = false;
             if conn.phase == Phase::Opening {
@@ -472,8 +469,8 @@ impl Netstack {
                 }
             }
             if let Some(since) = conn.released {
-                // Nobody reads any more: data that arrives, or an end that never comes, is answered
-                // with a reset (RFC 2525, section 2.17).
+                // Nobody reads any more: further data, or a missing FIN, is answered with a RST
+                // (RFC 2525, section 2.17).
                 if conn.tcp.state() != State::Closed
                     && (conn.tcp.has_unread() || now >= since + LINGER)
                 {
@@ -481,22 +478,23 @@ impl Netstack {
                     aborted.push(id);
                 }
                 if conn.tcp.is_fully_closed() || now >= since + 2 * LINGER {
-                    gone.push(id);
+                    closed.push(id);
                 }
             }
             conn.ready.opening_or_closing = conn.phase == Phase::Opening || conn.released.is_some();
-            larger_failed |= conn.tcp.path_mtu() < self.mtu;
+            blackhole_detected |= conn.tcp.path_mtu() < self.mtu;
             if let Some(payload) = conn.tcp.blackhole_payload() {
                 self.blackhole = Some((payload, now));
             }
-            let (allowance, repeated) = (conn.tcp.buffer_allowance(), conn.tcp.retransmits());
+            let (buffer_allowance, retransmits) =
+                (conn.tcp.buffer_allowance(), conn.tcp.retransmits());
             self.allowance_total =
-                self.allowance_total.saturating_sub(conn.buffer_allowance) + allowance;
-            self.retransmits += repeated - conn.retransmits;
-            (conn.buffer_allowance, conn.retransmits) = (allowance, repeated);
+                self.allowance_total.saturating_sub(conn.buffer_allowance) + buffer_allowance;
+            self.retransmits += retransmits - conn.retransmits;
+            (conn.buffer_allowance, conn.retransmits) = (buffer_allowance, retransmits);
         }
-        self.ready_lists.dirty = looked_at;
-        for id in gone {
+        self.ready_lists.dirty = dirty;
+        for id in closed {
             if let Some(conn) = self.conns.remove(&id) {
                 self.by_ports.remove(&conn.ports);
                 self.allowance_total = self.allowance_total.saturating_sub(conn.buffer_allowance);
@@ -507,17 +505,16 @@ impl Netstack {
             .retain(|id| self.conns.get(id).is_some_and(|conn| conn.ready.opening_or_closing));
         aborted.into_iter().for_each(|id| self.mark_dirty(id, true));
         self.update_max_rtt(now);
-        if larger_failed {
+        if blackhole_detected {
             self.set_path_mtu(MTU);
         }
     }
 
-    /// The largest packet that the path is believed to carry.
+    /// The largest packet that the path is taken to carry.
     pub(super) fn mtu(&self) -> usize {
         self.mtu
     }
 
-    /// The path carries packets so large, and no larger ones.
     pub(super) fn set_path_mtu(&mut self, mtu: usize) {
         if mtu != self.mtu {
             self.mtu = mtu;
@@ -526,17 +523,18 @@ impl Netstack {
         }
     }
 
-    /// A connection has much to send, and an other end that takes larger segments.
+    /// Whether a connection has enough data queued to use larger segments, and a peer that accepts
+    /// them.
     pub(super) fn wants_path_mtu_probe(&self) -> bool {
         self.mtu < self.mtu_max && self.conns.values().any(|conn| conn.tcp.wants_path_mtu_probe())
     }
 
-    /// The other end is elsewhere: what was found out about the way there says nothing any more.
+    /// The endpoint changed: the path is unknown.
     pub(super) fn endpoint_changed(&mut self) {
         self.blackhole = None;
     }
 
-    /// What windows may still grow by.
+    /// Bytes that buffers may still grow by.
     fn spare_window(&self) -> usize {
         let first: usize = self.profile.initial_buffers();
         WINDOWS_MAX.saturating_sub(self.allowance_total.saturating_sub(self.conns.len() * first))
@@ -568,13 +566,13 @@ impl Netstack {
         progress
     }
 
-    /// Takes bytes to be sent from `from`, as many as there is room for.
+    /// Takes bytes to be sent from `from`, as many as there is space for.
     pub(super) fn write(&mut self, id: ConnId, from: &mut ByteQueue) -> Progress {
         let spare = self.spare_window();
         let Some(conn) = self.conns.get_mut(&id) else {
             return Progress::Failed(io::ErrorKind::NotConnected);
         };
-        // What it was granted before stays granted.
+        // What it was granted before remains granted.
         let spare = spare + conn.buffer_allowance;
         let moved = conn.tcp.write(from, spare);
         let progress = match (moved, conn.tcp.state()) {
@@ -590,7 +588,7 @@ impl Netstack {
         progress
     }
 
-    /// Says that nothing more will be written (sends FIN after what is queued).
+    /// Sends a FIN after what is queued.
     pub(super) fn shutdown(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.fin_queued = true;
@@ -599,7 +597,6 @@ impl Netstack {
         }
     }
 
-    /// Resets a connection.
     pub(super) fn abort(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.tcp.abort();
@@ -607,7 +604,7 @@ impl Netstack {
         }
     }
 
-    /// The user lets go: closes in good order, then forgets.
+    /// The user has dropped the connection: closes it and removes it once it is closed.
     pub(super) fn release(&mut self, id: ConnId, now: Instant) {
         self.shutdown(id);
         if let Some(conn) = self.conns.get_mut(&id) {
@@ -616,7 +613,7 @@ impl Netstack {
         }
     }
 
-    /// Resets everything.
+    /// Resets every connection.
     pub(super) fn abort_all(&mut self) {
         self.listeners.clear();
         self.conns.values_mut().for_each(|conn| conn.tcp.abort());
@@ -627,23 +624,21 @@ impl Netstack {
         self.conns.len()
     }
 
-    /// Somebody waits for something to be sent or to arrive.
+    /// Whether a user waits for any connection.
     pub(super) fn has_users(&self) -> bool {
         self.conns.values().any(|conn| conn.released.is_none())
     }
 
-    /// Segments sent again so far, and the longest smoothed round trip of the connections that are
-    /// open, of late.
+    /// Segments retransmitted so far, and a recent value of the largest smoothed RTT.
     pub(super) fn stats(&self) -> (u64, Option<Duration>) {
         (self.retransmits, self.max_rtt.map(|(rtt, _)| Duration::from_micros(rtt)))
     }
 
-    /// Looks for the longest round trip: always among few connections, now and then among many.
     fn update_max_rtt(&mut self, now: Instant) {
-        let fresh = |&(_, seen): &(Micros, Instant)| {
+        let recent = |&(_, seen): &(Micros, Instant)| {
             now.saturating_duration_since(seen) < RTT_SCAN_INTERVAL
         };
-        if self.conns.len() <= RTT_SCAN_CONNECTIONS || !self.max_rtt.as_ref().is_some_and(fresh) {
+        if self.conns.len() <= RTT_SCAN_CONNECTIONS || !self.max_rtt.as_ref().is_some_and(recent) {
             self.max_rtt = self
                 .conns
                 .values()
@@ -655,18 +650,18 @@ impl Netstack {
 
     /// When TCP wants to be called again, at the latest.
     pub(super) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
-        let unsettled = self
+        let pending = self
             .ready_lists
             .send_ready
             .iter()
             .filter_map(|id| self.conns.get(id)?.tcp.deadline())
             .min();
-        let at = self.next_deadline.min(unsettled.unwrap_or(Micros::MAX));
+        let at = self.next_deadline.min(pending.unwrap_or(Micros::MAX));
         let at = (at < Micros::MAX && !self.conns.is_empty()).then_some(at)?;
         Some(self.epoch.checked_add(Duration::from_micros(at))?.max(now))
     }
 }
 
-fn failure_kind(lost: bool) -> io::ErrorKind {
-    if lost { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset }
+fn failure_kind(timed_out: bool) -> io::ErrorKind {
+    if timed_out { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset }
 }

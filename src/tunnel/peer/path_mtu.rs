@@ -1,16 +1,15 @@
-//! How large a packet the path carries: packetization layer path MTU discovery for datagrams (RFC
-//! 8899).
+//! Datagram packetization layer path MTU discovery (RFC 8899), for paths that carry more than the
+//! base.
 //!
-//! - Every path is taken to carry the **base**, [`MTU`]: with WireGuard and IPv6 around it, it fits
-//!   into Ethernet.
-//! - Some carry more: jumbo frames, or a host on the gateway's own machine. Where both ends take
-//!   more, and something would be gained, a **probe** as large as they take is sent: an echo
-//!   request (RFC 792, RFC 4443), which the other end of a tunnel answers as any host does, at the
-//!   same size. Its answer proves both directions.
-//! - A probe that is lost costs nothing but itself: no data travels in it or with it. After three,
-//!   it is left alone for a while.
-//! - What was proved is believed until the other end moves or a large segment is not acknowledged
-//!   (`tcp::narrow`).
+//! - Every path is assumed to carry the **base**, [`MTU`]: with WireGuard and IPv6 around it, it
+//!   fits into Ethernet.
+//! - Where both ends accept larger packets and a connection would use them, a **probe** of the
+//!   largest size is sent: an echo request (RFC 792, RFC 4443), to which the peer replies, as any
+//!   host does, with the same size. The reply proves both directions.
+//! - A lost probe costs nothing else, because it carries no data. After three losses the search
+//!   pauses.
+//! - The result is valid until the endpoint changes or a large segment is not acknowledged
+//!   (`tcp::pmtu_blackhole`).
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -23,45 +22,46 @@ use smoltcp::wire::{
 
 use super::{MTU, MTU_MAX};
 
-/// A probe not answered in this time is lost.
+/// PROBE_TIMER of RFC 8899, section 5.1.1.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Probes in a row, all lost, that mean that the path does not carry them (RFC 8899, section
+/// Consecutive lost probes after which the path is taken not to carry the size (RFC 8899, section
 /// 5.1.2).
 const MAX_PROBES: u32 = 3;
-/// Until it is tried again, at first and at most (RFC 8899, section 5.1.1: ten minutes).
+/// Initial and maximum pause before the next search; doubles each time (RFC 8899, section 5.1.1,
+/// has ten minutes).
 const RAISE_INTERVAL: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
-/// Hops of an inner packet: there is none between the two ends.
+/// TTL of an inner packet: there is no router between the two ends.
 const HOP_LIMIT: u8 = 64;
-/// What a probe says.
+/// Payload of a probe.
 static PROBE_PADDING: [u8; MTU_MAX] = [0; MTU_MAX];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SearchState {
-    /// The path carries the base; more may be tried from then on.
+    /// The path carries the base; larger sizes may be probed from then on.
     Base { raise_at: Instant },
-    /// The last of so many probes was sent then.
+    /// Time of the latest probe, and how many were sent.
     Searching { sent_at: Instant, probes: u32 },
-    /// The path carries the most.
+    /// The path carries the maximum.
     SearchComplete,
 }
 
-/// What is known of the path.
+/// The state of the search.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PathMtu {
     state: SearchState,
     mtu_max: usize,
     raise_interval: Duration,
-    /// Only the answer to our latest probe counts.
+    /// Only the reply to the latest probe counts.
     ident: u16,
     seq_no: u16,
 }
 
 impl PathMtu {
-    /// Packets of up to `most` bytes are welcome at this end, and may be tried.
-    pub(super) fn new(most: usize, seed: u64, now: Instant) -> Self {
+    /// `mtu_max`: the largest packet accepted at this end and probed for.
+    pub(super) fn new(mtu_max: usize, seed: u64, now: Instant) -> Self {
         Self {
             state: SearchState::Base { raise_at: now },
-            mtu_max: most.clamp(MTU, MTU_MAX),
+            mtu_max: mtu_max.clamp(MTU, MTU_MAX),
             raise_interval: RAISE_INTERVAL.0,
             ident: seed as u16,
             seq_no: 0,
@@ -76,7 +76,7 @@ impl PathMtu {
         }
     }
 
-    /// It is time for a probe, for somebody to whom the answer is of use.
+    /// Whether to send a probe now, if a connection would use larger packets.
     pub(super) fn probe_due(&mut self, now: Instant) -> bool {
         match self.state {
             SearchState::Base { raise_at: from } => self.mtu_max > MTU && now >= from,
@@ -90,12 +90,12 @@ impl PathMtu {
         }
     }
 
-    /// Writes the next probe; answers with its length, nothing if there is no room.
+    /// Writes the next probe. Returns its length, zero if the buffer is too small.
     pub(super) fn write_probe(
         &mut self,
         local: IpAddr,
         remote: IpAddr,
-        room: &mut [u8],
+        buffer: &mut [u8],
         now: Instant,
     ) -> usize {
         let probes =
@@ -109,10 +109,10 @@ impl PathMtu {
             seq_no: self.seq_no,
             data: &PROBE_PADDING[..self.mtu_max - header],
         };
-        echo.write(local, remote, room)
+        echo.write(local, remote, buffer)
     }
 
-    /// An answer came; true if the path is now known to carry more.
+    /// Handles a reply; true if the path is now known to carry the maximum.
     pub(super) fn handle_reply(&mut self, echo: &Echo<'_>) -> bool {
         let ours = matches!(self.state, SearchState::Searching { .. })
             && (echo.ident, echo.seq_no) == (self.ident, self.seq_no);
@@ -122,22 +122,21 @@ impl PathMtu {
         ours
     }
 
-    /// What large packets carried was not acknowledged, or the probes were not answered.
+    /// Large segments were not acknowledged, or the probes not answered.
     pub(super) fn fall_back(&mut self, now: Instant) {
         self.state = SearchState::Base { raise_at: now + self.raise_interval };
         self.raise_interval = (2 * self.raise_interval).min(RAISE_INTERVAL.1);
     }
 
-    /// The other end is elsewhere: nothing is known of the way there.
+    /// The endpoint changed: the path is unknown.
     pub(super) fn reset(&mut self, now: Instant) {
         (self.state, self.raise_interval) = (SearchState::Base { raise_at: now }, RAISE_INTERVAL.0);
     }
 }
 
-/// An echo request or its answer, inside.
+/// An ICMP echo request or reply inside the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Echo<'a> {
-    /// It is a request.
     pub(super) is_request: bool,
     ident: u16,
     seq_no: u16,
@@ -145,9 +144,9 @@ pub(super) struct Echo<'a> {
 }
 
 impl<'a> Echo<'a> {
-    /// Reads a packet; `None` if it is something else, or damaged, or a fragment.
+    /// `None` if the packet is something else, malformed, or a fragment.
     pub(super) fn parse(packet: &'a [u8]) -> Option<Self> {
-        // Asked of every packet that arrives: what is TCP is seen at once.
+        // Called for every packet: TCP is excluded by the protocol field.
         match packet.first()? >> 4 {
             4 if *packet.get(9)? == 1 => {
                 let ip = Ipv4Packet::new_checked(packet).ok().filter(|ip| {
@@ -196,23 +195,23 @@ impl<'a> Echo<'a> {
         }
     }
 
-    /// Writes the answer to this request; answers with its length, nothing if there is no room.
-    pub(super) fn write_reply(&self, local: IpAddr, remote: IpAddr, room: &mut [u8]) -> usize {
-        Self { is_request: false, ..*self }.write(local, remote, room)
+    /// Writes the reply to this request. Returns its length, zero if the buffer is too small.
+    pub(super) fn write_reply(&self, local: IpAddr, remote: IpAddr, buffer: &mut [u8]) -> usize {
+        Self { is_request: false, ..*self }.write(local, remote, buffer)
     }
 
-    fn write(&self, local: IpAddr, remote: IpAddr, room: &mut [u8]) -> usize {
-        let (checksums, Self { is_request: asks, ident, seq_no, data }) =
+    fn write(&self, local: IpAddr, remote: IpAddr, buffer: &mut [u8]) -> usize {
+        let (checksums, Self { is_request, ident, seq_no, data }) =
             (ChecksumCapabilities::default(), *self);
         match (local, remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
-                let echo = if asks {
+                let echo = if is_request {
                     Icmpv4Repr::EchoRequest { ident, seq_no, data }
                 } else {
                     Icmpv4Repr::EchoReply { ident, seq_no, data }
                 };
                 let payload_len = echo.buffer_len();
-                let Some(room) = room.get_mut(..20 + payload_len) else { return 0 };
+                let Some(buffer) = buffer.get_mut(..20 + payload_len) else { return 0 };
                 let ip = Ipv4Repr {
                     src_addr: local,
                     dst_addr: remote,
@@ -220,18 +219,18 @@ impl<'a> Echo<'a> {
                     payload_len,
                     hop_limit: HOP_LIMIT,
                 };
-                ip.emit(&mut Ipv4Packet::new_unchecked(&mut *room), &checksums);
-                echo.emit(&mut Icmpv4Packet::new_unchecked(&mut room[20..]), &checksums);
-                room.len()
+                ip.emit(&mut Ipv4Packet::new_unchecked(&mut *buffer), &checksums);
+                echo.emit(&mut Icmpv4Packet::new_unchecked(&mut buffer[20..]), &checksums);
+                buffer.len()
             }
             (IpAddr::V6(local), IpAddr::V6(remote)) => {
-                let echo = if asks {
+                let echo = if is_request {
                     Icmpv6Repr::EchoRequest { ident, seq_no, data }
                 } else {
                     Icmpv6Repr::EchoReply { ident, seq_no, data }
                 };
                 let payload_len = echo.buffer_len();
-                let Some(room) = room.get_mut(..40 + payload_len) else { return 0 };
+                let Some(buffer) = buffer.get_mut(..40 + payload_len) else { return 0 };
                 let ip = Ipv6Repr {
                     src_addr: local,
                     dst_addr: remote,
@@ -239,14 +238,14 @@ impl<'a> Echo<'a> {
                     payload_len,
                     hop_limit: HOP_LIMIT,
                 };
-                ip.emit(&mut Ipv6Packet::new_unchecked(&mut *room));
+                ip.emit(&mut Ipv6Packet::new_unchecked(&mut *buffer));
                 echo.emit(
                     &local,
                     &remote,
-                    &mut Icmpv6Packet::new_unchecked(&mut room[40..]),
+                    &mut Icmpv6Packet::new_unchecked(&mut buffer[40..]),
                     &checksums,
                 );
-                room.len()
+                buffer.len()
             }
             _ => 0,
         }
@@ -267,40 +266,42 @@ mod tests {
         [IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)];
 
     #[test]
-    fn a_probe_is_as_large_as_both_take_and_its_answer_too() {
+    fn a_probe_and_its_reply_have_the_maximum_size() {
         let now = Instant::now();
         for [local, remote] in [V4, V6] {
-            let mut reach = PathMtu::new(MTU_MAX, 7, now);
-            assert_eq!((reach.mtu(), reach.probe_due(now)), (MTU, true));
-            let mut room = vec![0; MTU_MAX];
-            assert_eq!(reach.write_probe(local, remote, &mut room, now), MTU_MAX);
-            assert!(!reach.probe_due(now));
-            let asked = Echo::parse(&room).unwrap();
-            assert!(asked.is_request);
-            let mut back = vec![0; MTU_MAX];
-            assert_eq!(asked.write_reply(remote, local, &mut back), MTU_MAX);
-            let answer = Echo::parse(&back).unwrap();
+            let mut path_mtu = PathMtu::new(MTU_MAX, 7, now);
+            assert_eq!((path_mtu.mtu(), path_mtu.probe_due(now)), (MTU, true));
+            let mut buffer = vec![0; MTU_MAX];
+            assert_eq!(path_mtu.write_probe(local, remote, &mut buffer, now), MTU_MAX);
+            assert!(!path_mtu.probe_due(now));
+            let request = Echo::parse(&buffer).unwrap();
+            assert!(request.is_request);
+            let mut buffer = vec![0; MTU_MAX];
+            assert_eq!(request.write_reply(remote, local, &mut buffer), MTU_MAX);
+            let reply = Echo::parse(&buffer).unwrap();
             assert!(
-                !answer.is_request && reach.handle_reply(&answer) && !reach.handle_reply(&answer)
+                !reply.is_request
+                    && path_mtu.handle_reply(&reply)
+                    && !path_mtu.handle_reply(&reply)
             );
-            assert_eq!(reach.mtu(), MTU_MAX);
+            assert_eq!(path_mtu.mtu(), MTU_MAX);
         }
     }
 
     #[test]
-    fn three_lost_probes_are_followed_by_ever_longer_pauses() {
+    fn pauses_double_after_three_lost_probes() {
         let begin = Instant::now();
-        let mut reach = PathMtu::new(MTU_MAX, 7, begin);
+        let mut path_mtu = PathMtu::new(MTU_MAX, 7, begin);
         let (mut now, mut sent) = (begin, Vec::new());
         while now < begin + Duration::from_secs(3600) {
-            if reach.probe_due(now) {
-                reach.write_probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
+            if path_mtu.probe_due(now) {
+                path_mtu.write_probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
                 sent.push((now - begin).as_secs());
             }
             now += Duration::from_secs(1);
         }
         assert_eq!(sent[..9], [0, 1, 2, 18, 19, 20, 51, 52, 53]);
-        // Ten minutes apart at last.
+        // The pause is ten minutes in the end.
         assert!(
             sent.windows(4).all(|four| four[3] - four[0] <= 604) && sent.len() < 40,
             "{sent:?}"
@@ -308,35 +309,35 @@ mod tests {
     }
 
     #[test]
-    fn only_the_answer_to_the_latest_probe_counts() {
+    fn only_the_reply_to_the_latest_probe_counts() {
         let now = Instant::now();
-        let mut reach = PathMtu::new(MTU_MAX, 7, now);
-        let stranger = Echo { is_request: false, ident: 8, seq_no: 1, data: &[] };
+        let mut path_mtu = PathMtu::new(MTU_MAX, 7, now);
+        let other = Echo { is_request: false, ident: 8, seq_no: 1, data: &[] };
         assert!(
-            !reach.handle_reply(&Echo { ident: 7, seq_no: 0, ..stranger }),
-            "nothing was asked"
+            !path_mtu.handle_reply(&Echo { ident: 7, seq_no: 0, ..other }),
+            "no probe was sent"
         );
-        reach.write_probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
+        path_mtu.write_probe(V4[0], V4[1], &mut vec![0; MTU_MAX], now);
         assert!(
-            !reach.handle_reply(&stranger)
-                && !reach.handle_reply(&Echo { ident: 7, seq_no: 2, ..stranger })
+            !path_mtu.handle_reply(&other)
+                && !path_mtu.handle_reply(&Echo { ident: 7, seq_no: 2, ..other })
         );
-        reach.reset(now);
+        path_mtu.reset(now);
         assert!(
-            !reach.handle_reply(&Echo { ident: 7, seq_no: 1, ..stranger }),
-            "asked of another path"
+            !path_mtu.handle_reply(&Echo { ident: 7, seq_no: 1, ..other }),
+            "request of another path"
         );
     }
 
     #[test]
-    fn who_takes_no_more_is_not_asked() {
+    fn the_base_is_not_probed_for() {
         let now = Instant::now();
         assert!(!PathMtu::new(MTU, 1, now).probe_due(now));
     }
 
     proptest! {
         #[test]
-        fn any_packet_may_be_looked_at(packet in prop::collection::vec(any::<u8>(), 0..120), start in prop::sample::select(vec![0x45u8, 0x4f, 0x60]), icmp in any::<bool>()) {
+        fn arbitrary_packets_are_parsed(packet in prop::collection::vec(any::<u8>(), 0..120), start in prop::sample::select(vec![0x45u8, 0x4f, 0x60]), icmp in any::<bool>()) {
             let mut packet = packet;
             if let Some(first) = packet.first_mut() {
                 *first = start;

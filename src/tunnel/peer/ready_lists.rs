@@ -1,20 +1,20 @@
-//! Which connections of a tunnel are looked at.
+//! Which connections of a tunnel need attention, so that idle ones cost nothing.
 //!
-//! - **lively**: it may have something to send; in the order of their turns.
-//! - **touched**: something may have become of it.
-//! - **stirred**: its user may find something new.
-//! - **passing**: it is opening or released, where time alone may change something; looked at each
-//!   time.
+//! - `send_ready`: may have segments to send, in round-robin order.
+//! - `dirty`: its state may have changed.
+//! - `notify_user`: may have something new for its user.
+//! - `opening_or_closing`: in the handshake or released, where time alone may change something;
+//!   visited each time.
 //!
-//! A connection is in a list once; a mark of its own says so. It may be gone by the time it is
-//! looked at.
+//! A flag of the connection says which lists it is in, so it is in each once. It may be gone by the
+//! time a list is visited.
 
 use std::collections::VecDeque;
 use std::mem::{replace, take};
 
 use super::netstack::ConnId;
 
-/// The lists that a connection is in.
+/// The lists a connection is in.
 #[derive(Debug, Default)]
 pub(super) struct ReadyFlags {
     pub(super) send_ready: bool,
@@ -23,7 +23,6 @@ pub(super) struct ReadyFlags {
     pub(super) opening_or_closing: bool,
 }
 
-/// The lists.
 #[derive(Debug, Default)]
 pub(super) struct ReadyLists {
     pub(super) send_ready: VecDeque<ConnId>,
@@ -33,27 +32,27 @@ pub(super) struct ReadyLists {
 }
 
 impl ReadyLists {
-    /// Something was done to a connection; `stir`: something its user did not do.
-    pub(super) fn mark_dirty(&mut self, id: ConnId, marks: &mut ReadyFlags, stir: bool) {
-        if !replace(&mut marks.send_ready, true) {
+    /// A connection changed. `notify`: not by its own user.
+    pub(super) fn mark_dirty(&mut self, id: ConnId, flags: &mut ReadyFlags, notify: bool) {
+        if !replace(&mut flags.send_ready, true) {
             self.send_ready.push_back(id);
         }
-        if !replace(&mut marks.dirty, true) {
+        if !replace(&mut flags.dirty, true) {
             self.dirty.push(id);
         }
-        if stir && !replace(&mut marks.notify_user, true) {
+        if notify && !replace(&mut flags.notify_user, true) {
             self.notify_user.push(id);
         }
     }
 
-    /// It is opening, or released.
-    pub(super) fn track_transition(&mut self, id: ConnId, marks: &mut ReadyFlags) {
-        if !replace(&mut marks.opening_or_closing, true) {
+    /// Adds a connection that is opening or released.
+    pub(super) fn track_transition(&mut self, id: ConnId, flags: &mut ReadyFlags) {
+        if !replace(&mut flags.opening_or_closing, true) {
             self.opening_or_closing.push(id);
         }
     }
 
-    /// Gives back what nothing is in.
+    /// Frees the memory of empty lists.
     pub(super) fn shrink(&mut self) {
         self.send_ready.shrink_to_fit();
         for list in [&mut self.dirty, &mut self.notify_user, &mut self.opening_or_closing] {
@@ -61,8 +60,7 @@ impl ReadyLists {
         }
     }
 
-    /// The touched, of which there are none any more, and the passing; some are both, and named
-    /// twice.
+    /// Takes the dirty connections and copies those opening or closing; some may be listed twice.
     pub(super) fn take_dirty(&mut self) -> Vec<ConnId> {
         let mut all = take(&mut self.dirty);
         all.extend(&self.opening_or_closing);

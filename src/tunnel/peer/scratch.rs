@@ -1,5 +1,5 @@
-//! Working space of one call: a packet that was opened, a packet to be sealed. It belongs to the
-//! thread, so that no tunnel keeps one.
+//! Scratch buffers for one call: a decrypted datagram, a packet to be encrypted. They belong to the
+//! thread, so that tunnels do not hold any.
 
 use std::cell::Cell;
 
@@ -10,28 +10,28 @@ thread_local! {
     static PACKET: Cell<Box<[u8]>> = Cell::default();
 }
 
-/// Runs `f` with room for a decrypted datagram.
+/// Runs `f` with a buffer for a decrypted datagram.
 pub(super) fn with_plaintext<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     with_buffer(&PLAINTEXT, DATAGRAM_MAX, f)
 }
 
-/// Runs `f` with room for a packet.
+/// Runs `f` with a buffer for a packet of [`MTU_MAX`] bytes.
 pub(super) fn with_packet<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     with_buffer(&PACKET, MTU_MAX, f)
 }
 
-/// Takes the space out of its place while it is used; a call within a call, of which there is none,
-/// would make its own.
+/// Takes the buffer out of its slot while it is used; a nested call, of which there is none, would
+/// allocate its own.
 fn with_buffer<R>(
-    place: &'static std::thread::LocalKey<Cell<Box<[u8]>>>,
+    slot: &'static std::thread::LocalKey<Cell<Box<[u8]>>>,
     size: usize,
     f: impl FnOnce(&mut [u8]) -> R,
 ) -> R {
-    let mut space = place.take();
-    if space.len() != size {
-        space = vec![0; size].into();
+    let mut buffer = slot.take();
+    if buffer.len() != size {
+        buffer = vec![0; size].into();
     }
-    let result = f(&mut space);
-    place.set(space);
+    let result = f(&mut buffer);
+    slot.set(buffer);
     result
 }

@@ -1,33 +1,32 @@
-//! WireGuard's timers (paper, section 6), told the time instead of asking for it.
+//! WireGuard's timers (paper, section 6), with the time as an argument.
 //!
-//! - An **attempt** is a run of handshake initiations, one every [`REKEY_TIMEOUT`] plus jitter, for
-//!   at most [`REKEY_ATTEMPT_TIME`].
-//! - **Unanswered** is the time since the first data we sent after we last heard anything
-//!   authentic.
-//! - A **due** action is what [`Timers::due`] says should be done now; the peer does it and notes
-//!   that it did.
+//! - An **attempt** is a series of handshake initiations, one every [`REKEY_TIMEOUT`] plus jitter,
+//!   for at most [`REKEY_ATTEMPT_TIME`].
+//! - Data is **unanswered** from the first data packet sent after the last authenticated one
+//!   received.
+//! - [`Timers::poll`] returns the action due now; the peer performs it and records that it did.
 //!
-//! Only deadlines live here: no keys, no packets.
+//! Only deadlines are kept here: no keys, no packets.
 
 use std::time::{Duration, Instant};
 
-/// An initiator makes new keys when the present ones are this old.
+/// An initiator rekeys when the current keys are this old.
 pub const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
-/// No key is used, in either direction, when it is this old.
+/// Keys of this age are used in neither direction.
 pub const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
-/// An initiation unanswered for this long is sent again.
+/// An unanswered initiation is sent again after this time, plus jitter.
 pub const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
-/// An attempt is given up after this long.
+/// An attempt ends after this time.
 pub const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
-/// Data received is acknowledged with an empty packet after this long without sending.
+/// Received data is answered with a keepalive after this time without sending.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Data sent and nothing heard for this long: the peer may have lost its keys.
+/// Unanswered data starts a handshake after this time (KEEPALIVE_TIMEOUT + REKEY_TIMEOUT): the peer
+/// may have lost its keys.
 pub const NEW_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often expired keys are looked for.
+/// How often expired keys are removed.
 pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 const REKEY_TIMEOUT_JITTER_MAX_MS: u64 = 334;
 
-/// What the clock asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimerAction {
     /// Send a handshake initiation.
@@ -57,10 +56,10 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(keepalive: Option<Duration>, seed: u64, now: Instant) -> Self {
-        let persistent_keepalive = keepalive.filter(|every| !every.is_zero());
+        let persistent_keepalive = keepalive.filter(|interval| !interval.is_zero());
         Self {
             attempt: None,
-            // A tunnel kept alive is wanted from the beginning.
+            // With a persistent keepalive, a session is wanted from the start.
             next_attempt_at: persistent_keepalive.map(|_| now),
             attempt_expired: false,
             unanswered_since: None,
@@ -72,16 +71,16 @@ impl Timers {
         }
     }
 
-    /// What to do at `now`; called until it answers `None`. `keyed`: there is a key fit for
-    /// sending.
+    /// The action due at `now`; to be called until it returns `None`. `keyed`: there is a key to
+    /// send with.
     pub(super) fn poll(&mut self, now: Instant, keyed: bool) -> Option<TimerAction> {
         if let Some(attempt) = self.attempt {
             if now >= attempt.started + REKEY_ATTEMPT_TIME {
                 self.attempt = None;
                 self.attempt_expired = true;
-                // A tunnel kept alive is wanted for good: try again later. Any other waits for
-                // somebody to want it.
-                self.next_attempt_at = self.persistent_keepalive.map(|every| now + every);
+                // With a persistent keepalive the attempts go on; otherwise the next use starts
+                // one.
+                self.next_attempt_at = self.persistent_keepalive.map(|interval| now + interval);
             } else if now >= attempt.retry_at {
                 return Some(TimerAction::Initiate);
             }
@@ -104,21 +103,20 @@ impl Timers {
         None
     }
 
-    /// The next moment at which [`Timers::due`] may have something to say.
+    /// When [`Timers::poll`] may next return an action.
     pub(super) fn next_timeout(&self, keyed: bool) -> Option<Instant> {
         if let Some(attempt) = self.attempt {
             return Some(attempt.retry_at.min(attempt.started + REKEY_ATTEMPT_TIME));
         }
-        let quiet = self.unanswered_since.map(|since| since + NEW_HANDSHAKE_TIMEOUT);
+        let unanswered = self.unanswered_since.map(|since| since + NEW_HANDSHAKE_TIMEOUT);
         let keyed = if keyed {
-            [quiet, self.passive_keepalive_at, self.persistent_keepalive_at]
+            [unanswered, self.passive_keepalive_at, self.persistent_keepalive_at]
         } else {
             [None; 3]
         };
         keyed.into_iter().chain([self.next_attempt_at]).flatten().min()
     }
 
-    /// An initiation was sent.
     pub(super) fn initiation_sent(&mut self, now: Instant) {
         let jitter = Duration::from_millis(self.jitter.next() % REKEY_TIMEOUT_JITTER_MAX_MS);
         let began = self.attempt.map_or(now, |attempt| attempt.started);
@@ -127,23 +125,23 @@ impl Timers {
         self.attempt_expired = false;
     }
 
-    /// The present attempt is to be repeated sooner.
+    /// Moves the next initiation of the current attempt forward.
     pub(super) fn retry_by(&mut self, at: Instant) {
         if let Some(attempt) = &mut self.attempt {
             attempt.retry_at = attempt.retry_at.min(at);
         }
     }
 
-    /// New keys are in use.
+    /// New session keys are in use.
     pub(super) fn session_established(&mut self, now: Instant) {
         self.attempt = None;
         self.next_attempt_at = None;
         self.attempt_expired = false;
         self.packet_received(now, false);
-        self.persistent_keepalive_at = self.persistent_keepalive.map(|every| now + every);
+        self.persistent_keepalive_at = self.persistent_keepalive.map(|interval| now + interval);
     }
 
-    /// Something authentic arrived; `data`: it was not empty.
+    /// An authentic packet arrived; `data`: it was not empty.
     pub(super) fn packet_received(&mut self, now: Instant, data: bool) {
         self.last_rx = Some(now);
         self.unanswered_since = None;
@@ -155,13 +153,12 @@ impl Timers {
     /// A transport packet was sent; `data`: it was not empty.
     pub(super) fn packet_sent(&mut self, now: Instant, data: bool) {
         self.passive_keepalive_at = None;
-        self.persistent_keepalive_at = self.persistent_keepalive.map(|every| now + every);
+        self.persistent_keepalive_at = self.persistent_keepalive.map(|interval| now + interval);
         if data && self.unanswered_since.is_none() {
             self.unanswered_since = Some(now);
         }
     }
 
-    /// An attempt is under way.
     pub(super) fn attempting(&self) -> bool {
         self.attempt.is_some()
     }
@@ -171,19 +168,17 @@ impl Timers {
         self.attempt_expired
     }
 
-    /// Data went unanswered for too long.
     pub(super) fn is_unanswered(&self, now: Instant) -> bool {
         self.unanswered_since.is_some_and(|since| now >= since + NEW_HANDSHAKE_TIMEOUT)
     }
 
-    /// When data will count as unanswered, unless something is heard.
+    /// When data will count as unanswered, unless a packet is received.
     pub(super) fn unanswered_at(&self) -> Option<Instant> {
         self.unanswered_since.map(|since| since + NEW_HANDSHAKE_TIMEOUT)
     }
 }
 
-/// A tiny seeded generator (SplitMix64): jitter and port numbers need no secrecy, only
-/// repeatability.
+/// SplitMix64, a small seeded generator: jitter and port numbers need repeatability, not secrecy.
 #[derive(Debug, Clone)]
 pub(super) struct SplitMix64(pub(super) u64);
 
@@ -204,7 +199,7 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     #[test]
-    fn an_attempt_repeats_every_five_seconds_and_ends_after_ninety() {
+    fn an_attempt_retries_every_five_seconds_and_ends_after_ninety() {
         let t0 = Instant::now();
         let mut timers = Timers::new(None, 1, t0);
         timers.initiation_sent(t0);
@@ -222,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_kept_alive_never_stops_trying() {
+    fn attempts_go_on_with_a_persistent_keepalive() {
         let t0 = Instant::now();
         let mut timers = Timers::new(Some(25 * S), 1, t0);
         timers.initiation_sent(t0);
@@ -237,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn received_data_is_answered_within_ten_seconds() {
+    fn received_data_is_answered_with_a_keepalive_within_ten_seconds() {
         let t0 = Instant::now();
         let mut timers = Timers::new(None, 1, t0);
         timers.packet_received(t0, true);
@@ -249,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn unanswered_data_asks_for_a_handshake() {
+    fn unanswered_data_starts_a_handshake() {
         let t0 = Instant::now();
         let mut timers = Timers::new(None, 1, t0);
         timers.packet_sent(t0, true);

@@ -1,19 +1,18 @@
-//! Outgoing datagrams, coupled into trains.
+//! Outgoing datagrams, batched for generic segmentation offload.
 //!
 //! - A **segment** is one encrypted datagram.
-//! - A **train** is a run of segments to one address, all of the same size but for the last, laid
-//!   end to end: exactly what the kernel's generic segmentation offload takes in a single call. One
-//!   system call then carries up to 64 packets.
+//! - A [`Transmit`] is a run of segments to one address, all of the same size but for the last,
+//!   concatenated: what the kernel's GSO takes in one system call of up to 64 datagrams.
 //!
-//! Buffers go round: the driver hands a sent [`Transmit`] back with [`TransmitQueue::recycle`], so bulk
+//! The driver returns the buffer of a sent [`Transmit`] with [`TransmitQueue::recycle`], so bulk
 //! traffic allocates nothing per packet.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// Most bytes in a train: the kernel's limit is one IP packet (65535) including headers.
+/// Most bytes of a batch: the kernel's limit is one IP packet (65535) including headers.
 const TRANSMIT_BYTES_MAX: usize = 65_000;
-/// Trains that may wait to be sent before TCP is told to hold back.
+/// Batches that may be queued before TCP is held back.
 const QUEUED_TRANSMITS_MAX: usize = 2;
 /// Sent buffers kept for reuse.
 const FREE_BUFFERS_MAX: usize = 8;
@@ -21,30 +20,27 @@ const FREE_BUFFERS_MAX: usize = 8;
 /// One system call's worth of datagrams.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// Where to.
     pub to: SocketAddr,
-    /// The segments, end to end.
+    /// The segments, concatenated.
     pub contents: Vec<u8>,
     /// Size of every segment but the last, which may be shorter.
     pub segment_size: usize,
 }
 
 impl Transmit {
-    /// The datagrams, one by one.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
         self.contents.chunks(self.segment_size.max(1))
     }
 }
 
-/// The queue of trains of one peer.
 #[derive(Debug)]
 pub(super) struct TransmitQueue {
     queue: VecDeque<Transmit>,
     free_buffers: Vec<Vec<u8>>,
     segments_max: usize,
-    /// Segments in the last train of the queue.
+    /// Segments in the last batch of the queue.
     segments_in_last: usize,
-    /// The last train ended with a shorter segment, or goes alone.
+    /// The last batch ended with a shorter segment, or is sent alone.
     last_closed: bool,
 }
 
@@ -65,11 +61,11 @@ impl TransmitQueue {
     }
 
     pub(super) fn pop(&mut self) -> Option<Transmit> {
-        let train = self.queue.pop_front();
+        let batch = self.queue.pop_front();
         if self.queue.is_empty() {
             self.last_closed = true;
         }
-        train
+        batch
     }
 
     pub(super) fn recycle(&mut self, sent: Transmit) {
@@ -80,30 +76,29 @@ impl TransmitQueue {
         }
     }
 
-    /// Gives idle buffers back to the allocator.
+    /// Frees buffers kept for reuse.
     pub(super) fn shrink(&mut self) {
         self.free_buffers = Vec::new();
     }
 
-    /// Drops everything queued.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.last_closed = true;
     }
 
-    /// What comes next goes into another train.
+    /// The next segment starts a new batch.
     pub(super) fn close_last(&mut self) {
         self.last_closed = true;
     }
 
-    /// Appends a segment of at most `room` bytes that `write` puts into the buffer it is given;
-    /// `write` answers with the length written. `size` is the length expected, which decides the
-    /// train; a segment that turns out otherwise travels alone.
+    /// Appends a segment of at most `capacity` bytes that `write` puts into the buffer it is given;
+    /// `write` returns the length written. `size` is the expected length, which decides about the
+    /// batch; a segment that turns out to have another length is sent in a batch of its own.
     pub(super) fn append(
         &mut self,
         to: SocketAddr,
         size: usize,
-        room: usize,
+        capacity: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
         if !self.fits_last(to, size) {
@@ -112,11 +107,11 @@ impl TransmitQueue {
             self.segments_in_last = 0;
             self.last_closed = false;
         }
-        let Some(train) = self.queue.back_mut() else { return };
-        let start = train.contents.len();
-        train.contents.resize(start + room, 0);
-        let written = write(&mut train.contents[start..]).min(room);
-        train.contents.truncate(start + written);
+        let Some(batch) = self.queue.back_mut() else { return };
+        let start = batch.contents.len();
+        batch.contents.resize(start + capacity, 0);
+        let written = write(&mut batch.contents[start..]).min(capacity);
+        batch.contents.truncate(start + written);
         if written == 0 {
             if start == 0 {
                 self.queue.pop_back();
@@ -126,14 +121,14 @@ impl TransmitQueue {
         }
         self.segments_in_last += 1;
         if written == size {
-            self.last_closed = size < train.segment_size;
+            self.last_closed = size < batch.segment_size;
             return;
         }
         self.last_closed = true;
         if start == 0 {
-            train.segment_size = written;
-        } else if written > train.segment_size {
-            let contents = train.contents.split_off(start);
+            batch.segment_size = written;
+        } else if written > batch.segment_size {
+            let contents = batch.contents.split_off(start);
             self.queue.push_back(Transmit { to, contents, segment_size: written });
         }
     }
@@ -155,13 +150,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn push(trains: &mut TransmitQueue, port: u16, bytes: &[u8]) {
-        trains.append(
+    fn push(queue: &mut TransmitQueue, port: u16, bytes: &[u8]) {
+        queue.append(
             SocketAddr::from(([127, 0, 0, 1], port)),
             bytes.len(),
             bytes.len().max(148),
-            |room| {
-                room[..bytes.len()].copy_from_slice(bytes);
+            |buffer| {
+                buffer[..bytes.len()].copy_from_slice(bytes);
                 bytes.len()
             },
         );
@@ -169,35 +164,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_datagram_leaves_whole_and_in_order(datagrams in prop::collection::vec((1u16..3, prop::collection::vec(any::<u8>(), 1..1500)), 0..200), max in 1usize..80) {
-            let mut trains = TransmitQueue::new(max);
+        fn every_datagram_is_sent_complete_and_in_order(datagrams in prop::collection::vec((1u16..3, prop::collection::vec(any::<u8>(), 1..1500)), 0..200), max in 1usize..80) {
+            let mut queue = TransmitQueue::new(max);
             for (port, bytes) in &datagrams {
-                push(&mut trains, *port, bytes);
+                push(&mut queue, *port, bytes);
             }
             let mut out = Vec::new();
-            while let Some(train) = trains.pop() {
-                prop_assert!(train.contents.len() <= TRANSMIT_BYTES_MAX);
-                let segments: Vec<_> = train.segments().map(<[u8]>::to_vec).collect();
+            while let Some(batch) = queue.pop() {
+                prop_assert!(batch.contents.len() <= TRANSMIT_BYTES_MAX);
+                let segments: Vec<_> = batch.segments().map(<[u8]>::to_vec).collect();
                 prop_assert!(segments.len() <= max.min(64));
-                prop_assert!(segments.iter().rev().skip(1).all(|s| s.len() == train.segment_size));
-                out.extend(segments.into_iter().map(|s| (train.to.port(), s)));
-                trains.recycle(train);
+                prop_assert!(segments.iter().rev().skip(1).all(|s| s.len() == batch.segment_size));
+                out.extend(segments.into_iter().map(|s| (batch.to.port(), s)));
+                queue.recycle(batch);
             }
             prop_assert_eq!(out, datagrams);
         }
     }
 
     #[test]
-    fn equal_segments_share_a_train_and_a_short_one_ends_it() {
-        let mut trains = TransmitQueue::new(64);
+    fn equal_segments_share_a_batch_and_a_shorter_one_ends_it() {
+        let mut queue = TransmitQueue::new(64);
         for _ in 0..3 {
-            push(&mut trains, 1, &[1; 100]);
+            push(&mut queue, 1, &[1; 100]);
         }
-        push(&mut trains, 1, &[2; 40]);
-        push(&mut trains, 1, &[3; 40]);
-        let first = trains.pop().unwrap();
+        push(&mut queue, 1, &[2; 40]);
+        push(&mut queue, 1, &[3; 40]);
+        let first = queue.pop().unwrap();
         assert_eq!((first.segment_size, first.contents.len()), (100, 340));
-        assert_eq!(trains.pop().unwrap().contents, vec![3; 40]);
-        assert_eq!(trains.pop(), None);
+        assert_eq!(queue.pop().unwrap().contents, vec![3; 40]);
+        assert_eq!(queue.pop(), None);
     }
 }

@@ -1,5 +1,4 @@
-//! The nouns of a peer: what it is made of, what it says of itself, what happened, what was
-//! counted.
+//! Types of a peer's interface: setup, status, events, counters.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,22 +8,22 @@ use super::netstack::ConnId;
 use super::{MTU, MTU_MAX};
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 
-/// What a tunnel is for: how large its TCP windows and its packets may get. Memory is taken only by
-/// bytes that are there.
+/// Use of a tunnel, which decides about TCP buffers and packet sizes. Buffers take memory only for
+/// bytes they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// Requests and answers: 64 KiB each way.
+    /// Requests and responses: 64 KiB each way.
     Control,
-    /// A desktop's stream: 64 KiB each way, growing with need up to 4 MiB. Packets of up to
-    /// [`MTU_MAX`] where the path turns out to carry them.
+    /// A desktop's stream: 64 KiB each way, growing on demand up to 4 MiB. Packets of up to
+    /// [`MTU_MAX`] where configured and carried by the path.
     Stream,
-    /// The same to a peer that is not one of ours: its interface has an MTU, which is [`MTU`]
-    /// unless somebody chose another.
+    /// The same with a standard WireGuard peer, whose interface has an MTU of [`MTU`] unless
+    /// configured otherwise.
     Standard,
 }
 
 impl Profile {
-    /// Most bytes a connection may hold of what it received and of what it sends.
+    /// Maximum receive and send buffer of a connection, in bytes.
     pub fn buffers_max(self) -> (usize, usize) {
         match self {
             Self::Control => (64 << 10, 64 << 10),
@@ -32,15 +31,15 @@ impl Profile {
         }
     }
 
-    /// What a new connection may hold of both together.
+    /// Both buffers of a new connection, in bytes.
     pub(super) fn initial_buffers(self) -> usize {
         match self {
             Self::Control | Self::Stream | Self::Standard => 2 * (64 << 10),
         }
     }
 
-    /// The other end's TCP is inside its end of the tunnel, so WireGuard vouches for all of a
-    /// segment's way. A peer that is not one of ours may forward what came to it from elsewhere.
+    /// Whether the peer's TCP terminates inside its end of the tunnel, so that WireGuard
+    /// authenticates segments end to end. A standard peer may forward packets from elsewhere.
     pub(super) fn is_own_stack(self) -> bool {
         match self {
             Self::Control | Self::Stream => true,
@@ -48,7 +47,7 @@ impl Profile {
         }
     }
 
-    /// The largest packet that is welcome, in bytes.
+    /// The largest packet accepted, in bytes.
     pub fn mtu_max(self) -> usize {
         match self {
             Self::Control | Self::Standard => MTU,
@@ -57,57 +56,50 @@ impl Profile {
     }
 }
 
-/// What the WireGuard state machine says of a tunnel at this moment.
+/// Status of a tunnel according to the WireGuard state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TunnelStatus {
     /// No handshake yet.
     Connecting,
-    /// There are session keys, and the other end answers.
+    /// There are session keys, and the peer answers.
     Encrypted,
-    /// There are session keys, but what we sent has gone unanswered for 15 s.
+    /// There are session keys, but what we sent has been unanswered for 15 s.
     Stale,
-    /// Closed, or keys expired, or the other end never answered.
+    /// Closed, or keys expired, or the peer never answered.
     Down,
 }
 
-/// What a peer is made of.
 #[derive(Debug)]
 pub struct PeerSetup {
-    /// Our private key.
     pub private_key: PrivateKey,
-    /// The other end's public key.
     pub peer_public_key: PublicKey,
-    /// The secret both ends mix in.
     pub preshared_key: PresharedKey,
-    /// Where the other end may be reached; unknown when it is to call us.
+    /// Outer address of the peer; `None` when the peer initiates.
     pub endpoint: Option<SocketAddr>,
     /// Our address inside the tunnel.
     pub local_addr: IpAddr,
-    /// The other end's address inside: no other source is accepted.
+    /// The peer's address inside the tunnel; packets from others are dropped.
     pub peer_addr: IpAddr,
-    /// Send something at least this often (keeps NAT bindings open).
+    /// Persistent keepalive interval (keeps NAT bindings open).
     pub keepalive: Option<Duration>,
-    /// TCP window sizes.
     pub profile: Profile,
-    /// The largest packet that is welcome, and may be tried: [`MTU`] to [`MTU_MAX`].
+    /// The largest packet accepted and probed for: [`MTU`] to [`MTU_MAX`].
     pub mtu_max: usize,
-    /// A TCP connection whose other end is silent for this long is given up.
+    /// A TCP connection whose peer is silent for this long is aborted.
     pub tcp_timeout: Duration,
     /// Our receiver indices are `index << 8 ..= index << 8 | 255`; 24 bits.
     pub index: u32,
-    /// Seed of port numbers, sequence numbers and jitter.
+    /// Seed of port numbers, initial sequence numbers and jitter.
     pub seed: u64,
-    /// Segments the kernel takes at once.
+    /// Segments of one GSO send.
     pub segments_max: usize,
 }
 
-/// Why a peer refused an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// [`CONNECTIONS_MAX`](super::CONNECTIONS_MAX) is reached.
     #[error("too many connections in this tunnel")]
     TooManyConnections,
-    /// Somebody listens there already.
     #[error("port is in use")]
     PortInUse,
     /// Port 0, or addresses of different families.
@@ -115,55 +107,40 @@ pub enum PeerError {
     Unaddressable,
 }
 
-/// What happened inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// New session keys are in use.
     HandshakeCompleted,
-    /// The other end is now heard from here.
+    /// The peer's outer address.
     EndpointChanged(SocketAddr),
-    /// Packets may from now on be so large.
+    /// Largest packet that may be sent from now on.
     PathMtuChanged(usize),
     /// A connection came in on a port we listen on.
-    Accepted {
-        /// The connection.
-        conn: ConnId,
-        /// The port.
-        port: u16,
-    },
-    /// A connection we asked for is open.
-    Connected {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// A connection we asked for will not be.
-    ConnectFailed {
-        /// The connection.
-        conn: ConnId,
-        /// Refused or timed out.
-        kind: io::ErrorKind,
-    },
+    Accepted { conn: ConnId, port: u16 },
+    /// A connection we requested is open.
+    Connected { conn: ConnId },
+    /// A connection we requested was refused or timed out.
+    ConnectFailed { conn: ConnId, kind: io::ErrorKind },
 }
 
-/// What went through a peer so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PeerCounters {
     /// Encrypted bytes sent.
     pub tx_bytes: u64,
-    /// Authentic encrypted bytes received.
+    /// Authenticated encrypted bytes received.
     pub rx_bytes: u64,
     /// Handshakes completed.
     pub handshakes: u64,
-    /// Datagrams not authentic, replayed, malformed, or for keys we do not have.
+    /// Datagrams not authentic, replayed, malformed, or for unknown keys.
     pub rejected: u64,
-    /// Authentic packets between addresses that are not this tunnel's.
+    /// Authentic packets with inner addresses that are not this tunnel's.
     pub foreign: u64,
-    /// TCP segments sent again, of all connections.
+    /// TCP segments retransmitted, of all connections.
     pub retransmits: u64,
-    /// Times the other end was heard from a new address.
+    /// How often the endpoint changed.
     pub roamed: u64,
-    /// How long the last handshake we began took.
+    /// Duration of the latest handshake that we initiated.
     pub rtt: Option<Duration>,
-    /// The longest smoothed round trip of the TCP connections that exist.
+    /// Largest smoothed round-trip time among the TCP connections.
     pub tcp_rtt: Option<Duration>,
 }

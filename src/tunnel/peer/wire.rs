@@ -1,8 +1,7 @@
-//! The way out of the inner TCP: its packets are encrypted on the spot, into the tail of a GSO
-//! train.
+//! Output of the inner TCP: packets are encrypted at once, into the end of a GSO batch.
 //!
-//! - [`Sealer`] turns an IP packet into a segment of a train.
-//! - [`addresses`] is what the outside of an inner packet says.
+//! - [`Sealer`] encrypts an IP packet into a segment of a batch.
+//! - [`addresses`] reads the addresses of an inner packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -18,42 +17,41 @@ pub const MTU: usize = 1420;
 pub const MTU_MAX: usize = 8920;
 /// WireGuard's header and tag around a packet.
 pub(super) const DATA_OVERHEAD: usize = 32;
-/// Least room boringtun wants for an answer: a handshake initiation.
+/// Least buffer size boringtun requires: that of a handshake initiation.
 pub(super) const ENCAPSULATE_BUFFER_MIN: usize = 148;
 
-/// Encrypts packets into trains.
 pub(super) struct Sealer<'a> {
     pub(super) tunn: &'a mut Tunn,
     pub(super) transmits: &'a mut TransmitQueue,
     pub(super) scratch: &'a mut [u8],
-    /// Where to; `None` while there is no key or no address: packets are then dropped, or better,
-    /// not asked for.
+    /// Destination; `None` while there is no key or no endpoint: packets are then dropped, or
+    /// rather not produced.
     pub(super) to: Option<SocketAddr>,
-    /// Data packets sealed, and their encrypted bytes.
+    /// Packets sealed, and their encrypted bytes.
     pub(super) packets: u64,
     pub(super) bytes: u64,
-    /// boringtun answered with something other than data: it has lost the key.
+    /// boringtun returned something other than data: it has expired the session.
     pub(super) session_lost: bool,
 }
 
 impl Sealer<'_> {
-    /// Encrypts the first `len` bytes of the scratch.
+    /// Encrypts the first `len` bytes of the scratch buffer.
     pub(super) fn seal(&mut self, len: usize) {
         let Some(to) = self.to else { return };
         let (tunn, packet) = (&mut *self.tunn, &self.scratch[..len]);
-        let mut lost = false;
+        let mut session_lost = false;
         let size = len + DATA_OVERHEAD;
-        self.transmits.append(to, size, size.max(ENCAPSULATE_BUFFER_MIN), |room| {
-            match tunn.encapsulate(packet, room) {
+        self.transmits.append(to, size, size.max(ENCAPSULATE_BUFFER_MIN), |buffer| {
+            match tunn.encapsulate(packet, buffer) {
                 TunnResult::WriteToNetwork(segment) if segment.len() == size => size,
                 _ => {
-                    lost = true;
+                    session_lost = true;
                     0
                 }
             }
         });
-        self.session_lost |= lost;
-        if !lost {
+        self.session_lost |= session_lost;
+        if !session_lost {
             self.packets += 1;
             self.bytes += size as u64;
         }
@@ -74,7 +72,7 @@ impl PacketOutput for Sealer<'_> {
     }
 }
 
-/// Source and destination of an IP packet; `None` when it is not even an IP header.
+/// Source and destination of an IP packet; `None` when it has no complete IP header.
 pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     match packet.first()? >> 4 {
         4 => {
@@ -105,7 +103,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_may_be_looked_at(packet in prop::collection::vec(any::<u8>(), 0..120), version in prop::sample::select(vec![0x45u8, 0x4f, 0x60, 0x00])) {
+        fn arbitrary_bytes_are_parsed(packet in prop::collection::vec(any::<u8>(), 0..120), version in prop::sample::select(vec![0x45u8, 0x4f, 0x60, 0x00])) {
             let mut packet = packet;
             if let Some(first) = packet.first_mut() {
                 *first = version;

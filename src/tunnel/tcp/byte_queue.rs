@@ -1,40 +1,38 @@
-//! Bytes in a row of chunks: written at the end, taken from the front, moved from one chain to
+//! A queue of bytes in chunks: appended at the end, taken from the front, moved from one queue to
 //! another without copying.
 //!
-//! - A **chunk** is one piece of memory. A new one is as large as what the chain holds already,
-//!   within limits: an idle chain has none, a busy one few and large ones, and bytes that come one
-//!   by one fill a chunk before the next is made.
+//! The size of a new chunk is what the queue holds already, within limits: an empty queue has no
+//! chunk, a busy one few and large ones, and bytes appended one by one fill a chunk before the next
+//! is allocated.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
 
-/// Smallest and largest chunk made.
+/// Smallest and largest chunk, in bytes.
 const CHUNK_BYTES: (usize, usize) = (512, 64 << 10);
-/// Fewer bytes than this are copied rather than moved with the chunk they are in.
+/// Fewer bytes than this are copied rather than moved with their chunk.
 const MOVE_MIN: usize = 1024;
 
-/// A queue of bytes.
 #[derive(Debug, Default)]
 pub struct ByteQueue {
     chunks: VecDeque<BytesMut>,
     len: usize,
-    /// A chunk, and how many bytes are before it: where the last look inside ended.
+    /// Index of the chunk that was read last by [`ByteQueue::copy_at`], and the number of bytes
+    /// before it.
     cursor: (usize, usize),
 }
 
 impl ByteQueue {
-    /// Bytes in it.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The first bytes, as many as lie together; empty only if the chain is.
+    /// The first contiguous bytes; empty only if the queue is.
     pub fn front(&self) -> &[u8] {
         self.chunks.front().map_or(&[], |chunk| chunk)
     }
@@ -56,7 +54,7 @@ impl ByteQueue {
         }
     }
 
-    /// Takes `n` bytes away from the front, or all there are.
+    /// Removes `n` bytes from the front, or all there are.
     pub fn consume(&mut self, mut n: usize) {
         n = n.min(self.len);
         self.len -= n;
@@ -78,7 +76,7 @@ impl ByteQueue {
         }
     }
 
-    /// Moves up to `limit` bytes from the front of `other` to the end of this; answers how many.
+    /// Moves up to `limit` bytes from the front of `other` to the end of this; returns how many.
     pub fn append_from(&mut self, other: &mut Self, limit: usize) -> usize {
         let mut left = limit.min(other.len);
         let moved = left;
@@ -105,8 +103,8 @@ impl ByteQueue {
         moved
     }
 
-    /// Copies the bytes from `offset` on into `room`; answers how many there were.
-    pub fn copy_at(&mut self, offset: usize, room: &mut [u8]) -> usize {
+    /// Copies the bytes from `offset` on into `buffer`; returns how many.
+    pub fn copy_at(&mut self, offset: usize, buffer: &mut [u8]) -> usize {
         let (mut index, mut start) = if offset >= self.cursor.1 { self.cursor } else { (0, 0) };
         let mut done = 0;
         while let Some(chunk) = self.chunks.get(index) {
@@ -114,10 +112,10 @@ impl ByteQueue {
             if at < start + chunk.len() {
                 self.cursor = (index, start);
                 let rest = &chunk[at - start..];
-                let n = rest.len().min(room.len() - done);
-                room[done..done + n].copy_from_slice(&rest[..n]);
+                let n = rest.len().min(buffer.len() - done);
+                buffer[done..done + n].copy_from_slice(&rest[..n]);
                 done += n;
-                if done == room.len() {
+                if done == buffer.len() {
                     break;
                 }
             }
@@ -127,25 +125,25 @@ impl ByteQueue {
         done
     }
 
-    /// Takes bytes from the front into `room`, as many as fit; answers how many.
-    pub fn read(&mut self, room: &mut [u8]) -> usize {
+    /// Takes bytes from the front into `buffer`, as many as fit; returns how many.
+    pub fn read(&mut self, buffer: &mut [u8]) -> usize {
         let mut done = 0;
-        while done < room.len() && !self.is_empty() {
+        while done < buffer.len() && !self.is_empty() {
             let front = self.front();
-            let n = front.len().min(room.len() - done);
-            room[done..done + n].copy_from_slice(&front[..n]);
+            let n = front.len().min(buffer.len() - done);
+            buffer[done..done + n].copy_from_slice(&front[..n]);
             self.consume(n);
             done += n;
         }
         done
     }
 
-    /// Forgets everything, and gives the memory back.
+    /// Removes everything and frees the memory.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Memory taken, in bytes.
+    /// Memory allocated, in bytes.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.chunks.iter().map(BytesMut::capacity).sum::<usize>()
@@ -159,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum Operation {
         Extend(usize),
         Consume(usize),
         Take(usize),
@@ -167,75 +165,75 @@ mod tests {
         Read(usize),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn operation() -> impl Strategy<Value = Operation> {
         let size = prop_oneof![0usize..20, 0usize..3000, 0usize..200_000];
         prop_oneof![
-            size.clone().prop_map(Step::Extend),
-            size.clone().prop_map(Step::Consume),
-            size.clone().prop_map(Step::Take),
-            (size.clone(), 0usize..3000).prop_map(|(at, n)| Step::Copy(at, n)),
-            size.prop_map(Step::Read),
+            size.clone().prop_map(Operation::Extend),
+            size.clone().prop_map(Operation::Consume),
+            size.clone().prop_map(Operation::Take),
+            (size.clone(), 0usize..3000).prop_map(|(at, n)| Operation::Copy(at, n)),
+            size.prop_map(Operation::Read),
         ]
     }
 
     proptest! {
         #[test]
-        fn it_is_a_queue_of_bytes(steps in prop::collection::vec(step(), 1..60)) {
-            let (mut chain, mut other) = (ByteQueue::default(), ByteQueue::default());
-            let (mut model, mut beyond) = (VecDeque::<u8>::new(), Vec::<u8>::new());
+        fn it_behaves_like_a_deque_of_bytes(operations in prop::collection::vec(operation(), 1..60)) {
+            let (mut queue, mut other) = (ByteQueue::default(), ByteQueue::default());
+            let (mut model, mut target) = (VecDeque::<u8>::new(), Vec::<u8>::new());
             let mut next = 0u8;
-            for step in steps {
-                match step {
-                    Step::Extend(n) => {
+            for operation in operations {
+                match operation {
+                    Operation::Extend(n) => {
                         let bytes: Vec<u8> = (0..n).map(|_| { next = next.wrapping_add(1); next }).collect();
-                        chain.extend(&bytes);
+                        queue.extend(&bytes);
                         model.extend(&bytes);
                     }
-                    Step::Consume(n) => {
-                        chain.consume(n);
+                    Operation::Consume(n) => {
+                        queue.consume(n);
                         model.drain(..n.min(model.len()));
                     }
-                    Step::Take(n) => {
-                        let moved = other.append_from(&mut chain, n);
+                    Operation::Take(n) => {
+                        let moved = other.append_from(&mut queue, n);
                         prop_assert_eq!(moved, n.min(model.len()));
-                        beyond.extend(model.drain(..moved));
+                        target.extend(model.drain(..moved));
                     }
-                    Step::Copy(at, n) => {
-                        let mut room = vec![0; n];
-                        let copied = chain.copy_at(at, &mut room);
+                    Operation::Copy(at, n) => {
+                        let mut buffer = vec![0; n];
+                        let copied = queue.copy_at(at, &mut buffer);
                         let expected: Vec<u8> = model.iter().skip(at).take(n).copied().collect();
-                        prop_assert_eq!(&room[..copied], &expected[..]);
+                        prop_assert_eq!(&buffer[..copied], &expected[..]);
                     }
-                    Step::Read(n) => {
-                        let mut room = vec![0; n];
-                        let read = chain.read(&mut room);
+                    Operation::Read(n) => {
+                        let mut buffer = vec![0; n];
+                        let read = queue.read(&mut buffer);
                         prop_assert_eq!(read, n.min(model.len()));
                         let expected: Vec<u8> = model.drain(..read).collect();
-                        prop_assert_eq!(&room[..read], &expected[..]);
+                        prop_assert_eq!(&buffer[..read], &expected[..]);
                     }
                 }
-                prop_assert_eq!(chain.len(), model.len());
-                prop_assert_eq!(chain.front().is_empty(), model.is_empty());
-                prop_assert!(chain.memory() <= 4 * chain.len() + (192 << 10), "{} for {}", chain.memory(), chain.len());
+                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(queue.front().is_empty(), model.is_empty());
+                prop_assert!(queue.memory() <= 4 * queue.len() + (192 << 10), "{} for {}", queue.memory(), queue.len());
             }
-            let mut all = vec![0; beyond.len()];
-            prop_assert_eq!(other.read(&mut all), beyond.len());
-            prop_assert_eq!(all, beyond);
+            let mut all = vec![0; target.len()];
+            prop_assert_eq!(other.read(&mut all), target.len());
+            prop_assert_eq!(all, target);
         }
     }
 
     #[test]
-    fn single_bytes_share_chunks_and_an_empty_chain_has_none() {
-        let (mut chain, mut beyond) = (ByteQueue::default(), ByteQueue::default());
+    fn single_bytes_share_chunks_and_an_empty_queue_has_none() {
+        let (mut queue, mut target) = (ByteQueue::default(), ByteQueue::default());
         for n in 0..100_000 {
-            chain.extend(&[n as u8]);
+            queue.extend(&[n as u8]);
             if n % 3 == 0 {
-                beyond.append_from(&mut chain, usize::MAX);
+                target.append_from(&mut queue, usize::MAX);
             }
         }
-        beyond.append_from(&mut chain, usize::MAX);
-        assert!(beyond.memory() < 300_000, "{}", beyond.memory());
-        beyond.consume(usize::MAX);
-        assert!(beyond.memory() < 512 && chain.memory() < 512);
+        target.append_from(&mut queue, usize::MAX);
+        assert!(target.memory() < 300_000, "{}", target.memory());
+        target.consume(usize::MAX);
+        assert!(target.memory() < 512 && queue.memory() < 512);
     }
 }

@@ -1,10 +1,10 @@
 //! The Internet checksum (RFC 1071), several words at a time.
 
-/// Sum of 16-bit words in the machine's byte order, not yet folded. At most 64 KiB at once, so that
-/// nothing overflows.
+/// Sum of 16-bit words in native byte order, not yet folded. At most 64 KiB at once, so that it
+/// does not overflow.
 pub(super) fn sum(bytes: &[u8]) -> u64 {
-    // Eight bytes at a time, each half into a sum of its own: what a compiler makes vectors of,
-    // without shuffling.
+    // Eight bytes at a time, each half into a sum of its own: the compiler vectorizes this without
+    // shuffles.
     let (mut low, mut high) = ([0u64; 4], [0u64; 4]);
     let mut blocks = bytes.chunks_exact(32);
     for block in &mut blocks {
@@ -25,7 +25,7 @@ pub(super) fn sum(bytes: &[u8]) -> u64 {
     total
 }
 
-/// The sum in one's complement 16 bits, in the machine's byte order.
+/// Folds the sum to 16 bits in one's complement, in native byte order.
 pub(super) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -40,9 +40,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_sum_of_words(bytes in prop::collection::vec(any::<u8>(), 0..1500)) {
-            let slow: u64 = bytes.chunks(2).map(|w| u64::from(u16::from_be_bytes([w[0], w.get(1).copied().unwrap_or(0)]))).sum();
-            prop_assert_eq!(u16::from_be_bytes(fold(sum(&bytes)).to_ne_bytes()) % 0xffff, fold(slow) % 0xffff);
+        fn it_equals_the_sum_of_words(bytes in prop::collection::vec(any::<u8>(), 0..1500)) {
+            let reference: u64 = bytes.chunks(2).map(|w| u64::from(u16::from_be_bytes([w[0], w.get(1).copied().unwrap_or(0)]))).sum();
+            prop_assert_eq!(u16::from_be_bytes(fold(sum(&bytes)).to_ne_bytes()) % 0xffff, fold(reference) % 0xffff);
         }
     }
 }

@@ -1,15 +1,13 @@
-//! One end of one TCP connection: what it is made of, and what its user does with it. Segments
-//! arrive in `input` and leave in `output`.
+//! One end of a TCP connection: its state and its user's operations. Segments are handled in
+//! `input` and sent in `output`.
 //!
-//! - **una**, **nxt**: the oldest byte not acknowledged, the next to be sent (RFC 9293, section
-//!   3.3.1).
-//! - A connection is **recovering** while it repeats what was found lost, and **restarting** after
-//!   its retransmission timer fired.
-//! - Its one **timer** waits to repeat everything, to probe the tail of what was sent (RFC 8985,
-//!   section 7), to see whether something is late or lost (section 6), or to ask whether a closed
-//!   window has opened.
+//! - Names are those of RFC 9293, section 3.3.1 (SND.UNA, SND.NXT, SND.WND, RCV.NXT).
+//! - [`CongestionState`] is as in Linux: `Recovery` while lost segments are retransmitted, `Loss`
+//!   after a retransmission timeout.
+//! - One **timer** is armed at a time: retransmission (RFC 6298), tail loss probe (RFC 8985,
+//!   section 7), RACK reordering (section 6), or zero-window probe.
 //!
-//! One that is idle takes less than 2 KiB, whatever went through it before.
+//! An idle connection takes less than 2 KiB, whatever it transferred before.
 
 use super::byte_queue::ByteQueue;
 use super::cubic::{Cubic, ProportionalRateReduction};
@@ -24,24 +22,23 @@ use super::state::{State, StateEvent};
 use super::{MS, Micros};
 use crate::tunnel::peer::MTU;
 
-/// Least payload of a full segment, whatever the other end says: a smaller one would be an attack
-/// on us.
+/// Least payload of a full segment, whatever MSS the peer offers: a smaller one would be a denial
+/// of service.
 const MSS_MIN: usize = 88;
-/// Largest shift a window of ours needs: 8 MiB fit.
+/// Largest window scale we need: windows of up to 8 MiB.
 const WINDOW_SCALE_MAX: u8 = 7;
 
-/// How large a connection may get.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tunnel) struct ConnectionConfig {
     /// Most bytes that may wait to be read.
     pub(in crate::tunnel) receive_buffer_max: usize,
     /// Most bytes that may wait to be sent or acknowledged.
     pub(in crate::tunnel) send_buffer_max: usize,
-    /// Largest IP packet that is welcome.
+    /// Largest IP packet accepted.
     pub(in crate::tunnel) mtu_max: usize,
     /// Largest IP packet that the path is known to carry.
     pub(in crate::tunnel) path_mtu: usize,
-    /// Silence after which it is asked whether the other end is there.
+    /// Time without received segments after which a keepalive is sent.
     pub(in crate::tunnel) keepalive_interval: Micros,
 }
 
@@ -54,43 +51,42 @@ pub(super) enum CongestionState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// Retransmission (RFC 6298).
+    /// Retransmission timeout (RFC 6298).
     Retransmission,
-    /// Tail loss probe.
+    /// Tail loss probe (RFC 8985, section 7).
     TailLossProbe,
-    /// Late or lost.
+    /// RACK reordering timer (RFC 8985, section 6.2, step 5).
     Reordering,
-    /// Zero window probe.
+    /// Zero-window probe (RFC 9293, section 3.8.6.1).
     ZeroWindowProbe,
 }
 
-/// One end of a connection.
 #[derive(Debug)]
 pub(in crate::tunnel) struct Connection {
     pub(super) local_port: u16,
     pub(super) remote_port: u16,
     pub(super) state: State,
     pub(super) config: ConnectionConfig,
-    // ---- agreed upon
-    /// Payload of a full segment on this path; on any, as agreed; on one that carries packets of
-    /// [`MTU`].
+    // ---- negotiated
+    /// Payload of a full segment on this path; as negotiated for any path; on a path that carries
+    /// packets of [`MTU`].
     pub(super) mss: usize,
     pub(super) mss_negotiated: usize,
     pub(super) mss_base: usize,
-    /// The path carries less than was agreed upon.
+    /// The path carries less than was negotiated.
     pub(super) blackhole: Option<BlackHole>,
     pub(super) timestamps_enabled: bool,
     pub(super) sack_enabled: bool,
-    /// Shifts of the other end's windows and of ours.
+    /// Shifts of the peer's windows and of ours.
     pub(super) window_scales: Option<(u8, u8)>,
     // ---- sending
     pub(super) snd_una: Seq,
     pub(super) snd_nxt: Seq,
-    /// What the other end takes, beyond `una`; the largest it ever was; the segment that said so.
+    /// SND.WND; the largest it ever was (SND.MAX.WND); the segment that set it (SND.WL1, SND.WL2).
     pub(super) snd_wnd: u32,
     pub(super) max_snd_wnd: u32,
     pub(super) snd_wl: (Seq, Seq),
-    /// Bytes from `una` on.
+    /// Bytes from `snd_una` on.
     pub(super) send_queue: ByteQueue,
     pub(super) fin_queued: bool,
     pub(super) fin_sent: bool,
@@ -99,7 +95,7 @@ pub(in crate::tunnel) struct Connection {
     pub(super) rtt: RttEstimator,
     pub(super) congestion_state: CongestionState,
     pub(super) timer: Option<(Timer, Micros)>,
-    /// A probe is to be sent; the end of what was sent when one was.
+    /// A tail loss probe is to be sent; TLP.end_seq and TLP.is_retrans of the one in flight.
     pub(super) tlp_pending: bool,
     pub(super) tlp_outstanding: Option<(Seq, bool)>,
     pub(super) zero_window_probe: bool,
@@ -124,13 +120,13 @@ impl Connection {
     fn new(
         local_port: u16,
         remote_port: u16,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         iss: u32,
         state: State,
         config: ConnectionConfig,
         now: Micros,
     ) -> Self {
-        let mss = config.mtu_max.min(config.path_mtu) - flow.ip_header_len() - 20;
+        let mss = config.mtu_max.min(config.path_mtu) - addrs.ip_header_len() - 20;
         let iss = Seq(iss);
         Self {
             local_port,
@@ -169,7 +165,7 @@ impl Connection {
             fin_received: false,
             delayed_ack: DelayedAck::default(),
             ts_recent: 0,
-            // RFC 7323, section 7.1: what our clock says elsewhere is nobody's business.
+            // RFC 7323, section 7.1: the timestamp clock of other connections is not revealed.
             ts_offset: iss.0.rotate_left(13) ^ 0x5bd1_e995,
             last_rx: now,
             last_keepalive: now,
@@ -178,46 +174,46 @@ impl Connection {
         }
     }
 
-    /// Asks the other end for a connection. `iss`: where our sequence numbers begin.
+    /// Active open. `iss`: initial send sequence number.
     pub(in crate::tunnel) fn connect(
         local: u16,
         remote: u16,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         iss: u32,
-        limits: ConnectionConfig,
+        config: ConnectionConfig,
         now: Micros,
     ) -> Self {
-        Self::new(local, remote, flow, iss, State::SynSent, limits, now)
+        Self::new(local, remote, addrs, iss, State::SynSent, config, now)
     }
 
-    /// Answers a request for one.
+    /// Passive open, in answer to a SYN.
     pub(in crate::tunnel) fn accept(
         syn: &Segment<'_>,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         iss: u32,
-        limits: ConnectionConfig,
+        config: ConnectionConfig,
         now: Micros,
     ) -> Self {
         let mut connection =
-            Self::new(syn.local_port, syn.remote_port, flow, iss, State::SynReceived, limits, now);
-        connection.negotiate(syn, flow);
+            Self::new(syn.local_port, syn.remote_port, addrs, iss, State::SynReceived, config, now);
+        connection.negotiate(syn, addrs);
         connection
     }
 
-    /// Takes what the other end's SYN offers.
-    pub(super) fn negotiate(&mut self, syn: &Segment<'_>, flow: &AddressPair) {
+    /// Applies the options of the peer's SYN.
+    pub(super) fn negotiate(&mut self, syn: &Segment<'_>, addrs: &AddressPair) {
         self.receive_buffer.synchronize(syn.seq.plus(1));
         self.timestamps_enabled &= syn.timestamps.is_some();
         self.ts_recent = syn.timestamps.map_or(0, |(value, _)| value);
         self.sack_enabled &= syn.sack_permitted;
         self.window_scales =
             self.window_scales.zip(syn.window_scale).map(|((_, ours), theirs)| (theirs, ours));
-        // RFC 9293, section 3.7.1: without a word, what every host can take.
-        let theirs =
-            usize::from(syn.mss.unwrap_or(if flow.ip_header_len() == 20 { 536 } else { 1220 }));
+        // RFC 9293, section 3.7.1: the default MSS.
+        let peer_mss =
+            usize::from(syn.mss.unwrap_or(if addrs.ip_header_len() == 20 { 536 } else { 1220 }));
         let options = if self.timestamps_enabled { TIMESTAMPS_LEN } else { 0 };
         let payload = |mtu: usize| {
-            theirs.min(mtu - flow.ip_header_len() - 20).saturating_sub(options).max(MSS_MIN)
+            peer_mss.min(mtu - addrs.ip_header_len() - 20).saturating_sub(options).max(MSS_MIN)
         };
         (self.mss_negotiated, self.mss_base) =
             (payload(self.config.mtu_max), payload(self.config.mtu_max.min(MTU)));
@@ -228,38 +224,35 @@ impl Connection {
         self.snd_wl = (syn.seq, self.snd_una);
     }
 
-    // ---- what its user sees ----
+    // ---- user operations ----
 
     pub(in crate::tunnel) fn state(&self) -> State {
         self.state
     }
 
-    /// The smoothed round trip time, once measured.
     pub(in crate::tunnel) fn smoothed_rtt(&self) -> Option<Micros> {
         self.rtt.srtt()
     }
 
-    /// Segments sent again so far.
     pub(in crate::tunnel) fn retransmits(&self) -> u64 {
         self.retransmits
     }
 
-    /// Bytes wait to be read.
     pub(in crate::tunnel) fn has_unread(&self) -> bool {
         self.receive_buffer.unread() > 0
     }
 
-    /// All the other end had to say was read.
+    /// The peer's FIN was received, and everything before it was read.
     pub(in crate::tunnel) fn is_at_eof(&self) -> bool {
         self.fin_received && !self.has_unread()
     }
 
-    /// Nothing is left to be told to the other end.
+    /// Closed, with nothing left to send.
     pub(in crate::tunnel) fn is_fully_closed(&self) -> bool {
         match self.state {
             State::Closed => !self.rst_pending,
-            // Our last acknowledgement is out; should it be lost, the other end gets a reset after
-            // its own last byte, which harms nothing.
+            // Our last ACK was sent. Should it be lost, the peer gets a RST after its last byte,
+            // which is harmless.
             State::TimeWait => !self.delayed_ack.is_due(),
             State::SynSent
             | State::SynReceived
@@ -277,7 +270,7 @@ impl Connection {
         self.receive_buffer.limit() + self.send_limit(usize::MAX)
     }
 
-    /// Takes up to `limit` received bytes; the window may grow by `spare` bytes for it.
+    /// Takes up to `limit` received bytes; the receive buffer may grow by `spare` bytes for it.
     pub(in crate::tunnel) fn read(
         &mut self,
         into: &mut ByteQueue,
@@ -295,17 +288,17 @@ impl Connection {
         moved
     }
 
-    /// Takes bytes to be sent, as many as there is room for.
+    /// Takes bytes to be sent, as many as there is space for.
     pub(in crate::tunnel) fn write(&mut self, from: &mut ByteQueue, spare: usize) -> usize {
         if !self.state.may_send() || self.fin_queued {
             return 0;
         }
-        let room = self.send_limit(spare).saturating_sub(self.send_queue.len());
-        self.send_queue.append_from(from, room)
+        let space = self.send_limit(spare).saturating_sub(self.send_queue.len());
+        self.send_queue.append_from(from, space)
     }
 
-    /// What may wait to be sent or acknowledged: enough to fill the congestion window again while
-    /// what fills it now is under way.
+    /// Size of the send buffer: enough to fill the congestion window again while the data in flight
+    /// is not acknowledged.
     fn send_limit(&self, spare: usize) -> usize {
         let wanted = (2 * self.cubic.cwnd())
             .clamp(LIMIT_INITIAL, self.config.send_buffer_max.max(LIMIT_INITIAL));
@@ -314,7 +307,7 @@ impl Connection {
             .max(LIMIT_INITIAL.min(self.config.send_buffer_max))
     }
 
-    /// The user has nothing more to say.
+    /// The user sends nothing more.
     pub(in crate::tunnel) fn close(&mut self) {
         if self.state.may_send() {
             self.fin_queued = true;
@@ -322,14 +315,14 @@ impl Connection {
         self.transition(StateEvent::Close);
     }
 
-    /// Ends it at once; the other end is told.
+    /// Closes at once, with a RST.
     pub(in crate::tunnel) fn abort(&mut self) {
         self.rst_pending |= !matches!(self.state, State::Closed | State::SynSent | State::TimeWait);
         self.receive_buffer.clear();
         self.enter_closed();
     }
 
-    /// It is closed: nothing is sent any more but the reset.
+    /// Enters CLOSED: only a pending RST is still sent.
     pub(super) fn enter_closed(&mut self) {
         self.transition(StateEvent::Abort);
         self.send_queue.clear();
@@ -342,7 +335,7 @@ impl Connection {
         self.state = self.state.next(input);
     }
 
-    /// The present value of our timestamp clock: milliseconds.
+    /// Timestamp value (TSval) in milliseconds.
     pub(super) fn ts_value(&self, at: Micros) -> u32 {
         ((at / MS) as u32).wrapping_add(self.ts_offset)
     }

@@ -1,42 +1,42 @@
-//! How much may be under way: CUBIC (RFC 9438), with HyStart++ (RFC 9406) to end slow start before
-//! it overruns the path.
+//! Congestion control: CUBIC (RFC 9438), with HyStart++ (RFC 9406) to leave slow start before it
+//! overruns the path.
 //!
-//! - The **window** is in bytes. In **slow start** it grows by what is acknowledged, afterwards
-//!   along a cubic curve of the time since the last reduction, or as Reno's would, whichever is
-//!   more.
-//! - A **round** is the time in which what was under way at its beginning is acknowledged. When
-//!   round trips get longer from round to round, a queue is building: slow start then goes on
-//!   **conservatively**, at a quarter of its pace, and ends if that lasts.
-//! - It grows only while it is what limits the sender (RFC 7661 says why).
+//! - `cwnd` is in bytes. It grows by the bytes acknowledged in slow start, afterwards along a cubic
+//!   function of the time since the last reduction, or as Reno's would, whichever is larger.
+//! - A **round** is the time in which what was in flight at its start is acknowledged. When the RTT
+//!   grows from round to round, a queue is building: slow start then continues conservatively
+//!   (CSS), at a quarter of its rate, and ends if that lasts.
+//! - It grows only while it limits the sender (see RFC 7661).
 
 use super::seq::Seq;
 use super::{MS, Micros};
 
-/// Segments at the start, and bytes that more than two of them may not exceed (RFC 6928, section
-/// 2).
+/// Segments of the initial window, and the bytes that more than two of them may not exceed (RFC
+/// 6928, section 2).
 const INITIAL_WINDOW: (usize, usize) = (10, 14_600);
-/// Multiplicative decrease, and the curve's constant (RFC 9438, sections 4.6 and 5.1).
+/// Multiplicative decrease factor and the constant of the cubic function (RFC 9438, sections 4.6
+/// and 5.1).
 const BETA: f64 = 0.7;
 const C: f64 = 0.4;
-/// Bounds of the growth in round trip time that means a queue. RFC 9406 has 4 ms for the lower one;
-/// inside a site whole paths are shorter than that.
+/// MIN_RTT_THRESH and MAX_RTT_THRESH. RFC 9406 has 4 ms for the first; inside a site whole paths
+/// have a shorter RTT than that.
 const RTT_THRESH: (Micros, Micros) = (MS, 16 * MS);
-/// Measurements in a round before it is judged. RFC 9406 has 8; we share acknowledgements among a
+/// RTT samples in a round before it is evaluated. RFC 9406 has 8; acknowledgements are shared by a
 /// batch, so a round has fewer.
 const N_RTT_SAMPLE: u32 = 4;
-/// Conservative slow start grows at this fraction, for so many rounds.
+/// CSS_GROWTH_DIVISOR and CSS_ROUNDS.
 const CSS: (usize, u32) = (4, 5);
 
-/// What acknowledged data says about the path.
+/// What an acknowledgement says about the path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AckSample {
     pub(super) bytes: usize,
     pub(super) rtt: Option<Micros>,
     pub(super) srtt: Micros,
-    /// Oldest byte not acknowledged, end of what was sent.
+    /// SND.UNA and SND.NXT after it.
     pub(super) snd_una: Seq,
     pub(super) snd_nxt: Seq,
-    /// The window was in the way of sending more.
+    /// The congestion window limited the sender.
     pub(super) cwnd_limited: bool,
 }
 
@@ -53,7 +53,7 @@ struct RttRound {
     last_min_rtt: Micros,
     current_min_rtt: Micros,
     sample_count: u32,
-    /// In conservative slow start: the round trip time it began with, and rounds spent.
+    /// In conservative slow start: the RTT it began with, and the rounds spent.
     css: Option<(Micros, u32)>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Cubic {
     w_max: f64,
     epoch: Option<Epoch>,
     round: RttRound,
-    /// Window, threshold and maximum before the last reduction.
+    /// cwnd, ssthresh and w_max before the last reduction.
     prior: Option<(usize, usize, f64)>,
 }
 
@@ -97,7 +97,7 @@ impl Cubic {
         self.cwnd
     }
 
-    /// Full segments are now so large.
+    /// Payload of a full segment, from now on.
     pub(super) fn set_mss(&mut self, mss: usize) {
         self.mss = mss;
         self.set_cwnd(self.cwnd);
@@ -145,41 +145,41 @@ impl Cubic {
 
     /// HyStart++ (RFC 9406, section 4.2).
     fn hystart(&mut self, sample: &AckSample) {
-        let rounds = &mut self.round;
+        let round = &mut self.round;
         if let Some(rtt) = sample.rtt {
-            rounds.current_min_rtt = rounds.current_min_rtt.min(rtt);
-            rounds.sample_count += 1;
+            round.current_min_rtt = round.current_min_rtt.min(rtt);
+            round.sample_count += 1;
         }
-        if rounds.sample_count >= N_RTT_SAMPLE
-            && rounds.current_min_rtt != Micros::MAX
-            && rounds.last_min_rtt != Micros::MAX
+        if round.sample_count >= N_RTT_SAMPLE
+            && round.current_min_rtt != Micros::MAX
+            && round.last_min_rtt != Micros::MAX
         {
-            match rounds.css {
-                None if rounds.current_min_rtt
-                    >= rounds.last_min_rtt
-                        + (rounds.last_min_rtt / 8).clamp(RTT_THRESH.0, RTT_THRESH.1) =>
+            match round.css {
+                None if round.current_min_rtt
+                    >= round.last_min_rtt
+                        + (round.last_min_rtt / 8).clamp(RTT_THRESH.0, RTT_THRESH.1) =>
                 {
-                    rounds.css = Some((rounds.current_min_rtt, 0))
+                    round.css = Some((round.current_min_rtt, 0))
                 }
-                Some((base, _)) if rounds.current_min_rtt < base => rounds.css = None,
+                Some((base, _)) if round.current_min_rtt < base => round.css = None,
                 _ => {}
             }
         }
-        if sample.snd_una.after(rounds.window_end) || sample.snd_una == rounds.window_end {
-            rounds.window_end = sample.snd_nxt;
-            (rounds.last_min_rtt, rounds.current_min_rtt, rounds.sample_count) =
-                (rounds.current_min_rtt, Micros::MAX, 0);
-            if let Some((_, spent)) = &mut rounds.css {
-                *spent += 1;
-                if *spent >= CSS.1 {
-                    rounds.css = None;
+        if sample.snd_una.after(round.window_end) || sample.snd_una == round.window_end {
+            round.window_end = sample.snd_nxt;
+            (round.last_min_rtt, round.current_min_rtt, round.sample_count) =
+                (round.current_min_rtt, Micros::MAX, 0);
+            if let Some((_, css_rounds)) = &mut round.css {
+                *css_rounds += 1;
+                if *css_rounds >= CSS.1 {
+                    round.css = None;
                     self.ssthresh = self.cwnd;
                 }
             }
         }
     }
 
-    /// Something was lost: the threshold is set; how the window gets there is up to the recovery.
+    /// A loss was detected: sets ssthresh; the recovery sets cwnd.
     pub(super) fn on_congestion_event(&mut self) {
         self.prior = Some((self.cwnd, self.ssthresh, self.w_max));
         let window = self.cwnd as f64;
@@ -189,7 +189,7 @@ impl Cubic {
         self.epoch = None;
     }
 
-    /// The retransmission timer fired: nothing is known of the path any more.
+    /// Retransmission timeout. `first`: none of the same data before.
     pub(super) fn on_rto(&mut self, first: bool) {
         if first {
             self.on_congestion_event();
@@ -198,23 +198,21 @@ impl Cubic {
         self.epoch = None;
     }
 
-    /// The recovery says how much.
     pub(super) fn set_cwnd(&mut self, window: usize) {
         self.cwnd = window.max(self.mss);
     }
 
-    /// Nothing had been lost after all.
+    /// Restores the state before the last reduction, which was caused by a spurious retransmission.
     pub(super) fn undo(&mut self) {
-        if let Some((window, threshold, max)) = self.prior.take() {
+        if let Some((window, ssthresh, w_max)) = self.prior.take() {
             self.cwnd = self.cwnd.max(window);
-            self.ssthresh = threshold;
-            self.w_max = max;
+            self.ssthresh = ssthresh;
+            self.w_max = w_max;
             self.epoch = None;
         }
     }
 
-    /// Nothing was sent for longer than the retransmission timeout: what was learnt is old (RFC
-    /// 5681, section 4.1).
+    /// Nothing was sent for longer than the RTO (RFC 5681, section 4.1).
     pub(super) fn restart_after_idle(&mut self, nxt: Seq) {
         self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
         self.cwnd = self.cwnd.min(initial_window(self.mss));
@@ -229,8 +227,8 @@ impl Cubic {
     }
 }
 
-/// A recovery's pace: proportional rate reduction (RFC 9937), which sends about as much as was
-/// delivered, neither in a burst nor after a pause.
+/// Proportional rate reduction (RFC 9937): sends about as much as was delivered, neither in a burst
+/// nor after a pause.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProportionalRateReduction {
     recover_fs: usize,
@@ -247,27 +245,27 @@ impl ProportionalRateReduction {
         self.prr_out += bytes;
     }
 
-    /// The window, after `delivered` more bytes arrived at the other end. `safe`: and nothing more
-    /// was found lost.
+    /// The congestion window after `delivered` more bytes. `safe`: and no further loss was detected
+    /// (safeACK).
     pub(super) fn cwnd(
         &mut self,
         delivered: usize,
         in_flight: usize,
-        threshold: usize,
+        ssthresh: usize,
         mss: usize,
         safe: bool,
     ) -> usize {
         self.prr_delivered += delivered;
-        let may = if in_flight > threshold {
-            (self.prr_delivered * threshold).div_ceil(self.recover_fs).saturating_sub(self.prr_out)
+        let allowed = if in_flight > ssthresh {
+            (self.prr_delivered * ssthresh).div_ceil(self.recover_fs).saturating_sub(self.prr_out)
         } else {
             let bound = self.prr_delivered.saturating_sub(self.prr_out).max(delivered)
                 + if safe { mss } else { 0 };
-            (threshold - in_flight).min(bound)
+            (ssthresh - in_flight).min(bound)
         };
-        // The first retransmission always goes out at once.
-        let may = if self.prr_out == 0 { may.max(mss) } else { may };
-        in_flight + may
+        // The first retransmission is sent at once.
+        let allowed = if self.prr_out == 0 { allowed.max(mss) } else { allowed };
+        in_flight + allowed
     }
 }
 
@@ -290,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_start_doubles_and_congestion_takes_three_tenths() {
+    fn slow_start_doubles_and_a_loss_reduces_by_three_tenths() {
         let mut cubic = Cubic::new(MSS, Seq(0));
         assert_eq!(cubic.cwnd(), 10 * MSS);
         ack(&mut cubic, 10 * MSS, 20 * MS, 0, 0);
@@ -302,28 +300,28 @@ mod tests {
     }
 
     #[test]
-    fn after_a_reduction_the_window_comes_back_to_where_it_was_and_then_beyond() {
+    fn the_window_recovers_along_the_cubic_curve() {
         let mut cubic = Cubic::new(MSS, Seq(0));
         cubic.set_cwnd(1000 * MSS);
         cubic.on_congestion_event();
         cubic.set_cwnd(cubic.ssthresh());
         // RFC 9438, 4.2: K = cbrt(300 / 0.4), 9.09 s.
-        let (mut now, mut back) = (0, None);
+        let (mut now, mut restored_at) = (0, None);
         while now < 20_000 * MS {
             now += 100 * MS;
             let window = cubic.cwnd();
             ack(&mut cubic, window, 100 * MS, now, 0);
             assert!(cubic.cwnd() <= window * 3 / 2 + 1);
-            if back.is_none() && cubic.cwnd() >= 1000 * MSS {
-                back = Some(now / MS);
+            if restored_at.is_none() && cubic.cwnd() >= 1000 * MSS {
+                restored_at = Some(now / MS);
             }
         }
-        assert!(back.is_some_and(|at| (8_000..10_000).contains(&at)), "{back:?}");
+        assert!(restored_at.is_some_and(|at| (8_000..10_000).contains(&at)), "{restored_at:?}");
         assert!(cubic.cwnd() > 1300 * MSS);
     }
 
     #[test]
-    fn slow_start_ends_when_round_trips_grow() {
+    fn hystart_ends_slow_start_when_the_rtt_grows() {
         let mut cubic = Cubic::new(MSS, Seq(0));
         let mut una = 0;
         for round in 0..12 {
@@ -336,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_with_little_to_say_earns_no_window() {
+    fn an_application_limited_sender_does_not_grow_its_window() {
         let mut cubic = Cubic::new(MSS, Seq(0));
         let sample = AckSample {
             bytes: MSS,

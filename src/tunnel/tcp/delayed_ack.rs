@@ -1,72 +1,73 @@
-//! The acknowledgement that is owed for what arrived (RFC 9293, section 3.8.6.3), and whether it
-//! may wait for words of ours to travel with.
+//! Delayed acknowledgements (RFC 9293, section 3.8.6.3).
 //!
-//! It waits in a *conversation* alone: where our words followed theirs within [`PATIENCE`], as
-//! answers do. There each round takes two segments instead of four. Once it waited in vain, the
-//! conversation is over, and acknowledgements go at once again, so that a one-sided stream costs no
-//! clock.
+//! An ACK is delayed only on an *interactive* connection: where data of ours followed the peer's
+//! within [`ACK_DELAY`], as replies do. There it is piggybacked, and a round takes two segments
+//! instead of four. After a delayed ACK that was not piggybacked, the connection acknowledges
+//! immediately again, so that a one-way stream needs no timer.
 
 use super::{MS, Micros};
 
-/// How long it waits for our words. The other end expects no less of anybody (`MAX_ACK_DELAY` in
+/// How long an ACK may be delayed. The peer allows for at least this much (`MAX_ACK_DELAY` in
 /// `output`).
 const ACK_DELAY: Micros = 10 * MS;
 
-/// See the module.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DelayedAck {
     immediate: bool,
-    /// It may wait until then.
+    /// When a delayed ACK is sent at the latest.
     deadline: Option<Micros>,
-    /// Bytes that arrived since the last one.
+    /// Bytes received since the last ACK.
     unacked_bytes: usize,
-    /// When words came last that we said nothing to.
+    /// When data was received that no data of ours has followed.
     last_data_rx: Option<Micros>,
     interactive: bool,
 }
 
 impl DelayedAck {
-    /// It is owed now.
+    /// An ACK is to be sent now.
     pub(super) fn request_immediate(&mut self) {
         self.immediate = true;
     }
 
-    /// Data arrived. `calm`: in order, and nothing is missing.
-    pub(super) fn data_received(&mut self, bytes: usize, calm: bool, mss: usize, now: Micros) {
+    /// `in_sequence`: received in order, with nothing missing.
+    pub(super) fn data_received(
+        &mut self,
+        bytes: usize,
+        in_sequence: bool,
+        mss: usize,
+        now: Micros,
+    ) {
         self.unacked_bytes = self.unacked_bytes.saturating_add(bytes);
         self.last_data_rx = Some(now);
-        if calm && self.interactive && self.unacked_bytes < 2 * mss {
+        if in_sequence && self.interactive && self.unacked_bytes < 2 * mss {
             self.deadline = self.deadline.or(Some(now + ACK_DELAY));
         } else {
             self.immediate = true;
         }
     }
 
-    /// The clock speaks.
     pub(super) fn handle_timeout(&mut self, now: Micros) {
-        if self.deadline.is_some_and(|by| now >= by) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
             (self.immediate, self.interactive, self.deadline) = (true, false, None);
         }
     }
 
-    /// When the clock is to speak.
     pub(super) fn deadline(&self) -> Option<Micros> {
         self.deadline
     }
 
-    /// Whether it is owed now.
     pub(super) fn is_due(&self) -> bool {
         self.immediate
     }
 
-    /// Something new is said.
+    /// New data is sent.
     pub(super) fn data_sent(&mut self, now: Micros) {
-        if let Some(heard) = self.last_data_rx.take() {
-            self.interactive = now.saturating_sub(heard) <= ACK_DELAY;
+        if let Some(received_at) = self.last_data_rx.take() {
+            self.interactive = now.saturating_sub(received_at) <= ACK_DELAY;
         }
     }
 
-    /// An acknowledgement leaves, whatever it travels with.
+    /// An ACK is sent, in whatever segment.
     pub(super) fn ack_sent(&mut self) {
         (self.immediate, self.deadline, self.unacked_bytes) = (false, None, 0);
     }

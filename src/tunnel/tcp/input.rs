@@ -1,5 +1,4 @@
-//! What a segment that arrives does to its connection (RFC 9293, section 3.10.7; RFC 5961; RFC
-//! 7323, section 5).
+//! Handling of arriving segments (RFC 9293, section 3.10.7; RFC 5961; RFC 7323, section 5).
 
 use super::connection::{CongestionState, Connection};
 use super::cubic::{AckSample, ProportionalRateReduction};
@@ -9,30 +8,29 @@ use super::seq::Seq;
 use super::state::{State, StateEvent};
 use super::{MS, Micros};
 
-/// Acknowledgements a second that answer what should not have come (RFC 5961, section 7).
+/// Challenge ACKs per second (RFC 5961, section 7).
 const CHALLENGE_ACK_LIMIT: u32 = 100;
 
-/// What else is to be done.
+/// What the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(in crate::tunnel) enum SegmentOutcome {
     /// Nothing.
     Handled,
-    /// Send a reset in answer to the segment.
+    /// Send a RST in answer to the segment.
     SendReset,
 }
 
 impl Connection {
-    /// Takes in a segment of this connection.
     pub(in crate::tunnel) fn handle_segment(
         &mut self,
         segment: &Segment<'_>,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         now: Micros,
     ) -> SegmentOutcome {
         match self.state {
             State::Closed => SegmentOutcome::Handled,
-            State::SynSent => self.handle_syn_sent(segment, flow, now),
+            State::SynSent => self.handle_syn_sent(segment, addrs, now),
             State::SynReceived
             | State::Established
             | State::FinWait1
@@ -44,11 +42,11 @@ impl Connection {
         }
     }
 
-    /// The answer to our request (RFC 9293, section 3.10.7.3).
+    /// SYN-SENT (RFC 9293, section 3.10.7.3).
     fn handle_syn_sent(
         &mut self,
         segment: &Segment<'_>,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         now: Micros,
     ) -> SegmentOutcome {
         let acknowledges = segment.has(ACK);
@@ -69,11 +67,11 @@ impl Connection {
             return SegmentOutcome::Handled;
         }
         self.last_rx = now;
-        self.negotiate(segment, flow);
+        self.negotiate(segment, addrs);
         if acknowledges {
             self.complete_handshake(segment, now);
         } else {
-            // Both asked at the same time: ours is sent again, with an acknowledgement.
+            // Simultaneous open: our SYN is sent again, with an ACK.
             self.transition(StateEvent::Syn);
             self.scoreboard.mark_oldest_lost();
         }
@@ -94,16 +92,16 @@ impl Connection {
             (CongestionState::Open, None, now);
         self.cubic = super::cubic::Cubic::new(self.mss, self.snd_nxt);
         if self.retransmits > 0 {
-            // RFC 6928, section 2: a path that lost the SYN is not trusted with ten segments.
+            // RFC 6928, section 2: after a lost SYN the initial window is one segment.
             self.cubic.set_cwnd(self.mss);
         }
         self.transition(StateEvent::Synchronized);
     }
 
-    /// A segment of a connection that both ends know (RFC 9293, section 3.10.7.4).
+    /// Synchronized states (RFC 9293, section 3.10.7.4).
     fn handle_synchronized(&mut self, segment: &Segment<'_>, now: Micros) -> SegmentOutcome {
         let len = segment.seq_len();
-        // PAWS (RFC 7323, section 5.3): from before the numbers wrapped around.
+        // PAWS (RFC 7323, section 5.3): an old duplicate.
         if self.timestamps_enabled
             && !segment.has(RST)
             && let Some((value, _)) = segment.timestamps
@@ -121,7 +119,7 @@ impl Connection {
                 && segment.has(SYN)
                 && segment.seq.plus(1) == self.receive_buffer.rcv_nxt
             {
-                // Our answer was lost.
+                // Our SYN-ACK was lost.
                 self.scoreboard.mark_oldest_lost();
                 return SegmentOutcome::Handled;
             }
@@ -131,7 +129,7 @@ impl Connection {
             return SegmentOutcome::Handled;
         }
         if segment.has(RST) {
-            // RFC 5961, section 3.2: only the exact number is believed.
+            // RFC 5961, section 3.2: only the exact sequence number is accepted.
             if segment.seq == self.receive_buffer.rcv_nxt {
                 self.enter_closed();
             } else {
@@ -152,7 +150,7 @@ impl Connection {
             }
             self.complete_handshake(segment, now);
         }
-        // RFC 5961, section 5.2: of what was never sent, or was acknowledged long ago.
+        // RFC 5961, section 5.2: acknowledges data never sent, or acknowledged long ago.
         if segment.ack.after(self.snd_nxt)
             || self.snd_una.since(segment.ack) as i32 > self.max_snd_wnd.max(1 << 16) as i32
         {
@@ -171,7 +169,7 @@ impl Connection {
         SegmentOutcome::Handled
     }
 
-    /// Bytes that came twice are told of (RFC 2883); nothing is taken from them.
+    /// Records duplicate data for a D-SACK (RFC 2883); nothing is taken from it.
     fn record_duplicate(&mut self, segment: &Segment<'_>, now: Micros) {
         if !segment.payload.is_empty()
             && !segment.seq.plus(segment.payload.len() as u32).after(self.receive_buffer.rcv_nxt)
@@ -180,7 +178,6 @@ impl Connection {
         }
     }
 
-    /// Answers what should not have come, but not too often.
     fn challenge_ack(&mut self, now: Micros) {
         let (since, count) = &mut self.challenge_acks;
         if now.saturating_sub(*since) >= 1000 * MS {
@@ -192,17 +189,17 @@ impl Connection {
         }
     }
 
-    /// Data and FIN.
+    /// The segment's data and FIN.
     fn handle_data(&mut self, segment: &Segment<'_>, now: Micros) {
         if !self.state.may_receive() {
             return;
         }
         if !segment.payload.is_empty() {
-            let calm = self.state == State::Established
+            let in_sequence = self.state == State::Established
                 && segment.seq == self.receive_buffer.rcv_nxt
                 && !self.receive_buffer.has_gaps();
             self.receive_buffer.insert(segment.seq, segment.payload, now);
-            self.delayed_ack.data_received(segment.payload.len(), calm, self.mss, now);
+            self.delayed_ack.data_received(segment.payload.len(), in_sequence, self.mss, now);
         }
         if segment.has(FIN) {
             self.receive_buffer.record_fin(segment.seq.plus(segment.payload.len() as u32));
@@ -214,20 +211,20 @@ impl Connection {
         }
     }
 
-    /// What the acknowledgement says of what we sent.
+    /// The segment's acknowledgement.
     fn handle_ack(&mut self, segment: &Segment<'_>, now: Micros) {
         let mut delivery = Delivery::default();
         let echo = segment.timestamps.filter(|_| self.timestamps_enabled).map(|(_, echo)| echo);
         let offset = self.ts_offset;
-        let earlier = move |sent: Micros| {
+        let echoed = move |sent: Micros| {
             echo.map(|echo| Seq(echo).before(Seq(((sent / MS) as u32).wrapping_add(offset))))
         };
-        let news = segment.ack.after(self.snd_una);
+        let advanced = segment.ack.after(self.snd_una);
         let flight = self.scoreboard.in_flight();
-        if news {
+        if advanced {
             self.send_queue.consume(segment.ack.since(self.snd_una) as usize);
             self.snd_una = segment.ack;
-            self.scoreboard.handle_ack(segment.ack, now, earlier, &mut delivery);
+            self.scoreboard.handle_ack(segment.ack, now, echoed, &mut delivery);
             self.rtt.reset_backoff();
             self.last_snd_una_advance = now;
             self.probe_acked();
@@ -239,13 +236,13 @@ impl Connection {
                 }
             }
         }
-        let mut twice = false;
+        let mut dsack = false;
         if self.sack_enabled && segment.sack_blocks[0].is_some() {
-            twice = is_dsack(segment);
-            if twice {
+            dsack = is_dsack(segment);
+            if dsack {
                 self.scoreboard.handle_dsack();
             }
-            self.scoreboard.handle_sack(&segment.sack_blocks, now, earlier, &mut delivery);
+            self.scoreboard.handle_sack(&segment.sack_blocks, now, echoed, &mut delivery);
         }
         if let Some(rtt) = delivery.rtt {
             self.rtt.add_sample(rtt);
@@ -259,66 +256,66 @@ impl Connection {
             self.max_snd_wnd = self.max_snd_wnd.max(self.snd_wnd);
             self.snd_wl = (segment.seq, segment.ack);
         }
-        self.tlp_process_ack(segment, twice);
-        let again = !news
+        self.tlp_process_ack(segment, dsack);
+        let duplicate_ack = !advanced
             && segment.ack == self.snd_una
             && segment.payload.is_empty()
             && self.snd_wnd == window
             && !self.scoreboard.is_empty();
-        self.update_congestion(news, again, flight, delivery, now);
+        self.update_congestion(advanced, duplicate_ack, flight, delivery, now);
         self.rearm_timer(now);
     }
 
-    /// RFC 8985, section 7.4: a probe that repeated the tail, and whose answer reports no
-    /// duplicate, replaced a lost segment.
-    fn tlp_process_ack(&mut self, segment: &Segment<'_>, twice: bool) {
-        let Some((end, repeated)) = self.tlp_outstanding else { return };
-        if !segment.ack.before(end) || twice {
+    /// RFC 8985, section 7.4: a probe that retransmitted the tail, and whose acknowledgement
+    /// reports no duplicate, repaired a loss.
+    fn tlp_process_ack(&mut self, segment: &Segment<'_>, dsack: bool) {
+        let Some((end, retransmitted)) = self.tlp_outstanding else { return };
+        if !segment.ack.before(end) || dsack {
             self.tlp_outstanding = None;
-            if repeated && !twice && matches!(self.congestion_state, CongestionState::Open) {
+            if retransmitted && !dsack && matches!(self.congestion_state, CongestionState::Open) {
                 self.cubic.on_congestion_event();
                 self.cubic.set_cwnd(self.cubic.ssthresh());
             }
         }
     }
 
-    /// Looks for losses, and moves the window. `flight`: what was in flight before; `again`: the
-    /// acknowledgement was a duplicate.
+    /// Detects losses and updates the congestion window. `flight`: bytes in flight before the ACK;
+    /// `duplicate`: it was a duplicate ACK.
     fn update_congestion(
         &mut self,
-        news: bool,
-        again: bool,
+        advanced: bool,
+        duplicate_ack: bool,
         flight: usize,
         delivery: Delivery,
         now: Micros,
     ) {
-        let smoothed = self.rtt.srtt().unwrap_or(MS);
-        let mut found = 0;
+        let srtt = self.rtt.srtt().unwrap_or(MS);
+        let mut lost = 0;
         if !self.sack_enabled {
-            let partial = news
+            let partial = advanced
                 && matches!(self.congestion_state, CongestionState::Recovery { recovery_point, .. } if self.snd_una.before(recovery_point));
-            if partial || (again && self.scoreboard.handle_dup_ack()) {
-                found += self.scoreboard.mark_oldest_lost();
+            if partial || (duplicate_ack && self.scoreboard.handle_dup_ack()) {
+                lost += self.scoreboard.mark_oldest_lost();
             }
         }
         if self.scoreboard.delivered_since_check || self.reordering_deadline.is_some() {
-            let (lost, again) = self.scoreboard.rack_detect_loss(
+            let (detected, deadline) = self.scoreboard.rack_detect_loss(
                 now,
                 !matches!(self.congestion_state, CongestionState::Open),
-                smoothed,
+                srtt,
             );
-            (found, self.reordering_deadline) = (found + lost, again);
+            (lost, self.reordering_deadline) = (lost + detected, deadline);
         }
         if delivery.spurious_retransmit && !matches!(self.congestion_state, CongestionState::Open) {
-            // The Eifel algorithm (RFC 3522): it was only late.
+            // Eifel detection (RFC 3522): the original was only late.
             self.cubic.undo();
             self.scoreboard.undo_losses();
-            (self.congestion_state, found) = (CongestionState::Open, 0);
+            (self.congestion_state, lost) = (CongestionState::Open, 0);
         }
         match self.congestion_state {
-            CongestionState::Recovery { recovery_point: until, .. }
-            | CongestionState::Loss { recovery_point: until }
-                if !self.snd_una.before(until) =>
+            CongestionState::Recovery { recovery_point, .. }
+            | CongestionState::Loss { recovery_point }
+                if !self.snd_una.before(recovery_point) =>
             {
                 if matches!(self.congestion_state, CongestionState::Recovery { .. }) {
                     self.cubic.set_cwnd(self.cubic.ssthresh());
@@ -330,23 +327,23 @@ impl Connection {
             | CongestionState::Recovery { .. }
             | CongestionState::Loss { .. } => {}
         }
-        self.enter_recovery(found, flight);
+        self.enter_recovery(lost, flight);
         match &mut self.congestion_state {
-            CongestionState::Recovery { prr: pace, .. } => {
-                let (in_flight, threshold) = (self.scoreboard.in_flight(), self.cubic.ssthresh());
-                let window = pace.cwnd(delivery.bytes, in_flight, threshold, self.mss, found == 0);
+            CongestionState::Recovery { prr, .. } => {
+                let (in_flight, ssthresh) = (self.scoreboard.in_flight(), self.cubic.ssthresh());
+                let window = prr.cwnd(delivery.bytes, in_flight, ssthresh, self.mss, lost == 0);
                 self.cubic.set_cwnd(window);
             }
             CongestionState::Open | CongestionState::Loss { .. } => {
                 if delivery.bytes > 0 {
-                    let limited = self.cwnd_limited;
+                    let cwnd_limited = self.cwnd_limited;
                     let sample = AckSample {
                         bytes: delivery.bytes,
                         rtt: delivery.rtt,
-                        srtt: smoothed,
+                        srtt,
                         snd_una: self.snd_una,
                         snd_nxt: self.snd_nxt,
-                        cwnd_limited: limited,
+                        cwnd_limited,
                     };
                     self.cubic.on_ack(sample, now);
                 }
@@ -354,12 +351,12 @@ impl Connection {
         }
     }
 
-    /// So much was found lost.
-    pub(super) fn enter_recovery(&mut self, found: usize, flight: usize) {
-        if found > 0 {
+    /// `lost` bytes were newly detected as lost.
+    pub(super) fn enter_recovery(&mut self, lost: usize, flight: usize) {
+        if lost > 0 {
             self.probe_lost();
         }
-        if found > 0 && matches!(self.congestion_state, CongestionState::Open) {
+        if lost > 0 && matches!(self.congestion_state, CongestionState::Open) {
             self.cubic.on_congestion_event();
             self.congestion_state = CongestionState::Recovery {
                 recovery_point: self.snd_nxt,
@@ -369,8 +366,8 @@ impl Connection {
     }
 }
 
-/// The first block tells of something that had arrived before: it is acknowledged already, or part
-/// of the second (RFC 2883, section 4).
+/// Whether the first block is a D-SACK: acknowledged already, or part of the second (RFC 2883,
+/// section 4).
 fn is_dsack(segment: &Segment<'_>) -> bool {
     let [Some((from, to)), second, _] = segment.sack_blocks else { return false };
     !to.after(segment.ack) || second.is_some_and(|(a, b)| !from.before(a) && !to.after(b))

@@ -1,7 +1,7 @@
-//! What a connection sends, and when it wants to be asked again.
+//! Sending segments, and the deadline of the connection.
 //!
-//! Order: a reset, what must be told of holes, what was lost, new data, and an acknowledgement if
-//! nothing else carried it.
+//! Order: RST, an ACK with SACK blocks, retransmissions, new data, and an ACK if no other segment
+//! carried it.
 
 use super::connection::{CongestionState, Connection, Timer};
 use super::scoreboard::{HAS_FIN, HAS_SYN, SentSegment};
@@ -10,20 +10,19 @@ use super::seq::Seq;
 use super::state::State;
 use super::{MS, Micros};
 
-/// How long the other end may keep an acknowledgement back that we wait for alone (RFC 8985,
-/// section 7.2): Linux and Windows take 40 to 50 ms.
+/// TLP.max_ack_delay (RFC 8985, section 7.2): Linux and Windows delay ACKs by 40 to 50 ms.
 const MAX_ACK_DELAY: Micros = 50 * MS;
-/// A probe is never sent sooner than this after what it probes for: the shell's clock is no finer.
+/// Least probe timeout: the driver's timers are no finer.
 const PTO_MIN: Micros = 2 * MS;
 
 impl Connection {
-    /// Does what the clock asks for, and sends at most `turn` segments as far as the outlet takes
-    /// them. True if anything was sent.
+    /// Handles expired timers and sends at most `quantum` segments while the output is ready.
+    /// Returns true if anything was sent.
     pub(in crate::tunnel) fn transmit(
         &mut self,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         out: &mut impl PacketOutput,
-        turn: usize,
+        quantum: usize,
         now: Micros,
     ) -> bool {
         if self.rst_pending {
@@ -31,7 +30,7 @@ impl Connection {
                 return false;
             }
             self.rst_pending = false;
-            self.segment_header(self.snd_nxt, RST | ACK, now).emit(flow, out, 0, |_| {});
+            self.segment_header(self.snd_nxt, RST | ACK, now).emit(addrs, out, 0, |_| {});
             return true;
         }
         if self.state == State::Closed {
@@ -40,23 +39,23 @@ impl Connection {
         self.handle_timers(now);
         let mut sent = 0;
         if self.delayed_ack.is_due() && self.receive_buffer.has_gaps() && out.is_ready() {
-            self.send_ack(self.snd_nxt, flow, out, now);
+            self.send_ack(self.snd_nxt, addrs, out, now);
             sent += 1;
         }
-        let mut place = 0;
-        while sent < turn && out.is_ready() {
-            if let Some(next) = self.retransmit_lost(place, flow, out, now) {
-                place = next;
-            } else if !self.send_new_data(flow, out, now) {
+        let mut index = 0;
+        while sent < quantum && out.is_ready() {
+            if let Some(next) = self.retransmit_lost(index, addrs, out, now) {
+                index = next;
+            } else if !self.send_new_data(addrs, out, now) {
                 break;
             }
             sent += 1;
         }
-        if sent < turn && out.is_ready() {
-            sent += usize::from(self.send_probe(flow, out, now));
+        if sent < quantum && out.is_ready() {
+            sent += usize::from(self.send_probe(addrs, out, now));
         }
         if self.delayed_ack.is_due() && out.is_ready() {
-            self.send_ack(self.snd_nxt, flow, out, now);
+            self.send_ack(self.snd_nxt, addrs, out, now);
             sent += 1;
         }
         if sent > 0 || self.timer.is_none() {
@@ -85,7 +84,7 @@ impl Connection {
         self.last_rx.max(self.last_keepalive).saturating_add(self.config.keepalive_interval)
     }
 
-    // ---- the clock ----
+    // ---- timers ----
 
     fn handle_timers(&mut self, now: Micros) {
         self.receive_buffer.shrink_if_idle(now);
@@ -100,23 +99,22 @@ impl Connection {
         self.timer = None;
         match timer {
             Timer::Reordering => {
-                let (flight, smoothed) =
-                    (self.scoreboard.in_flight(), self.rtt.srtt().unwrap_or(MS));
-                let (found, again) = self.scoreboard.rack_detect_loss(
+                let (flight, srtt) = (self.scoreboard.in_flight(), self.rtt.srtt().unwrap_or(MS));
+                let (lost, deadline) = self.scoreboard.rack_detect_loss(
                     now,
                     !matches!(self.congestion_state, CongestionState::Open),
-                    smoothed,
+                    srtt,
                 );
-                self.reordering_deadline = again;
-                self.enter_recovery(found, flight);
-                if found > 0 && matches!(self.congestion_state, CongestionState::Recovery { .. }) {
+                self.reordering_deadline = deadline;
+                self.enter_recovery(lost, flight);
+                if lost > 0 && matches!(self.congestion_state, CongestionState::Recovery { .. }) {
                     self.cubic.set_cwnd(self.scoreboard.in_flight() + self.mss);
                 }
             }
             Timer::TailLossProbe => self.tlp_pending = true,
             Timer::ZeroWindowProbe => {
                 self.zero_window_probe = true;
-                // And what fits is sent, however small (RFC 9293, section 3.8.6.2.1).
+                // Whatever fits is sent, however small (RFC 9293, section 3.8.6.2.1).
                 self.max_snd_wnd = self.snd_wnd;
                 self.rtt.back_off();
             }
@@ -139,32 +137,30 @@ impl Connection {
         self.rearm_timer(now);
     }
 
-    /// Sets the one timer anew.
     pub(super) fn rearm_timer(&mut self, now: Micros) {
         self.timer = if self.state == State::Closed {
             None
         } else if self.scoreboard.is_empty() {
             let blocked = self.unsent() > 0 || (self.fin_queued && !self.fin_sent);
             let at = self.last_tx.max(self.last_snd_una_advance) + self.rtt.rto();
-            // Nothing under way, yet something to say: only a closed window is in the way.
+            // Data is queued and nothing is in flight: only a zero window prevents sending.
             (blocked && (self.snd_wnd as usize) < self.mss).then_some((Timer::ZeroWindowProbe, at))
         } else if let Some(at) = self.reordering_deadline {
             Some((Timer::Reordering, at.max(now)))
         } else {
             let since =
                 self.scoreboard.oldest_sent_at().unwrap_or(now).max(self.last_snd_una_advance);
-            let repeat = since + self.rtt.rto();
-            let probe =
+            let rto_at = since + self.rtt.rto();
+            let pto_at =
                 self.probe_timeout().map(|wait| self.last_tx.max(self.last_snd_una_advance) + wait);
-            match probe.filter(|&at| at < repeat) {
+            match pto_at.filter(|&at| at < rto_at) {
                 Some(at) => Some((Timer::TailLossProbe, at)),
-                None => Some((Timer::Retransmission, repeat)),
+                None => Some((Timer::Retransmission, rto_at)),
             }
         };
     }
 
-    /// How long to wait before probing the tail; none when there is nothing to probe for (RFC 8985,
-    /// section 7.2).
+    /// The probe timeout (PTO), if a tail loss probe is possible (RFC 8985, section 7.2).
     fn probe_timeout(&self) -> Option<Micros> {
         if !self.sack_enabled
             || self.tlp_pending
@@ -174,9 +170,9 @@ impl Connection {
         {
             return None;
         }
-        let smoothed = self.rtt.srtt().filter(|_| !self.state.is_handshaking())?;
-        let alone = if self.scoreboard.count() == 1 { MAX_ACK_DELAY } else { 0 };
-        Some((2 * smoothed).max(PTO_MIN) + alone)
+        let srtt = self.rtt.srtt().filter(|_| !self.state.is_handshaking())?;
+        let ack_delay = if self.scoreboard.count() == 1 { MAX_ACK_DELAY } else { 0 };
+        Some((2 * srtt).max(PTO_MIN) + ack_delay)
     }
 
     // ---- segments ----
@@ -198,8 +194,14 @@ impl Connection {
         header
     }
 
-    /// An acknowledgement and nothing else; at `seq`, which is `nxt` except to provoke an answer.
-    fn send_ack(&mut self, seq: Seq, flow: &AddressPair, out: &mut impl PacketOutput, now: Micros) {
+    /// An ACK without data; at `seq`, which is `snd_nxt` except for probes.
+    fn send_ack(
+        &mut self,
+        seq: Seq,
+        addrs: &AddressPair,
+        out: &mut impl PacketOutput,
+        now: Micros,
+    ) {
         let mut header = self.segment_header(seq, ACK, now);
         if self.sack_enabled {
             header.sack_blocks = self.receive_buffer.sack_blocks();
@@ -207,14 +209,14 @@ impl Connection {
             self.receive_buffer.clear_dsack();
         }
         self.delayed_ack.ack_sent();
-        header.emit(flow, out, 0, |_| {});
+        header.emit(addrs, out, 0, |_| {});
     }
 
-    /// Sends a lost segment again, from place `from` of the scoreboard on; answers with its place.
+    /// Retransmits a lost segment, from index `from` of the scoreboard on; returns its index.
     fn retransmit_lost(
         &mut self,
         from: usize,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         out: &mut impl PacketOutput,
         now: Micros,
     ) -> Option<usize> {
@@ -225,32 +227,38 @@ impl Connection {
             self.cwnd_limited = true;
             return None;
         }
-        let (place, sent) = self.scoreboard.retransmit_next_lost(from, now)?;
-        if let CongestionState::Recovery { prr: pace, .. } = &mut self.congestion_state {
-            pace.on_send(sent.len as usize);
+        let (index, segment) = self.scoreboard.retransmit_next_lost(from, now)?;
+        if let CongestionState::Recovery { prr, .. } = &mut self.congestion_state {
+            prr.on_send(segment.len as usize);
         }
         self.retransmits += 1;
-        self.resend(&sent, flow, out, now);
-        Some(place)
+        self.resend(&segment, addrs, out, now);
+        Some(index)
     }
 
     fn resend(
         &mut self,
-        sent: &SentSegment,
-        flow: &AddressPair,
+        segment: &SentSegment,
+        addrs: &AddressPair,
         out: &mut impl PacketOutput,
         now: Micros,
     ) {
-        if sent.has_syn() {
-            return self.send_syn(sent.seq, flow, out, now);
+        if segment.has_syn() {
+            return self.send_syn(segment.seq, addrs, out, now);
         }
-        let length = sent.len as usize - usize::from(sent.has_fin());
-        let flags = ACK | PSH | if sent.has_fin() { FIN } else { 0 };
-        self.send_data(sent.seq, length, flags, flow, out, now);
+        let length = segment.len as usize - usize::from(segment.has_fin());
+        let flags = ACK | PSH | if segment.has_fin() { FIN } else { 0 };
+        self.send_data(segment.seq, length, flags, addrs, out, now);
     }
 
-    fn send_syn(&mut self, seq: Seq, flow: &AddressPair, out: &mut impl PacketOutput, now: Micros) {
-        let mss = (self.config.mtu_max - flow.ip_header_len() - 20) as u16;
+    fn send_syn(
+        &mut self,
+        seq: Seq,
+        addrs: &AddressPair,
+        out: &mut impl PacketOutput,
+        now: Micros,
+    ) {
+        let mss = (self.config.mtu_max - addrs.ip_header_len() - 20) as u16;
         let mut header = SegmentHeader::new(self.local_port, self.remote_port, seq, Seq(0), SYN, 0);
         header.window = u16::try_from(self.receive_buffer.window()).unwrap_or(u16::MAX);
         header.syn_options =
@@ -261,7 +269,7 @@ impl Connection {
             header.ack = self.receive_buffer.rcv_nxt;
         }
         self.last_tx = now;
-        header.emit(flow, out, 0, |_| {});
+        header.emit(addrs, out, 0, |_| {});
     }
 
     fn send_data(
@@ -269,53 +277,53 @@ impl Connection {
         seq: Seq,
         length: usize,
         flags: u8,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         out: &mut impl PacketOutput,
         now: Micros,
     ) {
         let header = self.segment_header(seq, flags, now);
         let offset = seq.since(self.snd_una) as usize;
         let queue = &mut self.send_queue;
-        header.emit(flow, out, length, |room| {
-            queue.copy_at(offset, room);
+        header.emit(addrs, out, length, |buffer| {
+            queue.copy_at(offset, buffer);
         });
         self.delayed_ack.ack_sent();
         self.last_tx = now;
     }
 
-    /// Sends a new segment, if there is something to say and both windows allow it.
+    /// Sends a new segment, if there is data and both windows allow it.
     fn send_new_data(
         &mut self,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         out: &mut impl PacketOutput,
         now: Micros,
     ) -> bool {
         if self.state.is_handshaking() && self.snd_nxt == self.snd_una {
-            // A SYN takes a sequence number, and is repeated like anything else.
+            // A SYN occupies a sequence number and is retransmitted like data.
             self.scoreboard.push(self.snd_nxt, 1, HAS_SYN, now);
             self.snd_nxt = self.snd_nxt.plus(1);
-            self.send_syn(self.snd_una, flow, out, now);
+            self.send_syn(self.snd_una, addrs, out, now);
             return true;
         }
         let unsent = self.unsent();
         let fin = self.fin_queued && !self.fin_sent;
         if self.state.is_handshaking() || (unsent == 0 && !fin) {
             self.cwnd_limited = false;
-            return self.send_tail_loss_probe(flow, out, now);
+            return self.send_tail_loss_probe(addrs, out, now);
         }
         if self.scoreboard.is_empty() && now.saturating_sub(self.last_tx) > self.rtt.rto() {
             self.cubic.restart_after_idle(self.snd_nxt);
         }
-        let room = self.snd_una.plus(self.snd_wnd);
-        let room = if room.after(self.snd_nxt) { room.since(self.snd_nxt) as usize } else { 0 };
-        let ready = unsent.min(room);
+        let space = self.snd_una.plus(self.snd_wnd);
+        let space = if space.after(self.snd_nxt) { space.since(self.snd_nxt) as usize } else { 0 };
+        let ready = unsent.min(space);
         let length = ready.min(self.next_payload_max(ready, now));
-        // Not in small pieces because the window is (RFC 9293, section 3.8.6.2.1).
+        // Silly window syndrome avoidance (RFC 9293, section 3.8.6.2.1).
         let silly = length < self.mss && length < unsent && length * 2 < self.max_snd_wnd as usize;
         let last = length == unsent;
-        if (length == 0 && !(fin && last && room > 0)) || silly || self.scoreboard.is_full() {
+        if (length == 0 && !(fin && last && space > 0)) || silly || self.scoreboard.is_full() {
             self.cwnd_limited = false;
-            return self.send_tail_loss_probe(flow, out, now);
+            return self.send_tail_loss_probe(addrs, out, now);
         }
         if self.scoreboard.in_flight() > 0
             && self.scoreboard.in_flight() + length > self.cubic.cwnd()
@@ -324,17 +332,17 @@ impl Connection {
             self.cwnd_limited = true;
             return false;
         }
-        let ends = fin && last && room > length;
-        let flags = ACK | if last { PSH } else { 0 } | if ends { FIN } else { 0 };
+        let with_fin = fin && last && space > length;
+        let flags = ACK | if last { PSH } else { 0 } | if with_fin { FIN } else { 0 };
         self.delayed_ack.data_sent(now);
-        self.send_data(self.snd_nxt, length, flags, flow, out, now);
-        let len = length as u32 + u32::from(ends);
-        self.scoreboard.push(self.snd_nxt, len, if ends { HAS_FIN } else { 0 }, now);
+        self.send_data(self.snd_nxt, length, flags, addrs, out, now);
+        let len = length as u32 + u32::from(with_fin);
+        self.scoreboard.push(self.snd_nxt, len, if with_fin { HAS_FIN } else { 0 }, now);
         self.snd_nxt = self.snd_nxt.plus(len);
-        self.fin_sent |= ends;
+        self.fin_sent |= with_fin;
         self.record_payload_size(length, self.snd_nxt, now);
-        if let CongestionState::Recovery { prr: pace, .. } = &mut self.congestion_state {
-            pace.on_send(length);
+        if let CongestionState::Recovery { prr, .. } = &mut self.congestion_state {
+            prr.on_send(length);
         }
         if self.tlp_pending {
             self.tlp_pending = false;
@@ -343,30 +351,35 @@ impl Connection {
         true
     }
 
-    /// Nothing new to say: the tail is probed with its last segment.
+    /// Without new data, the last segment is retransmitted (RFC 8985, section 7.3).
     fn send_tail_loss_probe(
         &mut self,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         out: &mut impl PacketOutput,
         now: Micros,
     ) -> bool {
         if !std::mem::take(&mut self.tlp_pending) {
             return false;
         }
-        let Some(sent) = self.scoreboard.retransmit_last(now) else { return false };
+        let Some(segment) = self.scoreboard.retransmit_last(now) else { return false };
         self.retransmits += 1;
         self.tlp_outstanding = Some((self.snd_nxt, true));
-        self.resend(&sent, flow, out, now);
+        self.resend(&segment, addrs, out, now);
         true
     }
 
-    /// Asks whether the other end is there, or its window open: with a number it has acknowledged,
-    /// so that it must answer.
-    fn send_probe(&mut self, flow: &AddressPair, out: &mut impl PacketOutput, now: Micros) -> bool {
+    /// Sends a zero-window probe or a keepalive: an ACK with an old sequence number, which the peer
+    /// must answer.
+    fn send_probe(
+        &mut self,
+        addrs: &AddressPair,
+        out: &mut impl PacketOutput,
+        now: Micros,
+    ) -> bool {
         if !std::mem::take(&mut self.zero_window_probe) {
             return false;
         }
-        self.send_ack(self.snd_una.plus(u32::MAX), flow, out, now);
+        self.send_ack(self.snd_una.plus(u32::MAX), addrs, out, now);
         self.last_tx = now;
         true
     }

@@ -1,20 +1,19 @@
-//! How long a round trip takes, and how long to wait before sending again (RFC 6298).
+//! RTT estimation and the retransmission timeout (RFC 6298).
 
 use super::{MS, Micros};
 
-/// The least wait. RFC 6298 (2.4) asks for a second, from the days of coarse clocks and 500 ms
-/// delayed acknowledgements; Linux has used 200 ms for two decades, which still covers a peer's
-/// delayed acknowledgement, and over a tunnel every second of silence is seen on a screen.
+/// RFC 6298 (2.4) has one second, for coarse clocks and delayed ACKs of 500 ms. Linux has used 200
+/// ms for two decades, which still covers a peer's delayed ACK; in a remote desktop a second of
+/// silence is visible.
 const RTO_MIN: Micros = 200 * MS;
-/// The most, however often it was doubled. A tunnel silent for 20 s is given up anyway; waiting
-/// longer than this would notice late that it is mended.
+/// Upper bound of the backoff. A tunnel silent for 20 s is given up anyway; a longer timeout would
+/// only detect late that the path works again.
 const RTO_MAX: Micros = 5_000 * MS;
-/// Before anything was measured.
+/// Before the first measurement.
 const RTO_INITIAL: Micros = 1_000 * MS;
-/// Our clock's grain, as seen through the timers of the shell.
+/// Granularity of the driver's timers.
 const CLOCK_GRANULARITY: Micros = MS;
 
-/// The estimate.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RttEstimator {
     srtt: Option<Micros>,
@@ -23,45 +22,41 @@ pub(super) struct RttEstimator {
 }
 
 impl RttEstimator {
-    /// Takes in a measurement.
     pub(super) fn add_sample(&mut self, rtt: Micros) {
         match self.srtt {
             None => {
                 self.srtt = Some(rtt);
                 self.rttvar = rtt / 2;
             }
-            Some(smoothed) => {
-                self.rttvar = (3 * self.rttvar + smoothed.abs_diff(rtt)) / 4;
-                self.srtt = Some((7 * smoothed + rtt) / 8);
+            Some(srtt) => {
+                self.rttvar = (3 * self.rttvar + srtt.abs_diff(rtt)) / 4;
+                self.srtt = Some((7 * srtt + rtt) / 8);
             }
         }
     }
 
-    /// The smoothed round trip time, once something was measured.
     pub(super) fn srtt(&self) -> Option<Micros> {
         self.srtt
     }
 
-    /// The retransmission timeout.
     pub(super) fn rto(&self) -> Micros {
         let base = self
             .srtt
-            .map_or(RTO_INITIAL, |smoothed| smoothed + (4 * self.rttvar).max(CLOCK_GRANULARITY))
+            .map_or(RTO_INITIAL, |srtt| srtt + (4 * self.rttvar).max(CLOCK_GRANULARITY))
             .max(RTO_MIN);
         (base << self.backoff.min(8)).min(RTO_MAX)
     }
 
-    /// It passed without an answer.
     pub(super) fn back_off(&mut self) {
         self.backoff = (self.backoff + 1).min(16);
     }
 
-    /// Timeouts since something new was acknowledged.
+    /// Timeouts since the last new acknowledgement.
     pub(super) fn backoff_count(&self) -> u32 {
         self.backoff
     }
 
-    /// Something new was acknowledged.
+    /// New data was acknowledged.
     pub(super) fn reset_backoff(&mut self) {
         self.backoff = 0;
     }
@@ -72,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_follows_the_measurements_and_doubles_in_silence() {
+    fn the_rto_follows_the_samples_and_backs_off() {
         let mut rtt = RttEstimator::default();
         assert_eq!((rtt.srtt(), rtt.rto()), (None, RTO_INITIAL));
         rtt.add_sample(20 * MS);
@@ -83,13 +78,13 @@ mod tests {
         for _ in 0..100 {
             rtt.add_sample(20 * MS);
         }
-        let waits: Vec<_> = (0..7)
+        let timeouts: Vec<_> = (0..7)
             .map(|_| {
                 rtt.back_off();
                 rtt.rto() / MS
             })
             .collect();
-        assert_eq!(waits, [400, 800, 1600, 3200, 5000, 5000, 5000]);
+        assert_eq!(timeouts, [400, 800, 1600, 3200, 5000, 5000, 5000]);
         rtt.reset_backoff();
         assert_eq!(rtt.rto(), RTO_MIN);
     }

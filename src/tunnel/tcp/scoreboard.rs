@@ -1,12 +1,11 @@
-//! The scoreboard: every segment under way, when it was last sent, and what is known of it.
+//! The scoreboard (RFC 6675): every segment in flight, when it was last sent, and what is known of
+//! it.
 //!
 //! - A segment is **delivered** when it is acknowledged, cumulatively or selectively (RFC 2018). It
-//!   is **lost** when one that was sent later has been delivered and a *reordering window* has
-//!   passed since (RACK, RFC 8985); so a repeated segment can be found lost again, and reordering
-//!   is no loss.
-//! - **In flight** are the bytes neither delivered nor lost (RFC 6675's pipe).
-//! - Without selective acknowledgements, duplicate acknowledgements stand in for them (RFC 6582):
-//!   three mean that the oldest segment is lost.
+//!   is **lost** when a segment sent later was delivered and a reordering window has passed since
+//!   (RACK, RFC 8985). So a retransmission can be detected as lost too, and reordering is not loss.
+//! - **In flight** are the bytes neither delivered nor lost (the pipe of RFC 6675).
+//! - Without SACK, three duplicate ACKs mean that the oldest segment is lost (RFC 6582).
 
 use std::collections::VecDeque;
 
@@ -14,11 +13,11 @@ use super::segment::SackBlock;
 use super::seq::Seq;
 use super::{MS, Micros};
 
-/// Segments that may be under way. At full segments the window ends first; a writer of single bytes
-/// waits here for acknowledgements.
+/// Segments that may be in flight. With full segments the window is exhausted first; a writer of
+/// single bytes waits for acknowledgements here.
 pub(super) const SEGMENTS_MAX: usize = 8192;
-/// Duplicate acknowledgements, or segments delivered above, that mean loss when no reordering was
-/// ever seen.
+/// DupThresh (RFC 6675): duplicate ACKs, or SACKed segments above, that mean loss while no
+/// reordering was seen.
 const DUP_THRESH: usize = 3;
 /// Recoveries for which a wider reordering window is kept (RFC 8985, section 6.2, step 4).
 const REO_WND_PERSIST: u8 = 16;
@@ -30,7 +29,7 @@ const RETRANSMITTED: u8 = 4;
 pub(super) const HAS_FIN: u8 = 8;
 pub(super) const HAS_SYN: u8 = 16;
 
-/// A segment under way.
+/// A segment in flight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SentSegment {
     pub(super) seq: Seq,
@@ -57,13 +56,13 @@ impl SentSegment {
     }
 }
 
-/// What an acknowledgement brought.
+/// Effect of an acknowledgement.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Delivery {
     pub(super) bytes: usize,
-    /// Round trip of the segment sent last among those that were sent once.
+    /// RTT of the most recently sent segment among those never retransmitted.
     pub(super) rtt: Option<Micros>,
-    /// A repeated segment was acknowledged by an answer to its first sending.
+    /// A retransmitted segment was acknowledged by the answer to its original.
     pub(super) spurious_retransmit: bool,
 }
 
@@ -74,11 +73,11 @@ pub(super) struct Scoreboard {
     lost_bytes: usize,
     sacked_segments: usize,
     dup_acks: usize,
-    /// Highest sequence number delivered.
+    /// RACK.fack: highest sequence number delivered.
     fack: Option<Seq>,
-    /// End of the highest segment that was repeated.
+    /// HighRxt: end of the highest retransmitted segment.
     high_rxt: Option<Seq>,
-    /// The delivered segment that was sent last: when, its end; and its round trip.
+    /// RACK.xmit_ts and RACK.end_seq of the most recently sent delivered segment; RACK.rtt.
     rack_xmit: Option<(Micros, Seq)>,
     rack_rtt: Micros,
     min_rtt: Option<Micros>,
@@ -86,7 +85,7 @@ pub(super) struct Scoreboard {
     reo_wnd_mult: u8,
     reo_wnd_persist: u8,
     last_sack_blocks: [Option<SackBlock>; 3],
-    /// Something was delivered since losses were last looked for.
+    /// Whether anything was delivered since losses were last looked for.
     pub(super) delivered_since_check: bool,
 }
 
@@ -111,7 +110,7 @@ impl Scoreboard {
         self.segments.len()
     }
 
-    /// Nothing is lost, and nothing is known of the last segment.
+    /// Nothing is lost, and the last segment is not SACKed.
     pub(super) fn is_tail_unacknowledged(&self) -> bool {
         self.lost_bytes == 0 && self.segments.back().is_some_and(|last| !last.has_flag(SACKED))
     }
@@ -121,42 +120,41 @@ impl Scoreboard {
         self.segments.front().map(|sent| sent.sent_at)
     }
 
-    /// Bytes of the oldest segment.
+    /// Length of the oldest segment, in bytes.
     pub(super) fn oldest_len(&self) -> usize {
         self.segments.front().map_or(0, |sent| sent.len as usize)
     }
 
-    /// Cuts what is under way into segments of at most `most` bytes; what is known of a segment is
-    /// known of its pieces.
-    pub(super) fn resegment(&mut self, most: usize) {
-        let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
-        // A FIN takes a number, and no room.
-        let long = |sent: &SentSegment| sent.len - u32::from(sent.has_fin()) > most;
+    /// Splits segments in flight into at most `max` bytes; the pieces inherit the segment's state.
+    pub(super) fn resegment(&mut self, max: usize) {
+        let max = u32::try_from(max).unwrap_or(u32::MAX).max(1);
+        // A FIN occupies a sequence number, but no payload.
+        let long = |sent: &SentSegment| sent.len - u32::from(sent.has_fin()) > max;
         if !self.segments.iter().any(long) {
             return;
         }
         for mut sent in std::mem::take(&mut self.segments) {
             while long(&sent) {
                 self.segments.push_back(SentSegment {
-                    len: most,
+                    len: max,
                     flags: sent.flags & !HAS_FIN,
                     ..sent
                 });
                 self.sacked_segments += usize::from(sent.has_flag(SACKED));
-                sent = SentSegment { seq: sent.seq.plus(most), len: sent.len - most, ..sent };
+                sent = SentSegment { seq: sent.seq.plus(max), len: sent.len - max, ..sent };
             }
             self.segments.push_back(sent);
         }
     }
 
-    /// Notes a new segment. Segments come in order.
+    /// Adds a new segment; in sequence order.
     pub(super) fn push(&mut self, seq: Seq, len: u32, flags: u8, now: Micros) {
         self.in_flight += len as usize;
         self.segments.push_back(SentSegment { seq, len, sent_at: now, flags });
     }
 
-    /// Everything before `ack` has arrived. `echoed`: tells of a time whether it is later than the
-    /// segment that is being answered was sent.
+    /// Cumulative acknowledgement. `echoed` tells whether a given time is later than the sending of
+    /// the segment whose timestamp was echoed.
     pub(super) fn handle_ack(
         &mut self,
         ack: Seq,
@@ -169,26 +167,27 @@ impl Scoreboard {
             if !ack.after(first.seq) {
                 break;
             }
-            let whole = !first.end().after(ack);
+            let fully_acked = !first.end().after(ack);
             let mut part = *first;
-            if !whole {
+            if !fully_acked {
                 part.len = ack.since(first.seq);
                 first.len -= part.len;
                 first.seq = ack;
             }
             if part.has_flag(SACKED) {
-                self.sacked_segments = self.sacked_segments.saturating_sub(usize::from(whole));
+                self.sacked_segments =
+                    self.sacked_segments.saturating_sub(usize::from(fully_acked));
             } else {
                 self.mark_delivered(&part, now, &echoed, delivery);
             }
-            if !whole {
+            if !fully_acked {
                 break;
             }
             self.segments.pop_front();
         }
         self.fack = Some(self.fack.map_or(ack, |highest| highest.max(ack)));
         if self.segments.is_empty() {
-            // Nothing is left that the past could say anything about.
+            // Nothing is in flight that this state could apply to.
             self.high_rxt = None;
             self.last_sack_blocks = [None; 3];
             if self.segments.capacity() > 64 {
@@ -214,7 +213,7 @@ impl Scoreboard {
         self.rack_update(part, now, echoed, delivery);
     }
 
-    /// RACK's view of a delivery (RFC 8985, section 6.2, steps 1 to 3).
+    /// RACK_update (RFC 8985, section 6.2, steps 1 to 3).
     fn rack_update(
         &mut self,
         part: &SentSegment,
@@ -226,9 +225,9 @@ impl Scoreboard {
         delivery.bytes += part.len as usize;
         let rtt = now.saturating_sub(part.sent_at);
         if part.has_flag(RETRANSMITTED) {
-            let earlier = echoed(part.sent_at) == Some(true);
-            delivery.spurious_retransmit |= earlier;
-            if earlier || self.min_rtt.is_some_and(|least| rtt < least) {
+            let spurious = echoed(part.sent_at) == Some(true);
+            delivery.spurious_retransmit |= spurious;
+            if spurious || self.min_rtt.is_some_and(|least| rtt < least) {
                 return;
             }
         } else {
@@ -247,7 +246,7 @@ impl Scoreboard {
         }
     }
 
-    /// These ranges have arrived, out of order (RFC 2018).
+    /// SACK blocks (RFC 2018).
     pub(super) fn handle_sack(
         &mut self,
         blocks: &[Option<SackBlock>; 3],
@@ -260,14 +259,14 @@ impl Scoreboard {
         else {
             return;
         };
-        let known = self.last_sack_blocks;
+        let previous = self.last_sack_blocks;
         for &(from, to) in blocks.iter().flatten() {
-            // What is not of the present flight is a duplicate's report (RFC 2883), or nonsense.
+            // A block outside of the data in flight is a D-SACK (RFC 2883) or invalid.
             if !to.after(from) || from.before(first) || to.after(last) {
                 continue;
             }
-            // What the last acknowledgement said already need not be walked through again.
-            let from = known
+            // Skips what the previous acknowledgement reported.
+            let from = previous
                 .iter()
                 .flatten()
                 .find(|(a, b)| !from.before(*a) && from.before(*b))
@@ -304,15 +303,13 @@ impl Scoreboard {
         self.fack = Some(self.fack.map_or(to, |highest| highest.max(to)));
     }
 
-    /// A segment had arrived already (RFC 2883): reordering was taken for loss, so more of it is
-    /// allowed for.
+    /// A D-SACK (RFC 2883) was received: widens the reordering window.
     pub(super) fn handle_dsack(&mut self) {
         self.reordering_seen = true;
         self.reo_wnd_mult = self.reo_wnd_mult.saturating_add(1).min(8);
         self.reo_wnd_persist = REO_WND_PERSIST;
     }
 
-    /// A recovery is over.
     pub(super) fn recovery_completed(&mut self) {
         self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);
         if self.reo_wnd_persist == 0 {
@@ -320,14 +317,13 @@ impl Scoreboard {
         }
     }
 
-    /// Without selective acknowledgements: the same acknowledgement came again. True if that makes
-    /// three.
+    /// Without SACK. Returns true for the third duplicate ACK.
     pub(super) fn handle_dup_ack(&mut self) -> bool {
         self.dup_acks += 1;
         self.dup_acks == DUP_THRESH
     }
 
-    /// The oldest segment is lost; answers with how many bytes that is.
+    /// Returns the bytes newly marked as lost.
     pub(super) fn mark_oldest_lost(&mut self) -> usize {
         let Some(first) =
             self.segments.front_mut().filter(|first| first.flags & (SACKED | LOST) == 0)
@@ -341,8 +337,8 @@ impl Scoreboard {
         len
     }
 
-    /// Finds what is lost by now (RFC 8985, section 6.2, steps 4 and 5): bytes newly lost, and when
-    /// to look again.
+    /// RACK_detect_loss (RFC 8985, section 6.2, steps 4 and 5): bytes newly lost, and when to look
+    /// again.
     pub(super) fn rack_detect_loss(
         &mut self,
         now: Micros,
@@ -351,30 +347,31 @@ impl Scoreboard {
     ) -> (usize, Option<Micros>) {
         self.delivered_since_check = false;
         let Some(latest) = self.rack_xmit else { return (0, None) };
-        let patience = self.rack_rtt + self.reordering_window(recovering, smoothed);
-        let (mut found, mut again) = (0, None::<Micros>);
+        let reo_deadline = self.rack_rtt + self.reordering_window(recovering, smoothed);
+        let (mut newly_lost, mut next_check) = (0, None::<Micros>);
         for sent in &mut self.segments {
             if sent.flags & (SACKED | LOST) != 0 {
                 continue;
             }
             if !rack_sent_after(latest, (sent.sent_at, sent.end())) {
-                // What was sent once was sent in order; only repeated segments can still be older.
-                if self.high_rxt.is_none_or(|repeated| !sent.seq.before(repeated)) {
+                // Segments sent once were sent in sequence order; only retransmitted ones can still
+                // be older.
+                if self.high_rxt.is_none_or(|high_rxt| !sent.seq.before(high_rxt)) {
                     break;
                 }
                 continue;
             }
-            let due = sent.sent_at + patience;
+            let due = sent.sent_at + reo_deadline;
             if due <= now {
                 sent.flags |= LOST;
                 self.in_flight = self.in_flight.saturating_sub(sent.len as usize);
                 self.lost_bytes += sent.len as usize;
-                found += sent.len as usize;
+                newly_lost += sent.len as usize;
             } else {
-                again = Some(again.map_or(due, |at| at.max(due)));
+                next_check = Some(next_check.map_or(due, |at| at.max(due)));
             }
         }
-        (found, again)
+        (newly_lost, next_check)
     }
 
     fn reordering_window(&self, recovering: bool, smoothed: Micros) -> Micros {
@@ -386,12 +383,11 @@ impl Scoreboard {
             .max(MS / 10)
     }
 
-    /// The retransmission timer fired: the oldest segment is lost, and all that were sent long
-    /// enough ago (RFC 8985, section 6.3).
+    /// On a retransmission timeout: the oldest segment is lost, and all that were sent long enough
+    /// ago (RFC 8985, section 6.3).
     pub(super) fn mark_lost_on_rto(&mut self, now: Micros, timeout: Micros) {
         if self.segments.front().is_some_and(|first| first.has_flag(SACKED)) {
-            // The other end threw away what it had selected (RFC 2018, section 8): it is to be sent
-            // again.
+            // The receiver has reneged (RFC 2018, section 8): SACKed segments are sent again.
             self.segments.iter_mut().filter(|sent| sent.has_flag(SACKED)).for_each(|sent| {
                 sent.flags &= !SACKED;
                 self.in_flight += sent.len as usize;
@@ -407,7 +403,7 @@ impl Scoreboard {
         }
     }
 
-    /// Nothing had been lost after all.
+    /// No segment was lost after all.
     pub(super) fn undo_losses(&mut self) {
         for sent in &mut self.segments {
             if sent.has_flag(LOST) {
@@ -418,7 +414,7 @@ impl Scoreboard {
         self.lost_bytes = 0;
     }
 
-    /// The next lost segment from place `from` on, which is now sent again; its place.
+    /// Marks the next lost segment from index `from` on as retransmitted; returns its index.
     pub(super) fn retransmit_next_lost(
         &mut self,
         from: usize,
@@ -439,7 +435,7 @@ impl Scoreboard {
         Some((index, sent))
     }
 
-    /// The last segment, which is now sent again as a probe (RFC 8985, section 7.3).
+    /// Marks the last segment as retransmitted, for a tail loss probe (RFC 8985, section 7.3).
     pub(super) fn retransmit_last(&mut self, now: Micros) -> Option<SentSegment> {
         let sent = self.segments.back_mut().filter(|sent| sent.flags & (SACKED | LOST) == 0)?;
         sent.flags |= RETRANSMITTED;
@@ -450,7 +446,7 @@ impl Scoreboard {
     }
 }
 
-/// Sent later, or at the same time and further on (RFC 8985, RACK_sent_after).
+/// RACK_sent_after (RFC 8985).
 fn rack_sent_after(a: (Micros, Seq), b: (Micros, Seq)) -> bool {
     a.0 > b.0 || (a.0 == b.0 && a.1.after(b.1))
 }
@@ -474,44 +470,44 @@ mod tests {
         Seq(u32::MAX - 1500).plus(n * 1000)
     }
 
-    fn select(board: &mut Scoreboard, from: u32, to: u32, now: Micros) -> Delivery {
+    fn sack(board: &mut Scoreboard, from: u32, to: u32, now: Micros) -> Delivery {
         let mut delivery = Delivery::default();
         board.handle_sack(&[Some((at(from), at(to))), None, None], now, |_| None, &mut delivery);
         delivery
     }
 
     #[test]
-    fn three_delivered_above_a_hole_mean_it_is_lost_at_once() {
+    fn three_sacked_segments_above_a_gap_mean_loss() {
         let mut board = board(10);
-        assert_eq!(select(&mut board, 1, 3, RTT).bytes, 2000);
+        assert_eq!(sack(&mut board, 1, 3, RTT).bytes, 2000);
         assert_eq!(board.rack_detect_loss(RTT, false, RTT).0, 0);
-        assert_eq!(select(&mut board, 1, 4, RTT + 1).bytes, 1000);
+        assert_eq!(sack(&mut board, 1, 4, RTT + 1).bytes, 1000);
         assert_eq!(board.rack_detect_loss(RTT + 10, false, RTT).0, 1000);
         assert_eq!(board.in_flight(), 6000);
         let (_, sent) = board.retransmit_next_lost(0, RTT + 10).unwrap();
         assert_eq!((sent.seq, board.in_flight(), board.has_lost()), (at(0), 7000, false));
-        // And what was sent again is found lost again, by something that was sent after it.
+        // A retransmission is detected as lost by a segment sent after it.
         board.push(at(10), 1000, 0, RTT + 11);
-        select(&mut board, 10, 11, 2 * RTT + 11);
+        sack(&mut board, 10, 11, 2 * RTT + 11);
         assert_eq!(board.rack_detect_loss(2 * RTT + 11, true, RTT).0, 1000 * 7);
     }
 
     #[test]
-    fn a_late_segment_teaches_patience() {
+    fn reordering_widens_the_reordering_window() {
         let mut board = board(10);
-        select(&mut board, 1, 3, RTT);
+        sack(&mut board, 1, 3, RTT);
         let mut delivery = Delivery::default();
         board.handle_ack(at(1), RTT + 5, |_| None, &mut delivery);
         assert_eq!((delivery.bytes, delivery.rtt), (1000, Some(RTT + 5)));
-        select(&mut board, 4, 9, RTT + 10);
-        let (lost, again) = board.rack_detect_loss(RTT + 10, false, RTT);
+        sack(&mut board, 4, 9, RTT + 10);
+        let (lost, next_check) = board.rack_detect_loss(RTT + 10, false, RTT);
         assert_eq!(lost, 0);
-        assert!(again.is_some_and(|at| at > RTT + 10 && at < 2 * RTT));
+        assert!(next_check.is_some_and(|at| at > RTT + 10 && at < 2 * RTT));
         assert_eq!(board.rack_detect_loss(2 * RTT, false, RTT).0, 1000);
     }
 
     #[test]
-    fn an_acknowledgement_in_the_middle_of_a_segment_leaves_its_end() {
+    fn an_ack_inside_a_segment_leaves_its_remainder() {
         let mut board = board(2);
         let mut delivery = Delivery::default();
         board.handle_ack(at(0).plus(1300), RTT, |_| None, &mut delivery);
@@ -521,15 +517,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_is_the_same_bytes() {
+    fn resegmenting_keeps_bytes_and_state() {
         let mut board = board(4);
         board.push(at(4), 1, HAS_FIN, 9);
-        select(&mut board, 1, 2, RTT);
+        sack(&mut board, 1, 2, RTT);
         board.mark_oldest_lost();
         board.resegment(300);
-        let pieces: Vec<_> = board.segments.iter().map(|sent| (sent.seq, sent.len)).collect();
+        let segments: Vec<_> = board.segments.iter().map(|sent| (sent.seq, sent.len)).collect();
         assert!(
-            pieces.windows(2).all(|two| two[0].0.plus(two[0].1) == two[1].0 && two[0].1 <= 300)
+            segments.windows(2).all(|two| two[0].0.plus(two[0].1) == two[1].0 && two[0].1 <= 300)
         );
         assert_eq!(
             (board.count(), board.in_flight(), board.lost_bytes, board.sacked_segments),
@@ -550,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_the_first_sending_tells_that_the_second_was_needless() {
+    fn an_echo_of_the_original_marks_the_retransmission_as_spurious() {
         let mut board = board(2);
         board.mark_lost_on_rto(5 * RTT, RTT);
         board.retransmit_next_lost(0, 5 * RTT);

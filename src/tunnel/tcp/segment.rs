@@ -1,11 +1,11 @@
-//! Segments, read from packets and written into them.
+//! TCP segments: parsed from packets with smoltcp's codec, emitted by our own, which writes the
+//! header directly in front of the payload.
 //!
-//! - A [`Flow`] is the two addresses of a tunnel; all its packets go between them.
-//! - A [`Segment`] is what was received, its options read (RFC 9293, 3.1; RFC 7323; RFC 2018).
-//!   smoltcp's codec reads it.
-//! - A [`SegmentHeader`] is what is to be sent; it is written straight in front of its payload, for this
-//!   is done for every packet.
-//! - An [`PacketOutput`] takes packets: it lends the room for one, and sends what was put there.
+//! - An [`AddressPair`] is the two addresses of a tunnel.
+//! - A [`Segment`] is a received segment with its options (RFC 9293, section 3.1; RFC 7323; RFC
+//!   2018).
+//! - A [`SegmentHeader`] is a segment to be sent, without its payload.
+//! - A [`PacketOutput`] lends a buffer for a packet, and sends it.
 
 use std::net::IpAddr;
 
@@ -20,25 +20,24 @@ pub(super) const RST: u8 = 4;
 pub(super) const PSH: u8 = 8;
 pub(super) const ACK: u8 = 16;
 
-/// Blocks of a selective acknowledgement that are sent, so that they fit beside timestamps (RFC
-/// 2018, section 3).
+/// SACK blocks that are sent, so that they fit beside timestamps (RFC 2018, section 3).
 pub(super) const SACK_BLOCKS_MAX: usize = 3;
-/// Bytes that timestamps take in every segment (RFC 7323, appendix A).
+/// Length of the timestamps option with padding (RFC 7323, appendix A).
 pub(super) const TIMESTAMPS_LEN: usize = 12;
-/// A range of sequence numbers, from the first to the one after the last.
+/// Left edge and right edge: the first sequence number, and the one after the last.
 pub(super) type SackBlock = (Seq, Seq);
 
-/// Where packets go.
+/// Destination of emitted packets.
 pub(in crate::tunnel) trait PacketOutput {
-    /// A packet can be taken.
+    /// Whether a packet can be taken.
     fn is_ready(&self) -> bool;
-    /// Room for one packet, of the tunnel's MTU.
+    /// Buffer for one packet of the tunnel's MTU.
     fn buffer(&mut self) -> &mut [u8];
-    /// Sends the first `len` bytes of the room.
+    /// Sends the first `len` bytes of the buffer.
     fn send(&mut self, len: usize);
 }
 
-/// The addresses of a tunnel.
+/// The inner addresses of a tunnel.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tunnel) struct AddressPair {
     pub(in crate::tunnel) local: IpAddr,
@@ -46,7 +45,6 @@ pub(in crate::tunnel) struct AddressPair {
 }
 
 impl AddressPair {
-    /// Length of the IP header.
     pub(super) fn ip_header_len(&self) -> usize {
         match (self.local, self.remote) {
             (IpAddr::V4(_), IpAddr::V4(_)) => 20,
@@ -54,21 +52,19 @@ impl AddressPair {
         }
     }
 
-    /// Length of the headers of a segment with timestamps.
+    /// Headers of a segment with timestamps.
     pub(in crate::tunnel) fn header_len(&self) -> usize {
         self.ip_header_len() + 20 + TIMESTAMPS_LEN
     }
 
-    /// Both addresses are of one family.
     pub(in crate::tunnel) fn is_same_family(&self) -> bool {
         self.local.is_ipv4() == self.remote.is_ipv4()
     }
 }
 
-/// A received segment.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tunnel) struct Segment<'a> {
-    /// Port of the other end.
+    /// Port of the peer.
     pub(in crate::tunnel) remote_port: u16,
     /// Our port.
     pub(in crate::tunnel) local_port: u16,
@@ -79,22 +75,21 @@ pub(in crate::tunnel) struct Segment<'a> {
     pub(super) mss: Option<u16>,
     pub(super) window_scale: Option<u8>,
     pub(super) sack_permitted: bool,
-    /// Timestamp value and echo.
+    /// TSval and TSecr.
     pub(super) timestamps: Option<(u32, u32)>,
     pub(super) sack_blocks: [Option<SackBlock>; SACK_BLOCKS_MAX],
     pub(super) payload: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
-    /// Reads an IP packet; `None` if it is not a whole TCP segment, with a right checksum unless it
-    /// was `vouched` for on its whole way. Who sent it is not looked at.
-    pub(in crate::tunnel) fn parse(packet: &'a [u8], vouched: bool) -> Option<Self> {
+    /// `None` if the packet is not a complete TCP segment with a correct checksum, which is not
+    /// verified if the packet is `trusted` (authenticated end to end). Addresses are not checked.
+    pub(in crate::tunnel) fn parse(packet: &'a [u8], trusted: bool) -> Option<Self> {
         let (addresses, tcp) = match packet.first()? >> 4 {
             4 => {
                 let ip = Ipv4Packet::new_checked(packet).ok()?;
-                // Nobody sends fragments through a tunnel whose MTU is known; there is no memory to
-                // collect them in.
-                let whole = ip.version() == 4
+                // There is no reassembly: nobody sends fragments through a tunnel with a known MTU.
+                let complete = ip.version() == 4
                     && ip.next_header() == IpProtocol::Tcp
                     && !ip.more_frags()
                     && ip.frag_offset() == 0;
@@ -102,20 +97,20 @@ impl<'a> Segment<'a> {
                     packet.get(12..20)?,
                     packet
                         .get(usize::from(ip.header_len())..usize::from(ip.total_len()))
-                        .filter(|_| whole)?,
+                        .filter(|_| complete)?,
                 )
             }
             6 => {
                 let ip = Ipv6Packet::new_checked(packet).ok()?;
-                let whole = ip.next_header() == IpProtocol::Tcp;
-                (packet.get(8..40)?, packet.get(40..ip.total_len()).filter(|_| whole)?)
+                let complete = ip.next_header() == IpProtocol::Tcp;
+                (packet.get(8..40)?, packet.get(40..ip.total_len()).filter(|_| complete)?)
             }
             _ => return None,
         };
         let length = u64::from(u16::to_be(u16::try_from(tcp.len()).ok()?));
-        let right =
+        let checksum_ok =
             || fold(sum(addresses) + u64::from(u16::to_be(6)) + length + sum(tcp)) == 0xffff;
-        if vouched || right() { Self::parse_tcp(tcp) } else { None }
+        if trusted || checksum_ok() { Self::parse_tcp(tcp) } else { None }
     }
 
     fn parse_tcp(bytes: &'a [u8]) -> Option<Self> {
@@ -136,13 +131,13 @@ impl<'a> Segment<'a> {
         };
         let mut options = tcp.options();
         while !options.is_empty() {
-            // What follows an option that cannot be read is not read either.
+            // Options after a malformed one are ignored.
             let Ok((rest, option)) = TcpOption::parse(options) else { break };
             options = rest;
             match option {
                 TcpOption::EndOfList => break,
                 TcpOption::MaxSegmentSize(mss) => segment.mss = Some(mss),
-                // RFC 7323, section 2.3: more than 14 means 14.
+                // RFC 7323, section 2.3: at most 14.
                 TcpOption::WindowScale(scale) => segment.window_scale = Some(scale.min(14)),
                 TcpOption::SackPermitted => segment.sack_permitted = true,
                 TcpOption::SackRange(ranges) => {
@@ -160,23 +155,21 @@ impl<'a> Segment<'a> {
         self.flags & flag != 0
     }
 
-    /// It asks for a new connection: SYN and none of ACK, RST, FIN.
+    /// A connection request: SYN without ACK, RST or FIN.
     pub(in crate::tunnel) fn is_syn(&self) -> bool {
         self.flags & (SYN | ACK | RST | FIN) == SYN
     }
 
-    /// It is a reset, which nothing may be said to.
     pub(in crate::tunnel) fn is_rst(&self) -> bool {
         self.has(RST)
     }
 
-    /// Sequence numbers it takes up.
+    /// SEG.LEN: sequence numbers it occupies.
     pub(super) fn seq_len(&self) -> u32 {
         self.payload.len() as u32 + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
     }
 }
 
-/// A segment to be sent, but for its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::tunnel) struct SegmentHeader {
     pub(super) local_port: u16,
@@ -185,7 +178,7 @@ pub(in crate::tunnel) struct SegmentHeader {
     pub(super) ack: Seq,
     pub(super) flags: u8,
     pub(super) window: u16,
-    /// Of a SYN: our MSS, our window scale if any, whether selective acknowledgements are welcome.
+    /// For a SYN: MSS, window scale if any, SACK-permitted.
     pub(super) syn_options: Option<(u16, Option<u8>, bool)>,
     pub(super) timestamps: Option<(u32, u32)>,
     pub(super) sack_blocks: [Option<SackBlock>; SACK_BLOCKS_MAX],
@@ -213,7 +206,7 @@ impl SegmentHeader {
         }
     }
 
-    /// The reset that answers a segment for nobody (RFC 9293, section 3.10.7.1).
+    /// The RST that answers a segment without a connection (RFC 9293, section 3.10.7.1).
     pub(in crate::tunnel) fn rst_for(segment: &Segment<'_>) -> Self {
         if segment.has(ACK) {
             Self::new(segment.local_port, segment.remote_port, segment.ack, Seq(0), RST, 0)
@@ -229,100 +222,100 @@ impl SegmentHeader {
         }
     }
 
-    /// Writes the packet: `payload` puts the given number of bytes into the room it gets. What has
-    /// no room is not sent.
+    /// Writes the packet: `payload` puts `length` bytes into the buffer it gets. Nothing is sent if
+    /// the packet does not fit.
     pub(in crate::tunnel) fn emit(
         &self,
-        flow: &AddressPair,
+        addrs: &AddressPair,
         out: &mut impl PacketOutput,
         length: usize,
         payload: impl FnOnce(&mut [u8]),
     ) {
-        let ip = flow.ip_header_len();
-        let room = out.buffer();
+        let ip = addrs.ip_header_len();
+        let buffer = out.buffer();
         let mut options = [0u8; 40];
-        let used = self.emit_options(&mut options);
-        let start = ip + 20 + used;
-        let Some(packet) = room.get_mut(..start + length) else { return };
+        let options_len = self.emit_options(&mut options);
+        let start = ip + 20 + options_len;
+        let Some(packet) = buffer.get_mut(..start + length) else { return };
         payload(&mut packet[start..]);
-        packet[ip + 20..start].copy_from_slice(&options[..used]);
+        packet[ip + 20..start].copy_from_slice(&options[..options_len]);
         let tcp = &mut packet[ip..ip + 20];
         tcp[0..2].copy_from_slice(&self.local_port.to_be_bytes());
         tcp[2..4].copy_from_slice(&self.remote_port.to_be_bytes());
         tcp[4..8].copy_from_slice(&self.seq.0.to_be_bytes());
         tcp[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
-        tcp[12] = ((20 + used) as u8 / 4) << 4;
+        tcp[12] = ((20 + options_len) as u8 / 4) << 4;
         tcp[13] = self.flags;
         tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
         tcp[16..20].fill(0);
-        let pseudo = emit_ip_header(flow, packet, 20 + used + length);
+        let pseudo = emit_ip_header(addrs, packet, 20 + options_len + length);
         let total = pseudo
             + u64::from(u16::to_be(6))
-            + u64::from(u16::to_be((20 + used + length) as u16))
+            + u64::from(u16::to_be((20 + options_len + length) as u16))
             + sum(&packet[ip..]);
         packet[ip + 16..ip + 18].copy_from_slice(&(!fold(total)).to_ne_bytes());
         out.send(start + length);
     }
 
-    /// Writes the options; answers with their length, a multiple of four.
-    fn emit_options(&self, room: &mut [u8; 40]) -> usize {
-        let mut used = 0;
-        let mut put = |bytes: &[u8]| {
-            room[used..used + bytes.len()].copy_from_slice(bytes);
-            used += bytes.len();
+    /// Writes the options; returns their length, a multiple of four.
+    fn emit_options(&self, buffer: &mut [u8; 40]) -> usize {
+        let mut options_len = 0;
+        let mut push = |bytes: &[u8]| {
+            buffer[options_len..options_len + bytes.len()].copy_from_slice(bytes);
+            options_len += bytes.len();
         };
         if let Some((mss, scale, sack)) = self.syn_options {
             let [high, low] = mss.to_be_bytes();
-            put(&[2, 4, high, low]);
+            push(&[2, 4, high, low]);
             if let Some(scale) = scale {
-                put(&[1, 3, 3, scale]);
+                push(&[1, 3, 3, scale]);
             }
             if sack {
-                put(&[1, 1, 4, 2]);
+                push(&[1, 1, 4, 2]);
             }
         }
         if let Some((value, echo)) = self.timestamps {
-            put(&[1, 1, 8, 10]);
-            put(&value.to_be_bytes());
-            put(&echo.to_be_bytes());
+            push(&[1, 1, 8, 10]);
+            push(&value.to_be_bytes());
+            push(&echo.to_be_bytes());
         }
         let blocks = self.sack_blocks.iter().flatten().count();
         if blocks > 0 {
-            put(&[1, 1, 5, 2 + 8 * blocks as u8]);
+            push(&[1, 1, 5, 2 + 8 * blocks as u8]);
             for (from, to) in self.sack_blocks.iter().flatten() {
-                put(&from.0.to_be_bytes());
-                put(&to.0.to_be_bytes());
+                push(&from.0.to_be_bytes());
+                push(&to.0.to_be_bytes());
             }
         }
-        used
+        options_len
     }
 }
 
-/// Writes the IP header; answers with the sum over the addresses, which TCP's checksum includes.
-fn emit_ip_header(flow: &AddressPair, packet: &mut [u8], payload: usize) -> u64 {
-    match (flow.local, flow.remote) {
+/// Writes the IP header; returns the sum of the pseudo-header's addresses.
+fn emit_ip_header(addrs: &AddressPair, packet: &mut [u8], payload: usize) -> u64 {
+    match (addrs.local, addrs.remote) {
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
-            let head = &mut packet[..20];
-            // Do not fragment; 64 hops; TCP.
-            head[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0]);
-            head[2..4].copy_from_slice(&((20 + payload) as u16).to_be_bytes());
-            head[12..16].copy_from_slice(&local.octets());
-            head[16..20].copy_from_slice(&remote.octets());
-            let check = !fold(sum(head));
-            head[10..12].copy_from_slice(&check.to_ne_bytes());
-            sum(&head[12..20])
+            let header = &mut packet[..20];
+            // Do not fragment; TTL 64; protocol TCP.
+            header[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+            header[2..4].copy_from_slice(&((20 + payload) as u16).to_be_bytes());
+            header[12..16].copy_from_slice(&local.octets());
+            header[16..20].copy_from_slice(&remote.octets());
+            let check = !fold(sum(header));
+            header[10..12].copy_from_slice(&check.to_ne_bytes());
+            sum(&header[12..20])
         }
         (local, remote) => {
             let octets = |address: IpAddr| match address {
                 IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
                 IpAddr::V6(v6) => v6.octets(),
             };
-            let head = &mut packet[..40];
-            head[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, 0, 6, 64]);
-            head[4..6].copy_from_slice(&(payload as u16).to_be_bytes());
-            head[8..24].copy_from_slice(&octets(local));
-            head[24..40].copy_from_slice(&octets(remote));
-            sum(&head[8..40])
+            let header = &mut packet[..40];
+            header[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, 0, 6, 64]);
+            header[4..6].copy_from_slice(&(payload as u16).to_be_bytes());
+            header[8..24].copy_from_slice(&octets(local));
+            header[24..40].copy_from_slice(&octets(remote));
+            sum(&header[8..40])
         }
     }
 }
@@ -335,9 +328,9 @@ mod tests {
     use smoltcp::phy::ChecksumCapabilities;
     use smoltcp::wire::{TcpRepr, TcpSeqNumber};
 
-    struct Sheet(Vec<u8>, usize);
+    struct PacketSink(Vec<u8>, usize);
 
-    impl PacketOutput for Sheet {
+    impl PacketOutput for PacketSink {
         fn is_ready(&self) -> bool {
             true
         }
@@ -349,7 +342,7 @@ mod tests {
         }
     }
 
-    fn flow(v6: bool) -> AddressPair {
+    fn addrs(v6: bool) -> AddressPair {
         if v6 {
             AddressPair { local: "fd00::1".parse().unwrap(), remote: "fd00::2".parse().unwrap() }
         } else {
@@ -359,14 +352,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_what_another_codec_reads(
-            v6: bool, seq: u32, ack: u32, window: u16, opening: Option<(u16, bool)>, stamps: Option<(u32, u32)>, blocks in 0usize..=3,
+        fn emitted_segments_are_parsed_by_another_codec(
+            v6: bool, seq: u32, ack: u32, window: u16, syn_options: Option<(u16, bool)>, timestamps: Option<(u32, u32)>, blocks in 0usize..=3,
             payload in prop::collection::vec(any::<u8>(), 0..1400),
         ) {
-            let flow = flow(v6);
+            let addrs = addrs(v6);
             let mut header = SegmentHeader::new(5900, 50000, Seq(seq), Seq(ack), ACK, window);
-            header.timestamps = stamps;
-            if let Some((mss, sack)) = opening {
+            header.timestamps = timestamps;
+            if let Some((mss, sack)) = syn_options {
                 header.flags |= SYN;
                 header.syn_options = Some((mss, Some(7), sack));
             } else {
@@ -374,12 +367,12 @@ mod tests {
                     *block = Some((Seq(n as u32 * 10), Seq(n as u32 * 10 + 5)));
                 }
             }
-            let mut sheet = Sheet(vec![0xee; 1420], 0);
-            header.emit(&flow, &mut sheet, payload.len(), |room| room.copy_from_slice(&payload));
-            let packet = &sheet.0[..sheet.1];
-            let ip = flow.ip_header_len();
-            if ip + 20 + header.emit_options(&mut [0; 40]) + payload.len() > sheet.0.len() {
-                prop_assert_eq!(packet.len(), 0, "what has no room is not sent cut short");
+            let mut sink = PacketSink(vec![0xee; 1420], 0);
+            header.emit(&addrs, &mut sink, payload.len(), |buffer| buffer.copy_from_slice(&payload));
+            let packet = &sink.0[..sink.1];
+            let ip = addrs.ip_header_len();
+            if ip + 20 + header.emit_options(&mut [0; 40]) + payload.len() > sink.0.len() {
+                prop_assert_eq!(packet.len(), 0, "a packet that does not fit is not sent");
                 return Ok(());
             }
             if !v6 {
@@ -388,37 +381,37 @@ mod tests {
                 prop_assert_eq!(usize::from(outer.total_len()), packet.len());
             }
             let tcp = TcpPacket::new_checked(&packet[ip..]).unwrap();
-            prop_assert!(tcp.verify_checksum(&flow.local.into(), &flow.remote.into()));
-            let read = TcpRepr::parse(&tcp, &flow.local.into(), &flow.remote.into(), &ChecksumCapabilities::default()).unwrap();
+            prop_assert!(tcp.verify_checksum(&addrs.local.into(), &addrs.remote.into()));
+            let read = TcpRepr::parse(&tcp, &addrs.local.into(), &addrs.remote.into(), &ChecksumCapabilities::default()).unwrap();
             prop_assert_eq!(read.seq_number, TcpSeqNumber(seq as i32));
             prop_assert_eq!(read.ack_number, Some(TcpSeqNumber(ack as i32)));
             prop_assert_eq!((read.window_len, read.payload), (window, &payload[..]));
-            prop_assert_eq!(read.timestamp.map(|t| (t.tsval, t.tsecr)), stamps);
-            prop_assert_eq!(read.max_seg_size, opening.map(|(mss, _)| mss).filter(|&mss| mss > 0));
+            prop_assert_eq!(read.timestamp.map(|t| (t.tsval, t.tsecr)), timestamps);
+            prop_assert_eq!(read.max_seg_size, syn_options.map(|(mss, _)| mss).filter(|&mss| mss > 0));
 
             let ours = Segment::parse(packet, false).unwrap();
             prop_assert_eq!((ours.seq, ours.ack, ours.window, ours.payload), (Seq(seq), Seq(ack), window, &payload[..]));
-            prop_assert_eq!((ours.timestamps, ours.sack_blocks, ours.local_port, ours.remote_port), (stamps, header.sack_blocks, 50000, 5900));
-            prop_assert_eq!((ours.mss, ours.sack_permitted), (opening.map(|(mss, _)| mss), opening.is_some_and(|(_, sack)| sack)));
+            prop_assert_eq!((ours.timestamps, ours.sack_blocks, ours.local_port, ours.remote_port), (timestamps, header.sack_blocks, 50000, 5900));
+            prop_assert_eq!((ours.mss, ours.sack_permitted), (syn_options.map(|(mss, _)| mss), syn_options.is_some_and(|(_, sack)| sack)));
         }
 
         #[test]
-        fn any_packet_is_survived_and_damage_is_noticed(mut packet in prop::collection::vec(any::<u8>(), 1..200), head in prop::sample::select(vec![0x45u8, 0x46, 0x4f, 0x60]), bit: prop::sample::Index) {
-            packet[0] = head;
-            for vouched in [false, true] {
-                let _ = Segment::parse(&packet, vouched);
+        fn arbitrary_packets_are_parsed_and_corruption_is_detected(mut packet in prop::collection::vec(any::<u8>(), 1..200), header in prop::sample::select(vec![0x45u8, 0x46, 0x4f, 0x60]), bit: prop::sample::Index) {
+            packet[0] = header;
+            for trusted in [false, true] {
+                let _ = Segment::parse(&packet, trusted);
             }
             let _ = Segment::parse_tcp(&packet);
-            let mut sheet = Sheet(vec![0; 1420], 0);
-            SegmentHeader::new(1, 2, Seq(3), Seq(4), ACK, 5).emit(&flow(false), &mut sheet, 100, |room| room.fill(7));
-            sheet.0.truncate(sheet.1);
-            let bit = bit.index((sheet.1 - 20) * 8);
-            sheet.0[20 + bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(Segment::parse(&sheet.0, false).is_none());
-            // Where somebody else vouches for it, the sum is not asked for.
-            sheet.0[20 + bit / 8] ^= 1 << (bit % 8);
-            sheet.0[20 + 16] ^= 1;
-            prop_assert!(Segment::parse(&sheet.0, true).is_some() && Segment::parse(&sheet.0, false).is_none());
+            let mut sink = PacketSink(vec![0; 1420], 0);
+            SegmentHeader::new(1, 2, Seq(3), Seq(4), ACK, 5).emit(&addrs(false), &mut sink, 100, |buffer| buffer.fill(7));
+            sink.0.truncate(sink.1);
+            let bit = bit.index((sink.1 - 20) * 8);
+            sink.0[20 + bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(Segment::parse(&sink.0, false).is_none());
+            // A trusted packet's checksum is not verified.
+            sink.0[20 + bit / 8] ^= 1 << (bit % 8);
+            sink.0[20 + 16] ^= 1;
+            prop_assert!(Segment::parse(&sink.0, true).is_some() && Segment::parse(&sink.0, false).is_none());
         }
     }
 }

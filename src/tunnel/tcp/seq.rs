@@ -1,12 +1,10 @@
-//! Sequence numbers, which wrap around (RFC 9293, section 3.4): an order exists only between
-//! numbers less than 2^31 apart.
+//! Sequence numbers, modulo 2^32 (RFC 9293, section 3.4): only numbers less than 2^31 apart are
+//! ordered.
 
-/// A sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Seq(pub(super) u32);
 
 impl Seq {
-    /// This far on.
     pub(super) fn plus(self, n: u32) -> Self {
         Self(self.0.wrapping_add(n))
     }
@@ -34,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_survives_the_wrap() {
+    fn numbers_are_ordered_across_the_wrap() {
         for base in [0, 5, u32::MAX - 3, u32::MAX / 2] {
             let (a, b) = (Seq(base), Seq(base).plus(7));
             assert!(a.before(b) && b.after(a) && !a.after(b) && !a.before(a));

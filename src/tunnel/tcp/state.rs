@@ -1,7 +1,6 @@
-//! The states of a connection, and what moves it from one to another (RFC 9293, section 3.3.2).
-//! LISTEN is no state here: a connection is made when its SYN has come.
+//! Connection states and their transitions (RFC 9293, section 3.3.2). There is no LISTEN: a
+//! connection is created when its SYN has arrived.
 
-/// A connection's state, by its name in RFC 9293.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::tunnel) enum State {
     SynSent,
@@ -16,32 +15,32 @@ pub(in crate::tunnel) enum State {
     Closed,
 }
 
-/// What moves it.
+/// Causes of transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StateEvent {
-    /// The other end's SYN came, without an acknowledgement of ours.
+    /// The peer's SYN, without an acknowledgement of ours.
     Syn,
-    /// Our SYN is acknowledged, and the other end's has come.
+    /// Our SYN was acknowledged, and the peer's received.
     Synchronized,
-    /// The user has nothing more to say.
+    /// The user closed its half.
     Close,
-    /// Our FIN is acknowledged.
+    /// Our FIN was acknowledged.
     FinAcked,
-    /// The other end's FIN has come, and all before it.
+    /// The peer's FIN, after everything before it.
     Fin,
-    /// A reset, either way, or nobody waits any longer.
+    /// A RST in either direction, or a timeout.
     Abort,
 }
 
 impl State {
-    /// The next state. Total: what has no meaning in a state changes nothing.
-    pub(super) fn next(self, input: StateEvent) -> Self {
-        match (input, self) {
+    /// The next state; events without a meaning in a state do not change it.
+    pub(super) fn next(self, event: StateEvent) -> Self {
+        match (event, self) {
             (StateEvent::Syn, Self::SynSent) => Self::SynReceived,
             (StateEvent::Synchronized, Self::SynSent | Self::SynReceived) => Self::Established,
             (StateEvent::Close, Self::Established) => Self::FinWait1,
             (StateEvent::Close, Self::CloseWait) => Self::LastAck,
-            // Nothing was sent that would have to be ended in good order.
+            // No data was sent that a FIN would have to follow.
             (StateEvent::Close, Self::SynSent) => Self::Closed,
             (StateEvent::FinAcked, Self::FinWait1) => Self::FinWait2,
             (StateEvent::FinAcked, Self::Closing) => Self::TimeWait,
@@ -61,17 +60,15 @@ impl State {
         }
     }
 
-    /// The handshake is not over.
     pub(in crate::tunnel) fn is_handshaking(self) -> bool {
         matches!(self, Self::SynSent | Self::SynReceived)
     }
 
-    /// The user may still say something.
     pub(super) fn may_send(self) -> bool {
         matches!(self, Self::Established | Self::CloseWait)
     }
 
-    /// Data of the other end is still to be expected.
+    /// Whether the peer may still send data.
     pub(super) fn may_receive(self) -> bool {
         matches!(self, Self::Established | Self::FinWait1 | Self::FinWait2)
     }
@@ -97,7 +94,7 @@ mod tests {
 
     /// RFC 9293, figure 5, row by row: the states in the order of `STATES`.
     #[test]
-    fn the_table() {
+    fn transitions_are_those_of_rfc_9293() {
         let table = [
             (
                 StateEvent::Syn,
@@ -176,8 +173,8 @@ mod tests {
             ),
             (StateEvent::Abort, [Closed; 10]),
         ];
-        for (input, after) in table {
-            assert_eq!(STATES.map(|state| state.next(input)), after, "{input:?}");
+        for (event, after) in table {
+            assert_eq!(STATES.map(|state| state.next(event)), after, "{event:?}");
         }
     }
 }

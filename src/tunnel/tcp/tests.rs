@@ -1,5 +1,5 @@
-//! Connections on trial: two of them across a network that loses, repeats, delays and damages, and
-//! one that is told anything at all.
+//! Tests of connections: two of them over a simulated network that loses, duplicates, delays and
+//! corrupts packets, and one that receives arbitrary segments.
 
 use std::collections::BTreeMap;
 
@@ -19,15 +19,15 @@ const CONFIG: ConnectionConfig = ConnectionConfig {
     keepalive_interval: 5_000 * MS,
 };
 
-/// Takes packets down.
+/// Collects packets.
 struct PacketSink {
-    room: Vec<u8>,
+    buffer: Vec<u8>,
     packets: Vec<Vec<u8>>,
 }
 
 impl Default for PacketSink {
     fn default() -> Self {
-        Self { room: vec![0; MTU], packets: Vec::new() }
+        Self { buffer: vec![0; MTU], packets: Vec::new() }
     }
 }
 
@@ -36,10 +36,10 @@ impl PacketOutput for PacketSink {
         true
     }
     fn buffer(&mut self) -> &mut [u8] {
-        &mut self.room
+        &mut self.buffer
     }
     fn send(&mut self, len: usize) {
-        self.packets.push(self.room[..len].to_vec());
+        self.packets.push(self.buffer[..len].to_vec());
     }
 }
 
@@ -60,12 +60,12 @@ struct NetworkConditions {
     corrupt: u64,
     jitter: Micros,
     sack: bool,
-    /// Larger packets vanish.
+    /// Larger packets are dropped.
     largest: usize,
 }
 
 struct End {
-    flow: AddressPair,
+    addrs: AddressPair,
     tcp: Connection,
     outgoing: Vec<u8>,
     written: usize,
@@ -99,30 +99,30 @@ impl End {
     }
 }
 
-/// Both say something and end; answers with the time it took.
+/// Both ends send data and close; returns the time it took.
 fn transfer(
     seed: u64,
-    bad: NetworkConditions,
+    conditions: NetworkConditions,
     lengths: [usize; 2],
     chunk: usize,
     iss: [u32; 2],
 ) -> Micros {
     let addresses = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-    let flows = [
+    let addrs = [
         AddressPair { local: addresses[0], remote: addresses[1] },
         AddressPair { local: addresses[1], remote: addresses[0] },
     ];
-    let mut dice = Rng(seed);
-    let say = |length: usize, with: u8| {
+    let mut rng = Rng(seed);
+    let data = |length: usize, with: u8| {
         (0..length).map(|n| (n as u8).wrapping_mul(with) ^ (n >> 8) as u8).collect::<Vec<u8>>()
     };
-    let mut first = Connection::connect(50000, 5900, &flows[0], iss[0], CONFIG, 0);
-    first.sack_enabled = bad.sack;
+    let mut first = Connection::connect(50000, 5900, &addrs[0], iss[0], CONFIG, 0);
+    first.sack_enabled = conditions.sack;
     let mut ends = [
         Some(End {
-            flow: flows[0],
+            addrs: addrs[0],
             tcp: first,
-            outgoing: say(lengths[0], 7),
+            outgoing: data(lengths[0], 7),
             written: 0,
             received: Vec::new(),
             closed: false,
@@ -135,24 +135,24 @@ fn transfer(
         for (side, end) in ends.iter_mut().enumerate() {
             let Some(end) = end else { continue };
             end.serve(now, chunk);
-            let mut sheet = PacketSink::default();
-            while end.tcp.transmit(&end.flow, &mut sheet, 64, now) {
+            let mut sink = PacketSink::default();
+            while end.tcp.transmit(&end.addrs, &mut sink, 64, now) {
                 end.serve(now, chunk);
             }
-            for packet in sheet.packets {
+            for packet in sink.packets {
                 assert!(packet.len() <= MTU);
-                if dice.below(1000) < bad.loss || packet.len() > bad.largest {
+                if rng.below(1000) < conditions.loss || packet.len() > conditions.largest {
                     continue;
                 }
-                for _ in 0..1 + u64::from(dice.below(1000) < bad.duplicate) {
+                for _ in 0..1 + u64::from(rng.below(1000) < conditions.duplicate) {
                     let mut packet = packet.clone();
-                    if dice.below(1000) < bad.corrupt {
-                        let bit = dice.below(packet.len() as u64 * 8) as usize;
+                    if rng.below(1000) < conditions.corrupt {
+                        let bit = rng.below(packet.len() as u64 * 8) as usize;
                         packet[bit / 8] ^= 1 << (bit % 8);
                     }
                     number += 1;
                     flights.insert(
-                        (now + 10 * MS + dice.below(bad.jitter + 1), number),
+                        (now + 10 * MS + rng.below(conditions.jitter + 1), number),
                         (1 - side, packet),
                     );
                 }
@@ -164,7 +164,7 @@ fn transfer(
         {
             assert!(
                 one.received == two.outgoing && two.received == one.outgoing,
-                "bytes differ: {bad:?} seed {seed}"
+                "bytes differ: {conditions:?} seed {seed}"
             );
             assert!(
                 one.tcp.memory() < 2048 && two.tcp.memory() < 2048,
@@ -180,7 +180,7 @@ fn transfer(
         now = deadline.min(arrival).max(now + 20);
         assert!(
             now < 600_000 * MS,
-            "{bad:?} seed {seed} {:?}",
+            "{conditions:?} seed {seed} {:?}",
             ends.each_ref().map(|end| end.as_ref().map(|end| (
                 end.tcp.state(),
                 end.written,
@@ -191,13 +191,13 @@ fn transfer(
             let (side, packet) = entry.remove();
             let Some(segment) = Segment::parse(&packet, false) else { continue };
             if let Some(end) = &mut ends[side] {
-                let _ = end.tcp.handle_segment(&segment, &end.flow, now);
+                let _ = end.tcp.handle_segment(&segment, &end.addrs, now);
             } else if segment.is_syn() {
-                let tcp = Connection::accept(&segment, &flows[1], iss[1], CONFIG, now);
+                let tcp = Connection::accept(&segment, &addrs[1], iss[1], CONFIG, now);
                 ends[1] = Some(End {
-                    flow: flows[1],
+                    addrs: addrs[1],
                     tcp,
-                    outgoing: say(lengths[1], 11),
+                    outgoing: data(lengths[1], 11),
                     written: 0,
                     received: Vec::new(),
                     closed: false,
@@ -211,16 +211,16 @@ const CLEAN: NetworkConditions =
     NetworkConditions { loss: 0, duplicate: 0, corrupt: 0, jitter: 0, sack: true, largest: MTU };
 
 #[test]
-fn a_fair_network_is_filled_in_few_round_trips() {
-    // 4 MiB at 20 ms: handshake, doubling from 10 segments, end.
+fn an_ideal_network_is_filled_in_few_round_trips() {
+    // 4 MiB at 20 ms: handshake, slow start from 10 segments, close.
     let took = transfer(1, CLEAN, [4 << 20, 0], 1 << 20, [7, 9]);
     assert!(took < 260 * MS, "{took}");
 }
 
-/// RFC 9438, section 5: at this window and round trip CUBIC does at least what Reno would, 1.22
-/// segments / sqrt(p) each round trip.
+/// RFC 9438, section 5: at this window and RTT CUBIC reaches at least Reno's rate, 1.22 segments /
+/// sqrt(p) per RTT.
 #[test]
-fn loss_takes_no_more_than_the_response_function_says() {
+fn throughput_under_loss_reaches_the_response_function() {
     let length = 4 << 20;
     for loss in [1, 5, 10, 20, 50] {
         let took: Micros = (0..2)
@@ -243,10 +243,9 @@ fn loss_takes_no_more_than_the_response_function_says() {
 }
 
 #[test]
-fn a_path_that_swallows_large_packets_is_found_out() {
-    // Three timeouts for the first step, two for each further one; and the end that waits for the
-    // handshake's last acknowledgement, which travelled with a large segment, has never measured a
-    // round trip: its timeouts begin at a second.
+fn a_path_mtu_black_hole_is_detected() {
+    // Three timeouts for the first size, two for each further one. The end whose handshake ACK was
+    // carried by a large segment has not measured an RTT: its timeouts start at one second.
     for (largest, seconds) in [(1419, 10), (1300, 10), (1240, 25), (520, 40)] {
         let took = transfer(
             1,
@@ -267,31 +266,31 @@ proptest! {
         out in 0usize..150_000, back in 0usize..150_000, chunk in 1usize..20_000, iss: [u32; 2],
         largest in prop_oneof![3 => Just(MTU), 1 => 520usize..MTU],
     ) {
-        let bad = NetworkConditions { loss, duplicate, corrupt, jitter: jitter * MS, sack, largest };
-        transfer(seed, bad, [out, back], chunk.max(out.max(back) / 500), iss);
+        let conditions = NetworkConditions { loss, duplicate, corrupt, jitter: jitter * MS, sack, largest };
+        transfer(seed, conditions, [out, back], chunk.max(out.max(back) / 500), iss);
     }
 
     #[test]
-    fn anything_that_is_said_is_survived(
-        words in prop::collection::vec((any::<u8>(), -70_000i64..70_000, -70_000i64..70_000, any::<u16>(), 0usize..1400, any::<[i32; 6]>(), any::<bool>(), 0u64..3_000), 1..120),
+    fn arbitrary_segments_are_handled(
+        segments in prop::collection::vec((any::<u8>(), -70_000i64..70_000, -70_000i64..70_000, any::<u16>(), 0usize..1400, any::<[i32; 6]>(), any::<bool>(), 0u64..3_000), 1..120),
         near: bool,
     ) {
-        let flow = AddressPair { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
-        let theirs = AddressPair { local: flow.remote, remote: flow.local };
-        let mut tcp = Connection::connect(50000, 5900, &flow, u32::MAX - 20_000, CONFIG, 0);
-        let mut sheet = PacketSink::default();
-        tcp.transmit(&flow, &mut sheet, 64, 0);
+        let addrs = AddressPair { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
+        let peer_addrs = AddressPair { local: addrs.remote, remote: addrs.local };
+        let mut tcp = Connection::connect(50000, 5900, &addrs, u32::MAX - 20_000, CONFIG, 0);
+        let mut sink = PacketSink::default();
+        tcp.transmit(&addrs, &mut sink, 64, 0);
         let mut now = 10 * MS;
         if near {
-            // Into the middle of a conversation.
+            // Into the established state.
             let mut header = SegmentHeader::new(5900, 50000, Seq(u32::MAX - 9), tcp.snd_nxt, ACK | 2, 60_000);
             header.syn_options = Some((1380, Some(7), true));
-            let mut word = PacketSink::default();
-            header.emit(&theirs, &mut word, 0, |_| {});
-            let _ = tcp.handle_segment(&Segment::parse(&word.packets[0], false).unwrap(), &flow, now);
+            let mut sink = PacketSink::default();
+            header.emit(&peer_addrs, &mut sink, 0, |_| {});
+            let _ = tcp.handle_segment(&Segment::parse(&sink.packets[0], false).unwrap(), &addrs, now);
             prop_assert_eq!(tcp.state(), State::Established);
         }
-        for (flags, seq, ack, window, length, blocks, stamped, wait) in words {
+        for (flags, seq, ack, window, length, blocks, stamped, wait) in segments {
             now += wait * MS;
             let mut chain = ByteQueue::default();
             chain.extend(&[1; 5000]);
@@ -302,13 +301,13 @@ proptest! {
                 *block = Some((at(tcp.snd_una, i64::from(blocks[2 * n] % 50_000)), at(tcp.snd_una, i64::from(blocks[2 * n + 1] % 50_000))));
             }
             header.timestamps = stamped.then_some((blocks[0] as u32, blocks[1] as u32));
-            let mut word = PacketSink::default();
-            header.emit(&theirs, &mut word, length.min(MTU - 100), |room| room.fill(flags));
-            let segment = Segment::parse(&word.packets[0], false).unwrap();
-            let _ = tcp.handle_segment(&segment, &flow, now);
-            let mut sheet = PacketSink::default();
-            tcp.transmit(&flow, &mut sheet, 64, now);
-            prop_assert!(sheet.packets.len() <= 66);
+            let mut sink = PacketSink::default();
+            header.emit(&peer_addrs, &mut sink, length.min(MTU - 100), |buffer| buffer.fill(flags));
+            let segment = Segment::parse(&sink.packets[0], false).unwrap();
+            let _ = tcp.handle_segment(&segment, &addrs, now);
+            let mut sink = PacketSink::default();
+            tcp.transmit(&addrs, &mut sink, 64, now);
+            prop_assert!(sink.packets.len() <= 66);
             if window % 3 == 0 {
                 tcp.read(&mut chain, usize::MAX, usize::MAX, now);
             }
@@ -322,9 +321,9 @@ fn an_idle_connection_is_small() {
     assert!(size_of::<Connection>() < 1024, "{}", size_of::<Connection>());
 }
 
-/// Two ends of an open connection, and nothing between them.
+/// Two ends of an open connection, without a network in between.
 struct Pair {
-    flows: [AddressPair; 2],
+    addrs: [AddressPair; 2],
     ends: [Connection; 2],
     now: Micros,
 }
@@ -332,39 +331,39 @@ struct Pair {
 impl Pair {
     fn open() -> Self {
         let addresses = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-        let flows = [
+        let addrs = [
             AddressPair { local: addresses[0], remote: addresses[1] },
             AddressPair { local: addresses[1], remote: addresses[0] },
         ];
-        let mut first = Connection::connect(50000, 5900, &flows[0], 7, CONFIG, 0);
-        let mut sheet = PacketSink::default();
-        first.transmit(&flows[0], &mut sheet, 64, 0);
+        let mut first = Connection::connect(50000, 5900, &addrs[0], 7, CONFIG, 0);
+        let mut sink = PacketSink::default();
+        first.transmit(&addrs[0], &mut sink, 64, 0);
         let second = Connection::accept(
-            &Segment::parse(&sheet.packets[0], false).unwrap(),
-            &flows[1],
+            &Segment::parse(&sink.packets[0], false).unwrap(),
+            &addrs[1],
             9,
             CONFIG,
             0,
         );
-        let mut pair = Self { flows, ends: [first, second], now: MS };
+        let mut pair = Self { addrs, ends: [first, second], now: MS };
         pair.run();
         assert!(pair.ends.iter().all(|end| end.state() == State::Established));
         pair
     }
 
-    /// Lets both speak until neither has anything to say now; how many segments each sent.
+    /// Lets both send until neither has anything to send now; returns how many segments each sent.
     fn run(&mut self) -> [usize; 2] {
         let mut sent = [0, 0];
         loop {
             let before = sent;
             for side in [0, 1] {
-                let mut sheet = PacketSink::default();
-                while self.ends[side].transmit(&self.flows[side], &mut sheet, 64, self.now) {}
-                sent[side] += sheet.packets.len();
-                for packet in sheet.packets {
+                let mut sink = PacketSink::default();
+                while self.ends[side].transmit(&self.addrs[side], &mut sink, 64, self.now) {}
+                sent[side] += sink.packets.len();
+                for packet in sink.packets {
                     let other = 1 - side;
                     let segment = Segment::parse(&packet, false).unwrap();
-                    let _ = self.ends[other].handle_segment(&segment, &self.flows[other], self.now);
+                    let _ = self.ends[other].handle_segment(&segment, &self.addrs[other], self.now);
                     self.ends[other].read(
                         &mut ByteQueue::default(),
                         usize::MAX,
@@ -379,7 +378,7 @@ impl Pair {
         }
     }
 
-    /// One says something; how many segments each sent then.
+    /// One end sends data; returns how many segments each sent then.
     fn send(&mut self, side: usize, bytes: usize) -> [usize; 2] {
         let mut chain = ByteQueue::default();
         chain.extend(&vec![1; bytes]);
@@ -387,48 +386,48 @@ impl Pair {
         self.run()
     }
 
-    /// A question and, after a while, its answer.
+    /// A request and, a millisecond later, its reply.
     fn exchange(&mut self) -> [[usize; 2]; 2] {
-        let question = self.send(0, 300);
+        let request = self.send(0, 300);
         self.now += MS;
-        let answer = self.send(1, 200);
+        let reply = self.send(1, 200);
         self.now += MS;
-        [question, answer]
+        [request, reply]
     }
 }
 
 #[test]
-fn in_a_conversation_acknowledgements_travel_with_words() {
+fn acks_are_piggybacked_on_an_interactive_connection() {
     let mut pair = Pair::open();
     pair.exchange();
     pair.exchange();
     for round in 0..20 {
         assert_eq!(pair.exchange(), [[1, 0], [0, 1]], "{round}");
     }
-    // What fills two segments is acknowledged at once (RFC 9293, section 3.8.6.3).
+    // Two full segments are acknowledged immediately (RFC 9293, section 3.8.6.3).
     let [sent, acknowledged] = pair.send(0, 2 * MTU);
     assert!(sent > 1 && acknowledged > 0, "{sent} {acknowledged}");
 }
 
 #[test]
-fn whoever_gets_no_answer_is_not_kept_waiting_twice() {
+fn acks_are_immediate_after_a_delay_without_data() {
     let mut pair = Pair::open();
     pair.exchange();
     pair.exchange();
-    // Here it ends: the last words are acknowledged after a while, and from then on at once.
+    // The last data is acknowledged after the delay, and later data immediately.
     assert_eq!(pair.send(0, 300), [1, 0]);
-    let waits = pair.ends[1].deadline().unwrap() - pair.now;
-    assert!((5 * MS..40 * MS).contains(&waits), "{waits}");
-    pair.now += waits;
+    let delay = pair.ends[1].deadline().unwrap() - pair.now;
+    assert!((5 * MS..40 * MS).contains(&delay), "{delay}");
+    pair.now += delay;
     assert_eq!(pair.run(), [0, 1]);
     for _ in 0..5 {
         pair.now += 3 * MS;
         assert_eq!(pair.send(0, 300), [1, 1]);
     }
-    // Nor were those who never answered.
+    // A connection without replies never delays.
     let mut pair = Pair::open();
     assert_eq!(pair.send(1, 300), [1, 1]);
-    // An answer that comes long after is none.
+    // Data long after the peer's is no reply.
     pair.now += 1000 * MS;
     assert_eq!(pair.send(0, 300), [1, 1]);
     assert_eq!(pair.send(1, 300)[1], 1);
