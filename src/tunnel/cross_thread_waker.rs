@@ -5,7 +5,6 @@
 //! round with one wakeup, and it wakes the tasks locally, which needs no system call
 //! (docs/adr/0016).
 
-use crate::domain::sync::lock;
 use std::cell::RefCell;
 use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -14,6 +13,8 @@ use std::thread::{self, ThreadId};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+
+use crate::domain::sync::lock;
 
 thread_local! {
     static CURRENT: RefCell<Weak<ThreadWaker>> = const { RefCell::new(Weak::new()) };

@@ -4,21 +4,20 @@
 //! - A **round**: handle commands, handle received datagrams, handle timeouts, move bytes between
 //!   pipes and TCP, transmit, publish, wait.
 
-use crate::domain::sync::lock;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::domain::sync::lock;
 use crate::tunnel::cross_thread_waker::WakeBatcher;
 use crate::tunnel::handle::{Command, Shared, TunnelError};
-use crate::tunnel::hub::Registry;
+use crate::tunnel::hub::registration::InboundBatch;
+use crate::tunnel::hub::registry::Registry;
 use crate::tunnel::hub::socket::HubSocket;
 use crate::tunnel::peer::{ConnId, Event, Peer, Profile, TunnelStatus};
 use crate::tunnel::stream::{Pipe, ServiceResult, TunnelStream};
@@ -30,13 +29,6 @@ const BATCHES_PER_ROUND: usize = 64;
 const ROUND_BYTES_MAX: usize = 128 << 10;
 /// Shortest timeout: tokio's timer is no finer.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
-
-/// Datagrams from one address, concatenated; each but the last is `stride` bytes long.
-pub(super) struct InboundBatch {
-    pub(super) from: SocketAddr,
-    pub(super) stride: usize,
-    pub(super) contents: Bytes,
-}
 
 struct Conn {
     pipe: Arc<Pipe>,

@@ -5,7 +5,6 @@
 //! - **Published** values (status, counters, endpoint) are written by the owner once per round,
 //!   never per packet.
 
-use crate::domain::sync::lock;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::sync::lock;
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::tunnel::peer::{PeerError, Profile, TunnelStatus};
 use crate::tunnel::stream::{StreamNotifier, TunnelListener, TunnelStream};

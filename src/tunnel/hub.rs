@@ -7,17 +7,20 @@
 //! - Tunnels run on the runtime the hub was bound on, or on threads of the hub's own, independent
 //!   of who adds them.
 
+mod counters;
 mod demux;
+mod endpoints;
 mod initiation_gate;
+mod receive;
+pub(in crate::tunnel) mod registration;
+pub(in crate::tunnel) mod registry;
 pub(in crate::tunnel) mod socket;
 mod threads;
 
-use crate::domain::sync::lock;
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -27,119 +30,31 @@ use tokio_util::task::TaskTracker;
 
 use crate::tunnel::driver::Driver;
 use crate::tunnel::handle::{PeerConfig, Shared, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId};
-use crate::tunnel::keys::PublicKey;
-use crate::tunnel::peer::{MTU, MTU_MAX, Peer, PeerSetup, Transmit, TunnelStatus};
+use crate::tunnel::mtu::{MTU, MTU_MAX};
+use crate::tunnel::peer::{Peer, PeerSetup, TunnelStatus};
 use crate::tunnel::stream::StreamNotifier;
-use demux::{Change, Demux, Registration};
-use socket::{HubSocket, ReceiveBuffers};
+use counters::Counters;
+use demux::Demux;
+use endpoints::Endpoints;
+use receive::receive_loop;
+use registration::{Change, Registration};
+use registry::Registry;
+use socket::HubSocket;
 use threads::WorkerThreads;
+
+pub use counters::HubCounters;
+pub use registry::TUNNELS_MAX;
 pub use threads::worker_threads;
 
-/// Most tunnels of one hub.
-pub const TUNNELS_MAX: usize = 16_384;
 /// Batches that may wait for one owner.
 const INBOX_BATCHES: usize = 1024;
 /// Commands that may wait for one owner.
 const COMMANDS_MAX: usize = 256;
-/// Messages after which the receive loop yields.
-const YIELD_EVERY: usize = 256;
 
 #[derive(Debug, Clone)]
 pub struct HubConfig {
     /// UDP address and port; port 0 takes a free one.
     pub listen: SocketAddr,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HubCounters {
-    /// Messages received; the kernel may have coalesced several datagrams in one.
-    pub received: u64,
-    pub received_bytes: u64,
-    /// Sends accepted by the kernel.
-    pub sent: u64,
-    /// Sends refused by the kernel.
-    pub send_failed: u64,
-    /// Datagrams for no tunnel of this hub.
-    pub unknown: u64,
-    /// Datagrams that are no WireGuard message.
-    pub malformed: u64,
-    /// Initiations answered with a cookie reply because of rate limits.
-    pub cookies: u64,
-    /// Initiations dropped because of rate limits.
-    pub limited: u64,
-    /// Datagrams dropped because the owner's queue was full.
-    pub overflow: u64,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    received: AtomicU64,
-    received_bytes: AtomicU64,
-    unknown: AtomicU64,
-    malformed: AtomicU64,
-    cookies: AtomicU64,
-    limited: AtomicU64,
-    overflow: AtomicU64,
-}
-
-#[derive(Default)]
-struct Table {
-    tunnels: HashMap<TunnelId, (u32, Tunnel)>,
-    indices: HashMap<u32, (PublicKey, PublicKey)>,
-    key_pairs: HashSet<(PublicKey, PublicKey)>,
-}
-
-/// Outer addresses of the tunnels' peers, authenticated or as configured, each with the number of
-/// its tunnels.
-#[derive(Default)]
-pub(super) struct Endpoints(Mutex<HashMap<SocketAddr, usize>>);
-
-impl Endpoints {
-    /// Moves a tunnel's peer from one address to another.
-    pub(super) fn update(&self, from: Option<SocketAddr>, to: Option<SocketAddr>) {
-        let mut known = lock(&self.0);
-        if let Some(to) = to {
-            *known.entry(to).or_default() += 1;
-        }
-        if let Some(from) = from
-            && let Some(count) = known.get_mut(&from)
-        {
-            *count -= 1;
-            if *count == 0 {
-                known.remove(&from);
-            }
-        }
-    }
-
-    fn contains(&self, address: SocketAddr) -> bool {
-        lock(&self.0).contains_key(&address)
-    }
-}
-
-pub(super) struct Registry {
-    pub(super) endpoints: Arc<Endpoints>,
-    table: Mutex<Table>,
-    changes: mpsc::UnboundedSender<Change>,
-}
-
-impl Registry {
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        lock(&self.table)
-    }
-
-    /// Removes the tunnel with this index; idempotent.
-    pub(super) fn remove(&self, id: TunnelId, index: u32) {
-        let mut table = self.lock();
-        let Some(pair) = table.indices.remove(&index) else { return };
-        table.key_pairs.remove(&pair);
-        if table.tunnels.get(&id).is_some_and(|(known, _)| *known == index) {
-            table.tunnels.remove(&id);
-        }
-        drop(table);
-        // Bounded by the table: one addition and one removal per tunnel. If the receive loop has
-        // ended there is nothing to update.
-        let _ = self.changes.send(Change::Remove { index });
-    }
 }
 
 struct Inner {
@@ -208,7 +123,7 @@ impl Hub {
         );
         let tcp_timeout_ms =
             AtomicU64::new(u64::try_from(TCP_TIMEOUT.as_millis()).unwrap_or(u64::MAX));
-        let registry = Arc::new(Registry { endpoints, table: Mutex::default(), changes });
+        let registry = Arc::new(Registry::new(endpoints, changes));
         Ok(Self {
             inner: Arc::new(Inner {
                 socket,
@@ -280,20 +195,23 @@ impl Hub {
             queued_bytes: AtomicUsize::new(0),
         });
         let tunnel = Tunnel { shared: shared.clone() };
-        let index = self.register(config.id, pair, &tunnel)?;
+        if inner.closing.is_cancelled() {
+            return Err(TunnelError::Closed);
+        }
+        let index = inner.registry.register(config.id, pair, &tunnel)?;
         let mut seed = [0; 8];
         if getrandom::fill(&mut seed).is_err() {
             inner.registry.remove(config.id, index);
             return Err(TunnelError::Full);
         }
-        let route = Registration {
+        let registration = Registration {
             index,
             private_key: config.private_key.clone(),
             peer: config.peer_public_key,
             inbox,
             shared: shared.clone(),
         };
-        if inner.registry.changes.send(Change::Add(Box::new(route))).is_err() {
+        if !inner.registry.announce(Change::Add(Box::new(registration))) {
             inner.registry.remove(config.id, index);
             return Err(TunnelError::Closed);
         }
@@ -328,49 +246,13 @@ impl Hub {
         Ok(tunnel)
     }
 
-    fn register(
-        &self,
-        id: TunnelId,
-        pair: (PublicKey, PublicKey),
-        tunnel: &Tunnel,
-    ) -> Result<u32, TunnelError> {
-        let mut table = self.inner.registry.lock();
-        if self.inner.closing.is_cancelled() {
-            return Err(TunnelError::Closed);
-        }
-        if table.tunnels.contains_key(&id) {
-            return Err(TunnelError::DuplicateId);
-        }
-        if table.key_pairs.contains(&pair) {
-            return Err(TunnelError::DuplicateKey);
-        }
-        if table.tunnels.len() >= TUNNELS_MAX {
-            return Err(TunnelError::Full);
-        }
-        // At most 16 384 of 16 million are taken, so a free one is found at once. Random, so that
-        // an outsider cannot guess it.
-        let index = loop {
-            let mut bytes = [0; 4];
-            getrandom::fill(&mut bytes).map_err(|_| TunnelError::Full)?;
-            let index = u32::from_le_bytes(bytes) >> 8;
-            if !table.indices.contains_key(&index) {
-                break index;
-            }
-        };
-        table.tunnels.insert(id, (index, tunnel.clone()));
-        table.indices.insert(index, pair);
-        table.key_pairs.insert(pair);
-        Ok(index)
-    }
-
     pub fn tunnel(&self, id: TunnelId) -> Option<Tunnel> {
-        self.inner.registry.lock().tunnels.get(&id).map(|(_, tunnel)| tunnel.clone())
+        self.inner.registry.get(id).map(|(_, tunnel)| tunnel)
     }
 
     /// Closes a tunnel and frees its id at once.
     pub fn remove(&self, id: TunnelId) {
-        let known = self.inner.registry.lock().tunnels.get(&id).cloned();
-        if let Some((index, tunnel)) = known {
+        if let Some((index, tunnel)) = self.inner.registry.get(id) {
             tunnel.close();
             self.inner.registry.remove(id, index);
         }
@@ -378,12 +260,12 @@ impl Hub {
 
     /// Whether it still receives.
     pub fn is_running(&self) -> bool {
-        !self.inner.closing.is_cancelled() && !self.inner.registry.changes.is_closed()
+        !self.inner.closing.is_cancelled() && self.inner.registry.is_received()
     }
 
     /// Number of tunnels.
     pub fn peers(&self) -> usize {
-        self.inner.registry.lock().tunnels.len()
+        self.inner.registry.len()
     }
 
     /// Closes every tunnel and the port, and waits until that is done.
@@ -405,69 +287,6 @@ impl Hub {
             cookies: counters.cookies.load(Ordering::Relaxed),
             limited: counters.limited.load(Ordering::Relaxed),
             overflow: counters.overflow.load(Ordering::Relaxed),
-        }
-    }
-}
-
-async fn receive_loop(
-    socket: Arc<HubSocket>,
-    mut changes: mpsc::UnboundedReceiver<Change>,
-    mut demux: Demux,
-    counters: Arc<Counters>,
-    closing: CancellationToken,
-) {
-    let mut buffers = ReceiveBuffers::new();
-    let mut since_yield = 0;
-    let mut applied = Vec::new();
-    loop {
-        let ready = tokio::select! {
-            biased;
-            () = closing.cancelled() => return,
-            count = changes.recv_many(&mut applied, 64) => {
-                if count == 0 {
-                    return;
-                }
-                applied.drain(..).for_each(|change| demux.apply_change(change));
-                continue;
-            }
-            ready = socket.readable(), if !demux.has_pending_initiations() => ready,
-            // Pending initiations are processed after the datagrams that have arrived.
-            () = std::future::ready(()), if demux.has_pending_initiations() => Ok(()),
-        };
-        let result = ready.and_then(|()| {
-            let count = socket.receive(&mut buffers)?;
-            // A tunnel's registration precedes its first datagram, so it is known here before a
-            // response can arrive.
-            while let Ok(change) = changes.try_recv() {
-                demux.apply_change(change);
-            }
-            buffers.for_each_message(count, |from, stride, message| {
-                counters.received.fetch_add(1, Ordering::Relaxed);
-                counters.received_bytes.fetch_add(message.bytes().len() as u64, Ordering::Relaxed);
-                demux.dispatch(from, stride, message);
-            });
-            let reply = |to, cookie: &[u8]| {
-                socket.send_nonblocking(&Transmit {
-                    to,
-                    contents: cookie.to_vec(),
-                    segment_size: cookie.len(),
-                })
-            };
-            let more =
-                demux.has_pending_initiations() && demux.process_initiations(Instant::now(), reply);
-            // Decrypting an initiation takes as long as dispatching many messages.
-            Ok(count + if more { YIELD_EVERY / 4 } else { 0 })
-        });
-        match result {
-            Ok(count) => since_yield += count,
-            Err(error) => {
-                tracing::warn!(%error, "tunnel.receive");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-        if since_yield >= YIELD_EVERY {
-            since_yield = 0;
-            tokio::task::yield_now().await;
         }
     }
 }

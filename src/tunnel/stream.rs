@@ -8,7 +8,6 @@
 //! - A stream **fails** when the connection is reset, times out, or the tunnel is closed. Data
 //!   received before can still be read.
 
-use crate::domain::sync::lock;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc};
 
+use crate::domain::sync::lock;
 use crate::tunnel::cross_thread_waker::{RegisteredWaker, WakeBatcher};
 use crate::tunnel::peer::{ByteQueue, ConnId, Peer, Profile, Progress};
 

@@ -1,7 +1,7 @@
 //! Handshakes during a flood of initiations: everybody who knows a gateway's public key can send it
 //! initiations that it must decrypt.
 
-use super::live::{InnerFamily, Pair, TIMEOUT, TunnelEnds, connect, hub};
+use super::hubs::{InnerFamily, Pair, TIMEOUT, TunnelEnds, connect, hub};
 use crate::support::wait::eventually;
 use boringtun::noise::{Tunn, TunnResult};
 use portcullis::tunnel::TunnelStatus;

@@ -17,28 +17,16 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::counters::Counters;
+use super::endpoints::Endpoints;
 use super::initiation_gate::{GateOutcome, INITIATION_LEN, InitiationGate};
+use super::registration::{Change, InboundBatch};
 use super::socket::Message;
-use super::{Counters, Endpoints};
-use crate::tunnel::driver::InboundBatch;
 use crate::tunnel::handle::Shared;
-use crate::tunnel::keys::{PrivateKey, PublicKey};
+use crate::tunnel::keys::PublicKey;
 
 /// Bytes that may wait for one owner.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
-pub(in crate::tunnel) enum Change {
-    Add(Box<Registration>),
-    Remove { index: u32 },
-}
-
-/// What the receive task needs of a new tunnel.
-pub(in crate::tunnel) struct Registration {
-    pub(in crate::tunnel) index: u32,
-    pub(in crate::tunnel) private_key: PrivateKey,
-    pub(in crate::tunnel) peer: PublicKey,
-    pub(in crate::tunnel) inbox: mpsc::Sender<InboundBatch>,
-    pub(in crate::tunnel) shared: Arc<Shared>,
-}
 
 struct Entry {
     own: PublicKey,

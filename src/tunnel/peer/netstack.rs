@@ -10,7 +10,10 @@
 //!   there is spare space.
 //! - Only connections that need attention are visited (see `ready_lists`).
 
-use std::collections::{BTreeMap, VecDeque};
+mod lifecycle;
+mod segments;
+
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::IpAddr;
@@ -18,50 +21,16 @@ use std::time::{Duration, Instant};
 
 use super::ready_lists::{ReadyFlags, ReadyLists};
 use super::timers::SplitMix64;
-use super::{Event, MTU, PeerError, Profile};
+use super::types::{CONNECTIONS_MAX, ConnId, PeerError, Profile, Progress, WINDOWS_MAX};
+use crate::tunnel::mtu::MTU;
 use crate::tunnel::tcp::{
-    AddressPair, ByteQueue, Connection, ConnectionConfig, Micros, PacketOutput, Segment,
-    SegmentHeader, SegmentOutcome, State,
+    AddressPair, ByteQueue, Connection, ConnectionConfig, Micros, SegmentHeader, State,
 };
 
-/// Most connections of one tunnel.
-pub const CONNECTIONS_MAX: usize = 256;
-/// Bytes that the buffers of a tunnel's connections may grow to together, beyond the 64 KiB each
-/// way that every connection starts with.
-pub const WINDOWS_MAX: usize = 16 << 20;
-/// A connection in SYN-RECEIVED for this long is reset.
-const SYN_RECEIVED_TIMEOUT: Duration = Duration::from_secs(10);
-/// A released connection may take this long to close.
-const LINGER: Duration = Duration::from_secs(20);
 /// First of the dynamic ports (RFC 6335), used for outgoing connections.
 const EPHEMERAL_PORT_FIRST: u16 = 49152;
-/// RST segments that may be queued; further ones are not sent.
-const RESETS_MAX: usize = 32;
 /// How long a reduced path MTU is remembered (RFC 8899, section 5.1.1).
 const BLACKHOLE_TTL: Duration = Duration::from_secs(600);
-/// Segments a connection sends before the next connection's turn: a good part of a batch.
-const QUANTUM: usize = 16;
-/// With this many connections or fewer the largest RTT is always up to date; with more it may be
-/// this old.
-const RTT_SCAN_CONNECTIONS: usize = 8;
-const RTT_SCAN_INTERVAL: Duration = Duration::from_millis(20);
-
-/// One TCP connection of a tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId(pub u64);
-
-/// Result of reading or writing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// This many bytes.
-    Moved(usize),
-    /// Nothing now.
-    Pending,
-    /// Reading: the peer's FIN. Writing: our FIN was requested.
-    Finished,
-    /// The connection is closed.
-    Failed(io::ErrorKind),
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -301,215 +270,6 @@ impl Netstack {
         }
     }
 
-    /// Handles one decrypted packet from the peer's address to ours. Anything but TCP is dropped
-    /// without an answer.
-    pub(super) fn ingress(&mut self, packet: &[u8], now: Instant) {
-        let trusted = self.profile.is_own_stack();
-        let Some(segment) = Segment::parse(packet, trusted).filter(|_| self.addrs.is_same_family())
-        else {
-            return;
-        };
-        let time = self.micros(now);
-        let known = self.by_ports.get(&(segment.local_port, segment.remote_port)).copied();
-        match known.and_then(|id| Some((id, self.conns.get_mut(&id)?))) {
-            Some((id, conn)) => {
-                self.ready_lists.mark_dirty(id, &mut conn.ready, true);
-                match conn.tcp.handle_segment(&segment, &self.addrs, time) {
-                    SegmentOutcome::Handled => {}
-                    SegmentOutcome::SendReset => self.queue_reset(&segment),
-                }
-            }
-            None if segment.is_syn() && self.listeners.contains_key(&segment.local_port) => {
-                self.accept_syn(&segment, now)
-            }
-            None => self.queue_reset(&segment),
-        }
-    }
-
-    /// Without space for the connection the SYN is dropped, and will be retransmitted.
-    fn accept_syn(&mut self, syn: &Segment<'_>, now: Instant) {
-        let backlog = self.listeners.get(&syn.local_port).copied().unwrap_or(0);
-        let half_open = self
-            .conns
-            .values()
-            .filter(|c| c.accepted && c.ports.0 == syn.local_port && c.phase == Phase::Opening)
-            .count();
-        if half_open < backlog && self.conns.len() < CONNECTIONS_MAX {
-            let ports = (syn.local_port, syn.remote_port);
-            let (iss, config, time) = (
-                self.initial_sequence_number(ports, now),
-                self.connection_config(now),
-                self.micros(now),
-            );
-            let tcp = Connection::accept(syn, &self.addrs, iss, config, time);
-            self.insert(tcp, ports, true, now);
-        }
-    }
-
-    fn queue_reset(&mut self, segment: &Segment<'_>) {
-        if !segment.is_rst() && self.resets.len() < RESETS_MAX {
-            self.resets.push(SegmentHeader::rst_for(segment));
-        }
-    }
-
-    /// Sends segments while the output is ready: connections take turns.
-    pub(super) fn egress(&mut self, out: &mut impl PacketOutput, now: Instant) {
-        let time = self.micros(now);
-        while out.is_ready() {
-            let Some(reset) = self.resets.pop() else { break };
-            reset.emit(&self.addrs, out, 0, |_| {});
-        }
-        self.wake_expired(time);
-        while out.is_ready() {
-            let Some(id) = self.ready_lists.send_ready.pop_front() else { break };
-            let Some(conn) = self.conns.get_mut(&id) else { continue };
-            if conn.tcp.transmit(&self.addrs, out, QUANTUM, time) {
-                self.ready_lists.send_ready.push_back(id);
-            } else {
-                conn.ready.send_ready = false;
-                self.next_deadline =
-                    conn.tcp.deadline().map_or(self.next_deadline, |at| self.next_deadline.min(at));
-            }
-        }
-    }
-
-    /// Marks connections whose deadline has passed.
-    fn wake_expired(&mut self, time: Micros) {
-        if time < self.next_deadline {
-            return;
-        }
-        let (due, later): (Vec<_>, Vec<_>) = self
-            .conns
-            .iter()
-            .filter_map(|(&id, conn)| Some((id, conn.tcp.deadline()?)))
-            .partition(|&(_, at)| at <= time);
-        self.next_deadline = later.into_iter().map(|(_, at)| at).min().unwrap_or(Micros::MAX);
-        due.into_iter().for_each(|(id, _)| self.mark_dirty(id, true));
-    }
-
-    /// Whether more could be sent if there were space.
-    pub(super) fn has_pending_output(&self) -> bool {
-        !self.ready_lists.send_ready.is_empty() || !self.resets.is_empty()
-    }
-
-    /// Aborts connections whose peer was last heard from too long ago. Each sends a probe every
-    /// quarter of the timeout, so a live peer answers.
-    pub(super) fn expire_silent(&mut self, last_rx: Option<Instant>, now: Instant) {
-        let timeout = self.timeout;
-        if last_rx.is_some_and(|last_rx| now < last_rx + timeout) {
-            return;
-        }
-        let silent = |conn: &Conn| {
-            !conn.timed_out && now >= last_rx.max(Some(conn.created)).unwrap_or(now) + timeout
-        };
-        let timed_out: Vec<_> =
-            self.conns.iter().filter(|(_, conn)| silent(conn)).map(|(&id, _)| id).collect();
-        for id in timed_out {
-            self.conns.entry(id).and_modify(|conn| conn.timed_out = true);
-            self.abort(id);
-        }
-    }
-
-    /// When [`Netstack::expire_silent`] may next have to act, if nothing is received.
-    pub(super) fn next_expiry(&self, last_rx: Option<Instant>, now: Instant) -> Option<Instant> {
-        if let Some(at) = last_rx
-            .map(|last_rx| last_rx + self.timeout)
-            .filter(|&at| now < at && !self.conns.is_empty())
-        {
-            return Some(at);
-        }
-        let conns = self.conns.values().filter(|conn| !conn.timed_out);
-        conns
-            .filter_map(|conn| last_rx.max(Some(conn.created)))
-            .min()
-            .map(|since| since + self.timeout)
-    }
-
-    /// Collects state changes of connections: opened, failed, closed.
-    pub(super) fn collect_events(&mut self, events: &mut VecDeque<Event>, now: Instant) {
-        let (mut closed, mut aborted, mut blackhole_detected) = (Vec::new(), Vec::new(), false);
-        let mut dirty = self.ready_lists.take_dirty();
-        for id in dirty.drain(..) {
-            let Some(conn) = self.conns.get_mut(&id) else { continue };
-            conn.ready.dirty = false;
-            if conn.phase == Phase::Opening {
-                match conn.tcp.state() {
-                    State::SynSent | State::SynReceived => {
-                        if conn.accepted && now >= conn.created + SYN_RECEIVED_TIMEOUT {
-                            conn.tcp.abort();
-                            aborted.push(id);
-                        }
-                    }
-                    State::Closed => {
-                        let kind = if conn.timed_out {
-                            io::ErrorKind::TimedOut
-                        } else {
-                            io::ErrorKind::ConnectionRefused
-                        };
-                        if !conn.accepted && conn.released.is_none() {
-                            events.push_back(Event::ConnectFailed { conn: id, kind });
-                        }
-                        conn.released.get_or_insert(now);
-                    }
-                    State::Established
-                    | State::FinWait1
-                    | State::FinWait2
-                    | State::CloseWait
-                    | State::Closing
-                    | State::LastAck
-                    | State::TimeWait => {
-                        conn.phase = Phase::Open;
-                        let port = conn.ports.0;
-                        events.push_back(if conn.accepted {
-                            Event::Accepted { conn: id, port }
-                        } else {
-                            Event::Connected { conn: id }
-                        });
-                    }
-                }
-            }
-            if let Some(since) = conn.released {
-                // Nobody reads any more: further data, or a missing FIN, is answered with a RST
-                // (RFC 2525, section 2.17).
-                if conn.tcp.state() != State::Closed
-                    && (conn.tcp.has_unread() || now >= since + LINGER)
-                {
-                    conn.tcp.abort();
-                    aborted.push(id);
-                }
-                if conn.tcp.is_fully_closed() || now >= since + 2 * LINGER {
-                    closed.push(id);
-                }
-            }
-            conn.ready.opening_or_closing = conn.phase == Phase::Opening || conn.released.is_some();
-            blackhole_detected |= conn.tcp.path_mtu() < self.mtu;
-            if let Some(payload) = conn.tcp.blackhole_payload() {
-                self.blackhole = Some((payload, now));
-            }
-            let (buffer_allowance, retransmits) =
-                (conn.tcp.buffer_allowance(), conn.tcp.retransmits());
-            self.allowance_total =
-                self.allowance_total.saturating_sub(conn.buffer_allowance) + buffer_allowance;
-            self.retransmits += retransmits - conn.retransmits;
-            (conn.buffer_allowance, conn.retransmits) = (buffer_allowance, retransmits);
-        }
-        self.ready_lists.dirty = dirty;
-        for id in closed {
-            if let Some(conn) = self.conns.remove(&id) {
-                self.by_ports.remove(&conn.ports);
-                self.allowance_total = self.allowance_total.saturating_sub(conn.buffer_allowance);
-            }
-        }
-        self.ready_lists
-            .opening_or_closing
-            .retain(|id| self.conns.get(id).is_some_and(|conn| conn.ready.opening_or_closing));
-        aborted.into_iter().for_each(|id| self.mark_dirty(id, true));
-        self.update_max_rtt(now);
-        if blackhole_detected {
-            self.set_path_mtu(MTU);
-        }
-    }
-
     /// The largest packet that the path is taken to carry.
     pub(super) fn mtu(&self) -> usize {
         self.mtu
@@ -632,33 +392,6 @@ impl Netstack {
     /// Segments retransmitted so far, and a recent value of the largest smoothed RTT.
     pub(super) fn stats(&self) -> (u64, Option<Duration>) {
         (self.retransmits, self.max_rtt.map(|(rtt, _)| Duration::from_micros(rtt)))
-    }
-
-    fn update_max_rtt(&mut self, now: Instant) {
-        let recent = |&(_, seen): &(Micros, Instant)| {
-            now.saturating_duration_since(seen) < RTT_SCAN_INTERVAL
-        };
-        if self.conns.len() <= RTT_SCAN_CONNECTIONS || !self.max_rtt.as_ref().is_some_and(recent) {
-            self.max_rtt = self
-                .conns
-                .values()
-                .filter_map(|conn| conn.tcp.smoothed_rtt())
-                .max()
-                .map(|rtt| (rtt, now));
-        }
-    }
-
-    /// When TCP wants to be called again, at the latest.
-    pub(super) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
-        let pending = self
-            .ready_lists
-            .send_ready
-            .iter()
-            .filter_map(|id| self.conns.get(id)?.tcp.deadline())
-            .min();
-        let at = self.next_deadline.min(pending.unwrap_or(Micros::MAX));
-        let at = (at < Micros::MAX && !self.conns.is_empty()).then_some(at)?;
-        Some(self.epoch.checked_add(Duration::from_micros(at))?.max(now))
     }
 }
 

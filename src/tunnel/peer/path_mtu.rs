@@ -20,7 +20,7 @@ use smoltcp::wire::{
     Ipv6Packet, Ipv6Repr,
 };
 
-use super::{MTU, MTU_MAX};
+use crate::tunnel::mtu::{MTU, MTU_MAX};
 
 /// PROBE_TIMER of RFC 8899, section 5.1.1.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::mem::{replace, take};
 
-use super::netstack::ConnId;
+use super::types::ConnId;
 
 /// The lists a connection is in.
 #[derive(Debug, Default)]

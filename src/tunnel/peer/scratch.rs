@@ -3,7 +3,11 @@
 
 use std::cell::Cell;
 
-use super::{DATAGRAM_MAX, MTU_MAX};
+use crate::tunnel::mtu::MTU_MAX;
+
+/// Longer datagrams are dropped. Ours are at most 8952 bytes; a standard peer's MTU may be a little
+/// larger.
+pub(super) const DATAGRAM_MAX: usize = 9216;
 
 thread_local! {
     static PLAINTEXT: Cell<Box<[u8]>> = Cell::default();

@@ -1,12 +1,34 @@
-//! Types of a peer's interface: setup, status, events, counters.
+//! Types of a peer's interface: setup, status, events, connections, counters.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::netstack::ConnId;
-use super::{MTU, MTU_MAX};
 use crate::tunnel::keys::{PresharedKey, PrivateKey, PublicKey};
+use crate::tunnel::mtu::{MTU, MTU_MAX};
+
+/// Most connections of one tunnel.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Bytes that the buffers of a tunnel's connections may grow to together, beyond the 64 KiB each
+/// way that every connection starts with.
+pub const WINDOWS_MAX: usize = 16 << 20;
+
+/// One TCP connection of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// Result of reading or writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// This many bytes.
+    Moved(usize),
+    /// Nothing now.
+    Pending,
+    /// Reading: the peer's FIN. Writing: our FIN was requested.
+    Finished,
+    /// The connection is closed.
+    Failed(io::ErrorKind),
+}
 
 /// Use of a tunnel, which decides about TCP buffers and packet sizes. Buffers take memory only for
 /// bytes they hold.
@@ -97,7 +119,7 @@ pub struct PeerSetup {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
-    /// [`CONNECTIONS_MAX`](super::CONNECTIONS_MAX) is reached.
+    /// [`CONNECTIONS_MAX`] is reached.
     #[error("too many connections in this tunnel")]
     TooManyConnections,
     #[error("port is in use")]

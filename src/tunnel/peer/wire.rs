@@ -10,11 +10,6 @@ use boringtun::noise::{Tunn, TunnResult};
 use super::transmit_queue::TransmitQueue;
 use crate::tunnel::tcp::PacketOutput;
 
-/// Largest IP packet inside a tunnel whose path is not known to carry more.
-pub const MTU: usize = 1420;
-/// Largest IP packet inside any tunnel: with WireGuard and IPv6 around it, it fits into a jumbo
-/// frame of 9000 bytes.
-pub const MTU_MAX: usize = 8920;
 /// WireGuard's header and tag around a packet.
 pub(super) const DATA_OVERHEAD: usize = 32;
 /// Least buffer size boringtun requires: that of a handshake initiation.
@@ -94,6 +89,11 @@ pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
         }
         _ => None,
     }
+}
+
+/// A little-endian integer of a WireGuard message.
+pub(super) fn u32_at(message: &[u8], at: usize) -> Option<u32> {
+    message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes)
 }
 
 #[cfg(test)]

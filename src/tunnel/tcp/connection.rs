@@ -19,8 +19,8 @@ use super::scoreboard::Scoreboard;
 use super::segment::{AddressPair, Segment, TIMESTAMPS_LEN};
 use super::seq::Seq;
 use super::state::{State, StateEvent};
-use super::{MS, Micros};
-use crate::tunnel::peer::MTU;
+use super::time::{MS, Micros};
+use crate::tunnel::mtu::MTU;
 
 /// Least payload of a full segment, whatever MSS the peer offers: a smaller one would be a denial
 /// of service.

@@ -9,7 +9,7 @@
 //! - It grows only while it limits the sender (see RFC 7661).
 
 use super::seq::Seq;
-use super::{MS, Micros};
+use super::time::{MS, Micros};
 
 /// Segments of the initial window, and the bytes that more than two of them may not exceed (RFC
 /// 6928, section 2).

@@ -5,7 +5,7 @@
 //! instead of four. After a delayed ACK that was not piggybacked, the connection acknowledges
 //! immediately again, so that a one-way stream needs no timer.
 
-use super::{MS, Micros};
+use super::time::{MS, Micros};
 
 /// How long an ACK may be delayed. The peer allows for at least this much (`MAX_ACK_DELAY` in
 /// `output`).

@@ -6,7 +6,7 @@ use super::scoreboard::Delivery;
 use super::segment::{ACK, AddressPair, FIN, RST, SYN, Segment};
 use super::seq::Seq;
 use super::state::{State, StateEvent};
-use super::{MS, Micros};
+use super::time::{MS, Micros};
 
 /// Challenge ACKs per second (RFC 5961, section 7).
 const CHALLENGE_ACK_LIMIT: u32 = 100;

@@ -18,8 +18,10 @@ mod checksum;
 mod connection;
 mod cubic;
 mod delayed_ack;
+mod header;
 mod input;
 mod output;
+mod path_mtu;
 mod pmtu_blackhole;
 mod receive_buffer;
 mod rtt;
@@ -30,14 +32,12 @@ mod state;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod time;
 
 pub use byte_queue::ByteQueue;
 pub(super) use connection::{Connection, ConnectionConfig};
+pub(super) use header::{PacketOutput, SegmentHeader};
 pub(super) use input::SegmentOutcome;
-pub(super) use segment::{AddressPair, PacketOutput, Segment, SegmentHeader};
+pub(super) use segment::{AddressPair, Segment};
 pub(super) use state::State;
-
-/// Microseconds since the tunnel was created.
-pub(super) type Micros = u64;
-/// One millisecond.
-const MS: Micros = 1_000;
+pub(super) use time::Micros;

@@ -4,11 +4,12 @@
 //! carried it.
 
 use super::connection::{CongestionState, Connection, Timer};
+use super::header::{PacketOutput, SegmentHeader};
 use super::scoreboard::{HAS_FIN, HAS_SYN, SentSegment};
-use super::segment::{ACK, AddressPair, FIN, PSH, PacketOutput, RST, SYN, SegmentHeader};
+use super::segment::{ACK, AddressPair, FIN, PSH, RST, SYN};
 use super::seq::Seq;
 use super::state::State;
-use super::{MS, Micros};
+use super::time::{MS, Micros};
 
 /// TLP.max_ack_delay (RFC 8985, section 7.2): Linux and Windows delay ACKs by 40 to 50 ms.
 const MAX_ACK_DELAY: Micros = 50 * MS;

@@ -1,6 +1,6 @@
 //! RTT estimation and the retransmission timeout (RFC 6298).
 
-use super::{MS, Micros};
+use super::time::{MS, Micros};
 
 /// RFC 6298 (2.4) has one second, for coarse clocks and delayed ACKs of 500 ms. Linux has used 200
 /// ms for two decades, which still covers a peer's delayed ACK; in a remote desktop a second of

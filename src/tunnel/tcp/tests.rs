@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::segment::{ACK, AddressPair, PacketOutput, Segment, SegmentHeader};
+use super::header::{PacketOutput, SegmentHeader};
+use super::segment::{ACK, AddressPair, Segment};
 use super::seq::Seq;
 use super::state::State;
-use super::{ByteQueue, Connection, ConnectionConfig, MS, Micros};
-use crate::tunnel::peer::MTU;
+use super::time::{MS, Micros};
+use super::{ByteQueue, Connection, ConnectionConfig};
+use crate::tunnel::mtu::MTU;
 
 const CONFIG: ConnectionConfig = ConnectionConfig {
     receive_buffer_max: 4 << 20,
