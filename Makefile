@@ -49,9 +49,9 @@ bench: ## Measures the data path and other programs beside it, some ten minutes;
 	@cargo bench --profile dist --features full --bench path -- --write docs/performance.md $(BENCH)
 
 soak: ## Opens and closes a million sessions, about an hour; fails when anything is left behind.
-	@cargo test --release --quiet --test portcullis -- --ignored --exact tunnel::faults::a_million_sessions_leave_nothing_behind
+	@cargo test --release --quiet --test portcullis -- --ignored --exact tunnel::soak::a_million_sessions_leave_nothing_behind
 
-fuzz: ## Fuzzes the codecs and filters of RFB, RDP and HTTP/1.1 by coverage, a minute each; FUZZ="600 rdp_filter" is one of them, longer.
+fuzz: ## Fuzzes codecs, filters, TCP inside tunnels and the initiation gate by coverage, a minute each; FUZZ="600 rdp_filter" is one of them, longer.
 	@tests/fuzz/run $(FUZZ)
 
 lint: ## Checks format and lints.

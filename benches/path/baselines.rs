@@ -408,6 +408,7 @@ pub async fn bulk(settings: &Settings, testbed: &mut Testbed, rows: &mut Vec<Row
         );
     }
     testbed.gateway.request("stop 900 2").await?;
+    testbed.gateway.request(&format!("mtu {MTU}")).await?;
     let (tunnel, wide, direct) =
         (Speed::median(&tunnel), Speed::median(&wide), Speed::median(&direct));
     let describe = |speed: Speed| {

@@ -35,7 +35,9 @@ use portcullis::host::control::{
     self, ControlHandler, DesktopInfo, Health, Order, Refusal, Started,
 };
 use portcullis::host::forward;
-use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId};
+use portcullis::tunnel::{
+    Hub, HubConfig, MTU_MAX, PeerConfig, PresharedKey, PrivateKey, Profile, TunnelId,
+};
 use portcullis::viewer::attach::Attachment;
 use portcullis::viewer::socket_shutdown::{SocketShutdown, on_connect};
 use portcullis::viewer::stream_audit::RefusalCounter;
@@ -96,6 +98,8 @@ fn stdin_lines() -> mpsc::Receiver<String> {
 /// Runs an agent whose desktops are all at `desktop`, until standard input ends.
 pub async fn agent(desktop: SocketAddr) -> Outcome<()> {
     let hub = Hub::bind(HubConfig { listen: "127.0.0.1:0".parse()? }).await?;
+    // As the product's agent: the gateway decides, by `mtu`. Without it, packets have 1420 bytes.
+    hub.set_mtu_max(MTU_MAX);
     let tunnel = hub.add_peer(PeerConfig {
         id: TunnelId(Uuid::from_u128(0)),
         private_key: PrivateKey::from_bytes(key_bytes("host")),

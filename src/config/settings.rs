@@ -211,7 +211,7 @@ impl Default for Tunnel {
             listen: SocketAddr::from(([0, 0, 0, 0], 51820)),
             endpoint: String::new(),
             network: Network::v4([10, 64, 0, 0], 10),
-            mtu_max: 8920,
+            mtu_max: 1420,
         }
     }
 }

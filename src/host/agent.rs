@@ -11,7 +11,7 @@ use super::services::Services;
 use super::session_manager::{GatewayLink, SessionManager};
 use super::state::{Identity, StateDir, StateError};
 use crate::tunnel::{
-    Hub, HubConfig, PeerConfig, Profile, Tunnel, TunnelError, TunnelId, TunnelListener,
+    Hub, HubConfig, MTU_MAX, PeerConfig, Profile, Tunnel, TunnelError, TunnelId, TunnelListener,
     TunnelStatus,
 };
 use std::collections::BTreeMap;
@@ -139,6 +139,8 @@ pub async fn run(
     let hub = Hub::bind(HubConfig { listen: config.listen })
         .await
         .map_err(|error| AgentError::Listen(config.listen, error))?;
+    // The gateway's setting decides: neither end probes unless both accept larger packets.
+    hub.set_mtu_max(MTU_MAX);
     let services = Services::new(config.services);
     let agent = Agent {
         hub,

@@ -134,7 +134,7 @@ impl Hub {
                 runtime,
                 threads,
                 tcp_timeout_ms,
-                mtu_max: AtomicUsize::new(MTU_MAX),
+                mtu_max: AtomicUsize::new(MTU),
             }),
         })
     }

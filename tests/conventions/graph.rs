@@ -228,6 +228,11 @@ fn paths(tokens: &[Token]) -> Vec<Module> {
             continue;
         };
         let before = at.checked_sub(1).map(|at| &tokens[at]);
+        // `pub(in crate::a)` says who may use an item, and uses nothing.
+        if word == "in" && before == Some(&Token::Other('(')) {
+            at += tokens[at..].iter().position(|token| *token == Token::Other(')')).unwrap_or(1);
+            continue;
+        }
         if word == "use" && before != Some(&Token::Other('.')) {
             at += 1 + use_tree(&tokens[at + 1..], &[], &mut found);
         } else if before == Some(&Token::Separator) {
@@ -318,7 +323,10 @@ fn resolve(module: &Module, path: Module, modules: &BTreeMap<Module, String>) ->
 fn uses_are_read_from_imports_and_paths() {
     let source = |path: &str, text: &str| (path.to_owned(), text.to_owned());
     let graph = Graph::of(&[
-        source("src/a/mod.rs", "pub mod b; mod c; #[cfg(test)] mod t; pub use b::B as Other;"),
+        source(
+            "src/a/mod.rs",
+            "pub mod b; mod c; pub(in crate::q) fn p() {} #[cfg(test)] mod t; pub use b::B as Other;",
+        ),
         source(
             "src/a/b.rs",
             "use super::{self, c::{C, d}}; fn x() { y('{', \"crate::z\", r#\"\"crate::z\"#) } // crate::z",

@@ -48,6 +48,10 @@ fn main() -> io::Result<()> {
         let Some((choice, rest)) = pdu.split_first() else { continue };
         put("cleanpath", name.to_owned(), *choice, rest)?;
     }
+    for (name, packet) in segments() {
+        let Some((first, rest)) = packet.split_first() else { continue };
+        put("tcp_segment", name.to_owned(), *first, rest)?;
+    }
     for (which, (choice, bytes)) in RFB.iter().enumerate() {
         for rules in [0, 4, 7] {
             put("rfb_filter", format!("{which}-{rules}"), choice | rules, bytes)?;
@@ -78,6 +82,48 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
     let refusal = ("refusal", RDCleanPathPdu::new_http_error(403).to_der());
     let made = made.into_iter().filter_map(|(name, pdu)| Some((name, pdu.ok()?.to_der())));
     made.chain([refusal]).filter_map(|(name, bytes)| Some((name, bytes.ok()?))).collect()
+}
+
+/// TCP segments in IPv4 and IPv6 packets: a SYN with options, data, an ACK with SACK blocks.
+fn segments() -> Vec<(&'static str, Vec<u8>)> {
+    let syn: &[u8] = &[2, 4, 5, 100, 1, 3, 3, 7, 1, 1, 4, 2, 1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0];
+    let sack: &[u8] = &[1, 1, 5, 18, 0, 0, 0, 9, 0, 0, 0, 12, 0, 0, 0, 20, 0, 0, 0, 30];
+    [
+        ("syn-v4", false, 2, syn, &[] as &[u8]),
+        ("data-v4", false, 24, &[], b"data"),
+        ("sack-v4", false, 16, sack, b""),
+        ("syn-v6", true, 2, syn, b""),
+        ("data-v6", true, 25, &[], b"odd"),
+    ]
+    .map(|(name, v6, flags, options, payload)| (name, segment(v6, flags, options, payload)))
+    .into()
+}
+
+fn segment(v6: bool, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut tcp = vec![195, 80, 23, 12, 0, 0, 0, 7, 0, 0, 0, 9];
+    tcp.extend([(20 + options.len() as u8) / 4 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    tcp.extend([options, payload].concat());
+    let addresses = if v6 {
+        [[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]].concat()
+    } else {
+        vec![10, 64, 0, 1, 10, 64, 0, 2]
+    };
+    let words = |bytes: &[u8]| -> u32 {
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
+    };
+    let mut sum = words(&addresses) + 6 + tcp.len() as u32 + words(&tcp);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    tcp[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let mut packet = if v6 {
+        vec![0x60, 0, 0, 0, 0, tcp.len() as u8, 6, 64]
+    } else {
+        vec![0x45, 0, 0, 20 + tcp.len() as u8, 0, 0, 0x40, 0, 64, 6, 0, 0]
+    };
+    packet.extend(addresses);
+    packet.extend(tcp);
+    packet
 }
 
 /// A conversation, as `lib.rs` reads it; `true` is up.

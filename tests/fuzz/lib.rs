@@ -3,8 +3,10 @@
 //! A conversation is a sequence of pieces: a byte whose lowest bit is the direction (1: up), the
 //! piece's length in two bytes (big endian), the piece.
 
+pub mod domain;
 #[path = "../../src/protocol/mod.rs"]
 pub mod protocol;
+pub mod tunnel;
 
 pub use protocol::rdp::Direction;
 

@@ -284,8 +284,7 @@ async fn a_peer_may_roam() {
         "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'?', ('{GATEWAY}', 9))"
     );
     run(pair.netns.command("python3").args(["-c", &unanswered]));
-    let roamed =
-        || pair.tunnel.stats().endpoint.is_some_and(|at| at.ip() == IpAddr::V4(alternate));
+    let roamed = || pair.tunnel.stats().endpoint.is_some_and(|at| at.ip() == IpAddr::V4(alternate));
     within(TIMEOUT, async || roamed()).await.unwrap_or_else(|| {
         panic!("{:?} {:?}\n{}", pair.tunnel.stats(), pair.hub.counters(), pair.netns.state())
     });

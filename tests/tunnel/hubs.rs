@@ -105,8 +105,25 @@ impl Pair {
         Self::on("127.0.0.1:0", inside).await
     }
 
+    /// The agent alone accepts packets of up to `mtu_max` bytes, as in the product by default.
+    pub async fn with_agent_mtu_max(mtu_max: usize) -> Self {
+        let hubs = [hub("127.0.0.1:0").await, hub("127.0.0.1:0").await];
+        hubs[1].set_mtu_max(mtu_max);
+        Self::of(hubs, InnerFamily::V4)
+    }
+
+    /// Both ends accept packets of up to `mtu_max` bytes.
+    pub async fn with_mtu_max(mtu_max: usize) -> Self {
+        let hubs = [hub("127.0.0.1:0").await, hub("127.0.0.1:0").await];
+        hubs.iter().for_each(|hub| hub.set_mtu_max(mtu_max));
+        Self::of(hubs, InnerFamily::V4)
+    }
+
     pub async fn on(listen: &str, inside: InnerFamily) -> Self {
-        let hubs = [hub(listen).await, hub(listen).await];
+        Self::of([hub(listen).await, hub(listen).await], inside)
+    }
+
+    fn of(hubs: [Hub; 2], inside: InnerFamily) -> Self {
         let ends = TunnelEnds::new(inside, 0);
         let agent = hubs[1].add_peer(ends.agent_config(None)).unwrap();
         let gateway = hubs[0].add_peer(ends.gateway_config(Some(hubs[1].local_addr()))).unwrap();

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use portcullis::tunnel::TunnelStatus;
 use portcullis::tunnel::peer::{ByteQueue, Event};
 use proptest::prelude::*;
 use smoltcp::phy::ChecksumCapabilities;

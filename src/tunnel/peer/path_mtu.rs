@@ -325,7 +325,7 @@ mod tests {
         path_mtu.reset(now);
         assert!(
             !path_mtu.handle_reply(&Echo { ident: 7, seq_no: 1, ..other }),
-            "request of another path"
+            "sent on another path"
         );
     }
 
