@@ -20,7 +20,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn serve(&mut self, peer: &mut Peer, conn: ConnId, now: Instant) {
+    pub(super) fn serve(&mut self, peer: &mut Peer, conn: ConnId, now: Instant) {
         let chunk = if self.chunk == 0 { usize::MAX } else { self.chunk };
         while !self.paused && !self.finished && self.failed.is_none() {
             let mut chain = ByteQueue::default();
