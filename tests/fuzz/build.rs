@@ -52,6 +52,12 @@ fn main() -> io::Result<()> {
         let Some((first, rest)) = packet.split_first() else { continue };
         put("tcp_segment", name.to_owned(), *first, rest)?;
     }
+    // Long runs of choices: short inputs end before a connection has done much.
+    for target in ["tcp_connection", "tcp_transfer", "hub_initiations"] {
+        for seed in 1..=8u8 {
+            put(target, format!("random-{seed}"), seed, &random(seed, 512 << (seed % 4)))?;
+        }
+    }
     for (which, (choice, bytes)) in RFB.iter().enumerate() {
         for rules in [0, 4, 7] {
             put("rfb_filter", format!("{which}-{rules}"), choice | rules, bytes)?;
@@ -82,6 +88,15 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
     let refusal = ("refusal", RDCleanPathPdu::new_http_error(403).to_der());
     let made = made.into_iter().filter_map(|(name, pdu)| Some((name, pdu.ok()?.to_der())));
     made.chain([refusal]).filter_map(|(name, bytes)| Some((name, bytes.ok()?))).collect()
+}
+
+fn random(seed: u8, length: usize) -> Vec<u8> {
+    let mut state = u64::from(seed);
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
 }
 
 /// TCP segments in IPv4 and IPv6 packets: a SYN with options, data, an ACK with SACK blocks.

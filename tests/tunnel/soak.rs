@@ -38,10 +38,8 @@ fn soak(sessions: usize) -> u64 {
                 let (gateway, agent, key) = (gateway.clone(), agent.clone(), key.clone());
                 tokio::spawn(async move {
                     for n in (worker..sessions).step_by(16) {
-                        let ends = TunnelEnds {
-                            gateway: key.clone(),
-                            ..TunnelEnds::new(InnerFamily::V4, (n % 250) as u8)
-                        };
+                        let mut ends = TunnelEnds::new(InnerFamily::V4, (n % 250) as u8);
+                        ends.gateway = key.clone();
                         timeout(60 * S, session(&gateway, &agent, &ends))
                             .await
                             .unwrap_or_else(|_| panic!("session {n} stalled"));

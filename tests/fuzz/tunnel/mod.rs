@@ -11,7 +11,7 @@ pub mod mtu;
 mod packets;
 pub mod segment;
 #[path = "../../../src/tunnel/tcp/mod.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod tcp;
 pub mod transfer;
 
