@@ -193,9 +193,7 @@ impl Netns {
         let psk = self.write("psk", config.psk.expose_base64().as_str());
         let only = if config.address.is_ipv4() { 32 } else { 128 };
         let mut wg_set = self.command("wg");
-        wg_set
-            .args(["set", &interface, "listen-port", &port.to_string(), "private-key"])
-            .arg(key);
+        wg_set.args(["set", &interface, "listen-port", &port.to_string(), "private-key"]).arg(key);
         wg_set
             .args([
                 "peer",

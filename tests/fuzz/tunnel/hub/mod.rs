@@ -8,5 +8,3 @@ mod endpoints;
 #[path = "../../../../src/tunnel/hub/initiation_gate.rs"]
 mod initiation_gate;
 pub mod initiations;
-#[path = "../../../../src/tunnel/hub/rate_limiter.rs"]
-mod rate_limiter;
