@@ -80,7 +80,6 @@ pub(super) struct Netstack {
     /// The largest packet that the path is known to carry, and the largest accepted.
     mtu: usize,
     mtu_max: usize,
-    /// Sums over the connections.
     allowance_total: usize,
     retransmits: u64,
     /// The largest smoothed RTT of a connection, and when it was determined.
