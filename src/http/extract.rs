@@ -1,13 +1,13 @@
-//! What a handler can ask a request for. Everything else about a request stays out of handlers.
+//! Extractors: the parts of a request that handlers use.
 //!
-//! | extractor | gives | refuses with |
+//! | extractor | value | errors |
 //! | --- | --- | --- |
-//! | [`RequestMeta`] | request id, address, user agent | nothing |
-//! | [`Authenticated`] | the caller the guard let in | 401 |
-//! | [`Input`] | a JSON body | 400 malformed, 408 too slow, 413 too big, 415 not JSON, 422 wrong values |
+//! | [`RequestMeta`] | request id, address, user agent | none |
+//! | [`Authenticated`] | the authenticated caller | 401 |
+//! | [`JsonBody`] | a JSON body | 400 malformed, 408 timeout, 413 too large, 415 not JSON, 422 invalid |
 //! | [`OptionalJsonBody`] | the same, or the default when there is no body | the same |
 //! | [`QueryParams`] | query parameters | 422 |
-//! | [`PathId`] | the id in the path | 404, as an unknown id does |
+//! | [`PathId`] | the id in the path | 404, as for an unknown id |
 
 use super::error::{ApiError, ApiResult, json_error};
 use super::state::app_state;
@@ -25,15 +25,14 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::future::{Ready, ready};
 use std::str::FromStr;
 
-/// Biggest JSON body.
+/// Largest JSON body, bytes.
 pub const BODY_MAX: usize = 64 * 1024;
 
-/// Where the request came from.
 #[derive(Clone, Debug)]
 pub struct RequestMeta(pub RequestSource);
 
 impl RequestMeta {
-    /// As [`super::observe`] noted it.
+    /// As set by [`super::observe`].
     #[must_use]
     pub fn of(req: &HttpRequest) -> Self {
         Self(
@@ -53,7 +52,8 @@ impl FromRequest for RequestMeta {
     }
 }
 
-/// The caller. Only the guard puts one there, so a route the guard does not keep finds none.
+/// The caller. Set by the middleware of routes with `Access::Authenticated` only, so that any
+/// other route gets 401.
 #[derive(Clone, Debug)]
 pub struct Authenticated(pub Principal);
 
@@ -127,41 +127,31 @@ impl<T: DeserializeOwned> FromRequest for QueryParams<T> {
     }
 }
 
-/// The text of `{id}` in the path. One that cannot be an id is answered as one that does not exist.
+/// The text of `{id}` in the path. A malformed id is treated as an unknown one.
 #[derive(Debug)]
 pub struct PathId(String);
 
 impl PathId {
-    /// A workspace's.
-    ///
     /// # Errors
     /// 404.
     pub fn workspace(&self) -> ApiResult<WorkspaceId> {
         self.parse("Workspace")
     }
-    /// A session's.
-    ///
     /// # Errors
     /// 404.
     pub fn session(&self) -> ApiResult<SessionId> {
         self.parse("Session")
     }
-    /// A user's.
-    ///
     /// # Errors
     /// 404.
     pub fn user(&self) -> ApiResult<UserId> {
         self.parse("User")
     }
-    /// A sign-in's.
-    ///
     /// # Errors
     /// 404.
     pub fn login(&self) -> ApiResult<LoginId> {
         self.parse("Sign-in")
     }
-    /// A host's.
-    ///
     /// # Errors
     /// 404.
     pub fn host(&self) -> ApiResult<HostId> {
@@ -181,16 +171,16 @@ impl FromRequest for PathId {
     }
 }
 
-/// A body of another type is refused: a form of a foreign page can send text, but not
-/// `application/json`.
+/// Other content types are refused: an HTML form of a foreign page cannot send `application/json`
+/// without a CORS preflight.
 fn is_json(req: &HttpRequest) -> bool {
     let kind =
         req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Reads a JSON object. An array is refused, though serde would take one for the fields in their
-/// order.
+/// Parses a JSON object. An array is refused, although serde would accept one as a sequence of
+/// fields.
 fn parse_object<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         serde_json::from_slice::<IgnoredAny>(body).map_err(|e| json_error(&e))?;

@@ -1,5 +1,9 @@
-//! What `/metrics` counts (Prometheus, OpenMetrics text). Labels are bounded: route patterns, known
-//! methods, status classes, enum words.
+//! `/metrics` (Prometheus, OpenMetrics text). Label values are bounded: route patterns, known
+//! methods, status classes, enum values.
+//!
+//! `session_leg_sessions` and `session_handshake_age_sessions` are gauges with cumulative buckets
+//! (`le` in seconds): the distribution over the live sessions now, not of events.
+//! `histogram_quantile(0.9, portcullis_session_leg_sessions)` reads them.
 
 use crate::broker::core::stream_registry::StreamMeters;
 use crate::broker::model::Gauges;
@@ -19,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Content type of the answer.
+/// Content type of the response.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -35,48 +39,55 @@ struct RouteLabels {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct WordLabels {
-    word: &'static str,
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
-/// A bucket of a picture of the moment: how many sessions are at or below a bound.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct BucketLabels {
+struct DirectionLabels {
+    direction: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct LegLabels {
     leg: &'static str,
     le: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct BoundLabels {
+struct BucketLabels {
     le: &'static str,
 }
 
-/// [`BUCKETS_MS`] in seconds, and what is beyond.
+/// [`BUCKETS_MS`] in seconds, and infinity.
 const BUCKET_BOUNDS: [&str; BUCKETS_MS.len() + 1] =
     ["0.001", "0.005", "0.02", "0.06", "0.12", "0.3", "1", "60", "180", "+Inf"];
 
-/// Each bound with how many are within it.
-fn buckets(spread: &LatencyHistogram) -> impl Iterator<Item = (&'static str, i64)> {
-    let counts = spread
+/// The cumulative count of each bucket.
+fn buckets(histogram: &LatencyHistogram) -> impl Iterator<Item = (&'static str, i64)> {
+    let counts = histogram
         .cumulative
         .into_iter()
-        .chain([spread.count])
+        .chain([histogram.count])
         .map(|n| i64::try_from(n).unwrap_or(i64::MAX));
     BUCKET_BOUNDS.into_iter().zip(counts)
 }
 
-/// How a step of signing in went.
+/// Outcome of a sign-in step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SignInOutcome {
-    /// Tokens were given.
     Success,
-    /// A second factor is due.
+    /// The second factor is next.
     MfaDue,
-    /// Refused.
     Refused,
-    /// Too many tries.
+    /// Rate limited.
     Throttled,
-    /// A part of ours failed.
+    /// The gateway failed.
     Error,
 }
 
@@ -92,28 +103,28 @@ impl SignInOutcome {
     }
 }
 
-/// Counters of this process.
+/// Metrics of this process.
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram>,
     throttled: Counter,
-    sign_ins: Family<WordLabels, Counter>,
-    stream_bytes: Family<WordLabels, Counter>,
+    sign_ins: Family<OutcomeLabels, Counter>,
+    stream_bytes: Family<DirectionLabels, Counter>,
     sessions: Gauge,
     streams: Gauge,
     hosts: Gauge,
     audit_entries: Gauge,
-    tunnels: Family<WordLabels, Gauge>,
-    session_bytes: Family<WordLabels, Counter>,
+    tunnels: Family<StateLabels, Gauge>,
+    session_bytes: Family<DirectionLabels, Counter>,
     retransmits: Counter,
-    legs: Family<BucketLabels, Gauge>,
-    handshake_ages: Family<BoundLabels, Gauge>,
+    legs: Family<LegLabels, Gauge>,
+    handshake_ages: Family<BucketLabels, Gauge>,
     direct: Gauge,
     open: Mutex<OpenStreams>,
 }
 
-/// Streams that are open now, and how much of each was counted already.
+/// Open streams, with the bytes of each that are counted already.
 #[derive(Default)]
 struct OpenStreams {
     next: u64,
@@ -126,7 +137,7 @@ struct StreamCounters {
     down: u64,
 }
 
-/// Counts a stream's bytes while it lives.
+/// Counts the bytes of a stream until it is dropped.
 pub struct StreamMeterGuard {
     metrics: Arc<Metrics>,
     number: u64,
@@ -148,7 +159,6 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// All zero; the process starts now.
     #[must_use]
     pub fn new() -> Self {
         let requests = Family::<RequestLabels, Counter>::default();
@@ -157,11 +167,12 @@ impl Metrics {
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
             ])
         });
-        let [sign_ins, stream_bytes, session_bytes] =
-            [(); 3].map(|()| Family::<WordLabels, Counter>::default());
-        let tunnels = Family::<WordLabels, Gauge>::default();
+        let sign_ins = Family::<OutcomeLabels, Counter>::default();
+        let [stream_bytes, session_bytes] =
+            [(); 2].map(|()| Family::<DirectionLabels, Counter>::default());
+        let tunnels = Family::<StateLabels, Gauge>::default();
         let (legs, handshake_ages) =
-            (Family::<BucketLabels, Gauge>::default(), Family::<BoundLabels, Gauge>::default());
+            (Family::<LegLabels, Gauge>::default(), Family::<BucketLabels, Gauge>::default());
         let [throttled, retransmits] = [(); 2].map(|()| Counter::default());
         let [sessions, streams, hosts, audit_entries, started, direct] =
             [(); 6].map(|()| Gauge::default());
@@ -178,18 +189,14 @@ impl Metrics {
         );
         ours.register(
             "http_request_duration_seconds",
-            "Time to the head of the answer by route pattern",
+            "Time to the response head by route pattern",
             durations.clone(),
         );
-        ours.register(
-            "throttled",
-            "Requests refused because there were too many",
-            throttled.clone(),
-        );
-        ours.register("sign_ins", "Steps of signing in by how they went", sign_ins.clone());
+        ours.register("throttled", "Requests refused by rate limits", throttled.clone());
+        ours.register("sign_ins", "Sign-in steps by outcome", sign_ins.clone());
         ours.register(
             "stream_bytes",
-            "Bytes relayed, up (from browsers) and down (to browsers)",
+            "Bytes relayed by direction: up (from browsers), down (to browsers)",
             stream_bytes.clone(),
         );
         ours.register("sessions_live", "Live sessions known to this process", sessions.clone());
@@ -199,27 +206,27 @@ impl Metrics {
         ours.register("audit_entries", "Entries in the audit log", audit_entries.clone());
         ours.register(
             "session_tunnel_bytes",
-            "Bytes between gateway and hosts for sessions, tx (to hosts) and rx",
+            "Bytes of sessions between gateway and hosts by direction: tx (to hosts), rx",
             session_bytes.clone(),
         );
         ours.register(
             "session_retransmits",
-            "TCP segments sent again inside the sessions' tunnels",
+            "TCP segments retransmitted in session tunnels",
             retransmits.clone(),
         );
         ours.register(
-            "session_leg_seconds",
-            "Sessions whose leg took at most le seconds when last measured: a picture of the moment",
+            "session_leg_sessions",
+            "Live sessions whose leg had at most le seconds of latency when last measured",
             legs.clone(),
         );
         ours.register(
-            "session_handshake_age_seconds",
-            "Sessions whose present keys are at most le seconds old",
+            "session_handshake_age_sessions",
+            "Live sessions whose current keys are at most le seconds old",
             handshake_ages.clone(),
         );
         ours.register(
             "sessions_direct",
-            "Live sessions on direct targets, through no tunnel",
+            "Live sessions on direct targets, without a tunnel",
             direct.clone(),
         );
         let open = Mutex::new(OpenStreams::default());
@@ -244,7 +251,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request. A path that matched nothing is one label, whatever it was.
+    /// Counts a request. Paths without a route share one label.
     pub fn record_request(
         &self,
         method: &'static str,
@@ -269,12 +276,11 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { method, route, status: class }).inc();
     }
 
-    /// Counts a step of signing in.
     pub fn count_sign_in(&self, outcome: SignInOutcome) {
-        self.sign_ins.get_or_create(&WordLabels { word: outcome.as_str() }).inc();
+        self.sign_ins.get_or_create(&OutcomeLabels { outcome: outcome.as_str() }).inc();
     }
 
-    /// Counts the bytes of a stream from now until the answer is dropped.
+    /// Counts the bytes of a stream until the guard is dropped.
     #[must_use]
     pub fn track_stream(self: &Arc<Self>, meters: Arc<StreamMeters>) -> StreamMeterGuard {
         let mut open = lock(&self.open);
@@ -284,13 +290,13 @@ impl Metrics {
         StreamMeterGuard { metrics: Arc::clone(self), number }
     }
 
-    /// The page, with these numbers of the moment.
+    /// The response body, with the current values of the gauges.
     #[must_use]
     pub fn render(&self, gauges: Gauges, tunnel: &HubStatus, audit_entries: Option<i64>) -> String {
-        let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.sessions.set(whole(gauges.sessions));
-        self.streams.set(whole(gauges.streams));
-        self.hosts.set(whole(gauges.hosts_connected));
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.sessions.set(gauge(gauges.sessions));
+        self.streams.set(gauge(gauges.streams));
+        self.hosts.set(gauge(gauges.hosts_connected));
         if let Some(entries) = audit_entries {
             self.audit_entries.set(entries);
         }
@@ -300,8 +306,8 @@ impl Metrics {
             ("stale", tunnel.stale),
             ("down", tunnel.down),
         ];
-        for (word, peers) in states {
-            self.tunnels.get_or_create(&WordLabels { word }).set(whole(peers));
+        for (state, peers) in states {
+            self.tunnels.get_or_create(&StateLabels { state }).set(gauge(peers));
         }
         self.set_path_metrics(&gauges, &tunnel.paths);
         let mut open = lock(&self.open);
@@ -316,26 +322,32 @@ impl Metrics {
     }
 
     fn set_path_metrics(&self, gauges: &Gauges, paths: &PathMetrics) {
-        // Sums of what is counted elsewhere; should two pages be made at once, the later sum wins.
-        let raise = |counter: &Counter, sum: u64| {
-            counter.inner().fetch_max(sum, Ordering::Relaxed);
+        // Totals that are counted elsewhere; of two concurrent scrapes the larger total wins.
+        let set_total = |counter: &Counter, total: u64| {
+            counter.inner().fetch_max(total, Ordering::Relaxed);
         };
-        raise(&self.session_bytes.get_or_create(&WordLabels { word: "tx" }), paths.tx_bytes);
-        raise(&self.session_bytes.get_or_create(&WordLabels { word: "rx" }), paths.rx_bytes);
-        raise(&self.retransmits, paths.retransmits);
+        set_total(
+            &self.session_bytes.get_or_create(&DirectionLabels { direction: "tx" }),
+            paths.tx_bytes,
+        );
+        set_total(
+            &self.session_bytes.get_or_create(&DirectionLabels { direction: "rx" }),
+            paths.rx_bytes,
+        );
+        set_total(&self.retransmits, paths.retransmits);
         self.direct.set(i64::try_from(paths.direct).unwrap_or(i64::MAX));
         let legs = [
             (Hop::BrowserGateway, &gauges.browser_rtt),
             (Hop::GatewayHost, &paths.host),
             (Hop::HostDesktop, &paths.desktop),
         ];
-        for (leg, spread) in legs {
-            for (le, count) in buckets(spread) {
-                self.legs.get_or_create(&BucketLabels { leg: leg.as_str(), le }).set(count);
+        for (leg, histogram) in legs {
+            for (le, count) in buckets(histogram) {
+                self.legs.get_or_create(&LegLabels { leg: leg.as_str(), le }).set(count);
             }
         }
         for (le, count) in buckets(&paths.handshake_age) {
-            self.handshake_ages.get_or_create(&BoundLabels { le }).set(count);
+            self.handshake_ages.get_or_create(&BucketLabels { le }).set(count);
         }
     }
 
@@ -343,10 +355,10 @@ impl Metrics {
         let (up, down) =
             (stream.meters.up.load(Ordering::Relaxed), stream.meters.down.load(Ordering::Relaxed));
         self.stream_bytes
-            .get_or_create(&WordLabels { word: "up" })
+            .get_or_create(&DirectionLabels { direction: "up" })
             .inc_by(up.saturating_sub(stream.up));
         self.stream_bytes
-            .get_or_create(&WordLabels { word: "down" })
+            .get_or_create(&DirectionLabels { direction: "down" })
             .inc_by(down.saturating_sub(stream.down));
         (stream.up, stream.down) = (up, down);
     }
@@ -363,26 +375,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_streams_bytes_are_counted_once() {
+    fn stream_bytes_are_counted_once() {
         let metrics = Arc::new(Metrics::new());
         let meters = Arc::new(StreamMeters::default());
         let count = metrics.track_stream(Arc::clone(&meters));
         meters.down.store(1000, Ordering::Relaxed);
         let page = || metrics.render(Gauges::default(), &HubStatus::default(), Some(7));
-        assert!(page().contains("portcullis_stream_bytes_total{word=\"down\"} 1000"), "{}", page());
+        assert!(
+            page().contains("portcullis_stream_bytes_total{direction=\"down\"} 1000"),
+            "{}",
+            page()
+        );
         meters.down.store(1500, Ordering::Relaxed);
         drop(count);
-        assert!(page().contains("portcullis_stream_bytes_total{word=\"down\"} 1500"), "{}", page());
+        assert!(
+            page().contains("portcullis_stream_bytes_total{direction=\"down\"} 1500"),
+            "{}",
+            page()
+        );
         assert!(page().contains("portcullis_audit_entries 7"));
     }
 
     #[test]
-    fn invented_paths_make_no_labels() {
+    fn unknown_paths_share_a_label() {
         let metrics = Metrics::new();
         for _ in 0..3 {
             metrics.record_request("GET", None, 404, Duration::from_millis(1));
         }
         let page = metrics.render(Gauges::default(), &HubStatus::default(), None);
         assert!(page.contains("portcullis_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"4xx\"} 3"), "{page}");
+    }
+
+    #[test]
+    fn distributions_are_gauges_with_buckets() {
+        let metrics = Metrics::new();
+        let mut host = LatencyHistogram::default();
+        for millis in [3, 30, 3000] {
+            host.observe(Duration::from_millis(millis));
+        }
+        let paths = PathMetrics { host, tx_bytes: 5, ..PathMetrics::default() };
+        let status = HubStatus { stale: 2, paths, ..HubStatus::default() };
+        let page = metrics.render(Gauges::default(), &status, None);
+        for line in [
+            "# TYPE portcullis_session_leg_sessions gauge",
+            "portcullis_session_leg_sessions{leg=\"gateway_host\",le=\"0.001\"} 0",
+            "portcullis_session_leg_sessions{leg=\"gateway_host\",le=\"0.005\"} 1",
+            "portcullis_session_leg_sessions{leg=\"gateway_host\",le=\"0.06\"} 2",
+            "portcullis_session_leg_sessions{leg=\"gateway_host\",le=\"+Inf\"} 3",
+            "portcullis_session_handshake_age_sessions{le=\"+Inf\"} 0",
+            "portcullis_session_tunnel_bytes_total{direction=\"tx\"} 5",
+            "portcullis_tunnel_peers{state=\"stale\"} 2",
+        ] {
+            assert!(page.contains(line), "{line} in {page}");
+        }
+        assert!(!page.contains("word="), "{page}");
     }
 }

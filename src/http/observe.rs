@@ -114,12 +114,12 @@ fn check_host_header(req: &ServiceRequest, state: &AppState) -> Result<(), ApiEr
         return Ok(());
     }
     match classify_host_header(req.request(), &state.settings) {
-        HostHeader::Ours => Ok(()),
+        HostHeader::Own => Ok(()),
         HostHeader::Foreign => Err(ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
             "This gateway does not go by that name. Open it by its own address.",
         )),
-        HostHeader::Unclear => {
+        HostHeader::Ambiguous => {
             Err(ApiError::new(StatusCode::BAD_REQUEST, "The request does not name one host"))
         }
     }

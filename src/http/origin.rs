@@ -1,4 +1,4 @@
-//! Which browser origins are ours, and whose word on a client's address is believed.
+//! `Origin` and `Host` checks, and the client address behind trusted proxies.
 
 use crate::domain::Network;
 use actix_web::HttpRequest;
@@ -6,8 +6,8 @@ use actix_web::http::header;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The client's address: the peer's; when that is a trusted proxy, the last address in
-/// `X-Forwarded-For` that is not one. Entries are read from the right, since only those were
-/// written by proxies we trust.
+/// `X-Forwarded-For` that is not one. Entries are read from the right, since only the rightmost ones
+/// are from trusted proxies.
 #[must_use]
 pub fn client_address(peer: IpAddr, forwarded_for: &str, trusted: &[Network]) -> IpAddr {
     let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(ip));
@@ -24,31 +24,31 @@ pub fn client_address(peer: IpAddr, forwarded_for: &str, trusted: &[Network]) ->
     client
 }
 
-/// What a request's `RequestSource` header says about the page it came from.
+/// The `Origin` header of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BrowserOrigin {
-    /// There is none: not a browser, or a request browsers do not mark.
+    /// No header: not a browser, or a request for which browsers send none.
     Absent,
-    /// One of ours.
-    Ours,
-    /// Somebody else's, opaque (`null`), or unreadable.
+    /// An origin of this gateway.
+    Own,
+    /// Another one, opaque (`null`), or malformed.
     Foreign,
 }
 
-/// Judges a request's `RequestSource` header. Ours are the configured ones, and `https://` + the host the
-/// request names: a page of that origin was served by us, as its certificate shows.
+/// Classifies the `Origin` header. Own are the configured origins, and `https://` + the host of the
+/// request: a page of that origin was served by this gateway, as its certificate proves.
 #[must_use]
 pub fn classify_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
     let mut all = req.headers().get_all(header::ORIGIN);
     match (all.next(), all.next()) {
         (None, _) => BrowserOrigin::Absent,
         (Some(one), None) => match one.to_str() {
-            Ok(origin) if public.iter().any(|p| same_origin(p, origin)) => BrowserOrigin::Ours,
+            Ok(origin) if public.iter().any(|p| same_origin(p, origin)) => BrowserOrigin::Own,
             Ok(origin)
                 if host_header(req)
                     .is_some_and(|host| same_origin(&format!("https://{host}"), origin)) =>
             {
-                BrowserOrigin::Ours
+                BrowserOrigin::Own
             }
             Ok(_) | Err(_) => BrowserOrigin::Foreign,
         },
@@ -56,35 +56,33 @@ pub fn classify_origin(req: &HttpRequest, public: &[String]) -> BrowserOrigin {
     }
 }
 
-/// What a request's `HostTunnel` says about the name it came by.
+/// The `Host` header of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HostHeader {
-    /// One of ours.
-    Ours,
-    /// Somebody else's: a name that leads here without our knowing it (DNS rebinding, a stray
-    /// proxy).
+    /// A name of this gateway.
+    Own,
+    /// Another name that resolves to this gateway (DNS rebinding, a misconfigured proxy).
     Foreign,
-    /// There is none, or several.
-    Unclear,
+    /// Missing, or more than one.
+    Ambiguous,
 }
 
-/// Judges the name a request came by. Ours are those of the configured origins and names,
-/// `localhost`, and every bare address: what a browser was told to open by its number cannot have
-/// been rebound. The port does not count, since a forwarded port changes it.
+/// Classifies the `Host` header. Own are the configured origins and names, `localhost`, and every IP
+/// address, which cannot be rebound. The port is ignored, since port forwarding changes it.
 #[must_use]
 pub fn classify_host_header(req: &HttpRequest, settings: &super::settings::Settings) -> HostHeader {
     if req.headers().get_all(header::HOST).count() > 1 {
-        return HostHeader::Unclear;
+        return HostHeader::Ambiguous;
     }
     let Some(host) = host_header(req).map(strip_port).filter(|host| !host.is_empty()) else {
-        return HostHeader::Unclear;
+        return HostHeader::Ambiguous;
     };
     let by_origin = settings
         .public_origins
         .iter()
         .filter_map(|o| o.split_once("://"))
         .map(|(_, authority)| strip_port(authority));
-    let mut ours = by_origin
+    let mut own = by_origin
         .chain(settings.host_names.iter().map(|name| strip_port(name)))
         .chain(["localhost"]);
     let is_address = host.parse::<Ipv4Addr>().is_ok()
@@ -92,8 +90,8 @@ pub fn classify_host_header(req: &HttpRequest, settings: &super::settings::Setti
             .strip_prefix('[')
             .and_then(|h| h.strip_suffix(']'))
             .is_some_and(|h| h.parse::<Ipv6Addr>().is_ok());
-    if is_address || ours.any(|name| name.eq_ignore_ascii_case(host)) {
-        HostHeader::Ours
+    if is_address || own.any(|name| name.eq_ignore_ascii_case(host)) {
+        HostHeader::Own
     } else {
         HostHeader::Foreign
     }
@@ -114,8 +112,7 @@ fn strip_port(authority: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// The host the request names: `:authority` in HTTP/2, `HostTunnel` in HTTP/1.1. Never a forwarded
-/// header.
+/// The host of a request: `:authority` in HTTP/2, `Host` in HTTP/1.1. Never a forwarded header.
 fn host_header(req: &HttpRequest) -> Option<&str> {
     req.uri()
         .authority()
@@ -168,13 +165,13 @@ mod tests {
             host_names: vec!["desk.example".to_owned()],
             ..Default::default()
         };
-        let judge = |host: &str| {
+        let classify = |host: &str| {
             classify_host_header(
                 &TestRequest::default().insert_header(("host", host)).to_http_request(),
                 &settings,
             )
         };
-        for ours in [
+        for own in [
             "gate.example",
             "GATE.example:8443",
             "gate.example.:9",
@@ -184,7 +181,7 @@ mod tests {
             "[::1]:8443",
             "[2001:db8::2]",
         ] {
-            assert_eq!(judge(ours), HostHeader::Ours, "{ours}");
+            assert_eq!(classify(own), HostHeader::Own, "{own}");
         }
         for foreign in [
             "evil.example",
@@ -196,29 +193,29 @@ mod tests {
             "gate.example:x",
             "2130706433",
         ] {
-            assert_eq!(judge(foreign), HostHeader::Foreign, "{foreign}");
+            assert_eq!(classify(foreign), HostHeader::Foreign, "{foreign}");
         }
-        assert_eq!(judge(""), HostHeader::Unclear);
+        assert_eq!(classify(""), HostHeader::Ambiguous);
         let twice = TestRequest::default()
             .append_header(("host", "gate.example"))
             .append_header(("host", "evil.example"))
             .to_http_request();
-        assert_eq!(classify_host_header(&twice, &settings), HostHeader::Unclear);
+        assert_eq!(classify_host_header(&twice, &settings), HostHeader::Ambiguous);
     }
 
     #[test]
     fn origins() {
         let public = ["https://gate.example".to_owned()];
-        let judge = |host: &str, origin: &str| {
+        let classify = |host: &str, origin: &str| {
             let req = TestRequest::default()
                 .insert_header(("host", host))
                 .insert_header(("origin", origin))
                 .to_http_request();
             classify_origin(&req, &public)
         };
-        assert_eq!(judge("x", "https://gate.example"), BrowserOrigin::Ours);
-        assert_eq!(judge("x", "https://gate.example:443"), BrowserOrigin::Ours);
-        assert_eq!(judge("127.0.0.1:8443", "https://127.0.0.1:8443"), BrowserOrigin::Ours);
+        assert_eq!(classify("x", "https://gate.example"), BrowserOrigin::Own);
+        assert_eq!(classify("x", "https://gate.example:443"), BrowserOrigin::Own);
+        assert_eq!(classify("127.0.0.1:8443", "https://127.0.0.1:8443"), BrowserOrigin::Own);
         for (host, origin) in [
             ("gate.example", "http://gate.example"),
             ("gate.example", "https://gate.example.evil"),
@@ -226,7 +223,7 @@ mod tests {
             ("gate.example", "null"),
             ("gate.example", ""),
         ] {
-            assert_eq!(judge(host, origin), BrowserOrigin::Foreign, "{host} {origin}");
+            assert_eq!(classify(host, origin), BrowserOrigin::Foreign, "{host} {origin}");
         }
         assert_eq!(
             classify_origin(&TestRequest::default().to_http_request(), &public),

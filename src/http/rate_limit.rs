@@ -1,4 +1,4 @@
-//! How often one address may come. A flood is refused here, before it costs a query or a hash.
+//! Rate limits per address, checked before any query or password hash; event streams per user.
 
 use crate::domain::principal::PrincipalId;
 use crate::domain::rate_limit::{KeyedRateLimiter, Quota, client_network};
@@ -8,12 +8,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// So many a second, and so many at once.
+/// A token bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
-    /// Sustained.
     pub per_second: u32,
-    /// At once.
     pub burst: u32,
 }
 
@@ -29,10 +27,10 @@ impl AddressLimiter {
         Self { started_at: Instant::now(), by_network: Mutex::new(KeyedRateLimiter::new(quota)) }
     }
 
-    /// Counts one request.
+    /// Takes one token.
     ///
     /// # Errors
-    /// How long to wait.
+    /// The time until the next token.
     pub(crate) fn check(&self, address: Option<IpAddr>) -> Result<(), Duration> {
         let Some(address) = address else { return Ok(()) };
         let now = u64::try_from(self.started_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -47,15 +45,14 @@ impl std::fmt::Debug for AddressLimiter {
     }
 }
 
-/// Event streams one user may have open: windows in several browsers, and those just closed that no
-/// write has missed yet; not a thousand.
+/// Event streams of one user at once, including closed ones that no write has detected yet.
 pub(crate) const EVENT_STREAMS_PER_USER_MAX: usize = 64;
 
-/// Counts event streams by user, so that nobody takes everybody's places.
+/// Counts event streams by user.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UserEventStreams(Arc<Mutex<HashMap<PrincipalId, usize>>>);
 
-/// A user's place among the listeners; free again when dropped.
+/// One event stream of a user, counted until dropped.
 #[derive(Debug)]
 pub(crate) struct EventStreamSlot {
     counter: UserEventStreams,
@@ -97,21 +94,21 @@ mod tests {
     use crate::domain::UserId;
 
     #[test]
-    fn nobody_takes_everybodys_places() {
-        let listeners = UserEventStreams::default();
-        let (greedy, modest) = (PrincipalId::User(UserId::new()), PrincipalId::User(UserId::new()));
-        let mut places: Vec<_> = std::iter::from_fn(|| listeners.acquire(greedy)).collect();
-        assert_eq!(places.len(), EVENT_STREAMS_PER_USER_MAX);
-        let other = listeners.acquire(modest);
+    fn event_streams_are_limited_per_user() {
+        let streams = UserEventStreams::default();
+        let (first, second) = (PrincipalId::User(UserId::new()), PrincipalId::User(UserId::new()));
+        let mut slots: Vec<_> = std::iter::from_fn(|| streams.acquire(first)).collect();
+        assert_eq!(slots.len(), EVENT_STREAMS_PER_USER_MAX);
+        let other = streams.acquire(second);
         assert!(other.is_some());
-        places.pop();
-        assert!(listeners.acquire(greedy).is_some(), "a place is free again");
-        drop((places, other));
-        assert!(listeners.counts().is_empty());
+        slots.pop();
+        assert!(streams.acquire(first).is_some(), "a slot is free again");
+        drop((slots, other));
+        assert!(streams.counts().is_empty());
     }
 
     #[test]
-    fn each_address_has_its_own_count() {
+    fn addresses_are_limited_separately() {
         let limiter = AddressLimiter::new(Rate { per_second: 1, burst: 2 });
         let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|ip| Some(ip.parse().unwrap()));
         assert!(limiter.check(a).is_ok() && limiter.check(a).is_ok());

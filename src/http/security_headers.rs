@@ -1,17 +1,17 @@
-//! What every answer tells the browser to refuse.
+//! Security headers of every response: Content-Security-Policy and others.
 
 use super::apps::AppsSettings;
 use crate::domain::SessionId;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Pages: nothing but our own files. Inline styles are allowed since both remote screens place
+/// Pages: same-origin files only. Inline styles are allowed, because noVNC and IronRDP position
 /// their canvas by them; inline scripts are not.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
     font-src 'self'; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
-/// The viewer, which may also compile the WASM of its own files (RDP). `eval` stays forbidden.
+/// The viewer, which may also compile WASM of its own files (RDP). `eval` stays forbidden.
 const VIEWER_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
     font-src 'self'; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
-/// Data: a browser that shows it as a page may load nothing from it.
+/// API responses: shown as a page, they load nothing.
 const API_POLICY: &str =
     "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const PERMISSIONS: &str = "accelerometer=(), camera=(), clipboard-read=(self), clipboard-write=(self), display-capture=(), fullscreen=(self), \
@@ -27,8 +27,7 @@ const COMMON_HEADERS: &[(&str, &str)] = &[
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
-/// Adds what the answer to a request of this path must carry. What a handler said about caching
-/// stays. `apps` says where web applications are shown.
+/// Adds the headers for a path. `Cache-Control` of a handler is kept.
 pub fn add(path: &str, headers: &mut HeaderMap, apps: Option<&AppsSettings>) {
     for &(name, value) in COMMON_HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -49,20 +48,20 @@ pub fn add(path: &str, headers: &mut HeaderMap, apps: Option<&AppsSettings>) {
     }
 }
 
-/// The session that a viewer's page is of.
+/// The session of a viewer page.
 fn viewer_session(path: &str) -> Option<SessionId> {
     path.strip_prefix("/viewer/")?.parse().ok()
 }
 
-/// The viewer may frame the application of its own session, post its ticket there, and ask there
-/// how it is; nothing else, and no other session's.
+/// The viewer may frame the application of its session, post the ticket there and read its state;
+/// no other session's.
 fn allow_app_frame(headers: &mut HeaderMap, origin: &str) {
     let policy = VIEWER_POLICY
         .replace("connect-src 'self'", &format!("connect-src 'self' {origin}"))
         .replace("form-action 'self'", &format!("form-action 'self' {origin}; frame-src {origin}"));
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        // The application's origin hears from whom the ticket comes; `no-referrer` would make that
+        // The application's origin checks the `Origin` of the ticket, which `no-referrer` would make
         // `null` (Fetch, "append a request Origin header").
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
     }

@@ -1,4 +1,4 @@
-//! Sockets, TLS, limits of time and number, and stopping in order.
+//! Listeners, TLS, and graceful shutdown.
 
 use super::apps::acceptor::{self, Acceptor};
 use super::apps::context::Apps;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-/// A server that runs.
+/// A running server.
 pub struct RunningServer {
     state: AppState,
     addresses: Vec<SocketAddr>,
@@ -22,8 +22,7 @@ pub struct RunningServer {
     drain_timeout: Duration,
 }
 
-/// Starts serving on bound listeners; HTTP/2 and HTTP/1.1 over TLS. Must be called inside a tokio
-/// runtime.
+/// Serves HTTP/2 and HTTP/1.1 over TLS on bound listeners. Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// When a listener cannot be used.
@@ -72,13 +71,12 @@ pub fn start(
 }
 
 impl RunningServer {
-    /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Resolves when it ended by itself, which is a failure.
+    /// Waits until the server ends by itself, which is a failure.
     pub async fn wait(&mut self) -> io::Result<()> {
         match (&mut self.task).await {
             Ok(ended) => ended,
@@ -86,15 +84,15 @@ impl RunningServer {
         }
     }
 
-    /// Cuts everything, without waiting.
+    /// Closes all connections without waiting.
     pub fn abort(self) {
         self.state.start_draining();
-        // The order to stop is sent when the future is made; nobody waits for it.
+        // The command is sent when the future is created; it is not awaited.
         drop(self.handle.stop(false));
     }
 
-    /// Stops accepting, tells open streams that we go away, and waits for what is under way. True
-    /// when everything ended in time.
+    /// Stops accepting, closes streams, and waits for requests that are in progress. True when all
+    /// ended in time.
     pub async fn stop(self) -> bool {
         self.state.start_draining();
         let grace = self.drain_timeout + Duration::from_secs(1);

@@ -188,8 +188,8 @@ async fn a_desktop_behind_a_standard_peer() {
     let (_, page) = demo.get("/metrics", None).await;
     let page = page.as_str().unwrap().to_owned();
     for line in [
-        "portcullis_session_leg_seconds{leg=\"host_desktop\",le=\"+Inf\"} 1",
-        "portcullis_session_handshake_age_seconds{le=\"60\"} 1",
+        "portcullis_session_leg_sessions{leg=\"host_desktop\",le=\"+Inf\"} 1",
+        "portcullis_session_handshake_age_sessions{le=\"60\"} 1",
     ] {
         assert!(page.contains(line), "{page}");
     }

@@ -4,6 +4,7 @@ use crate::support::db::{Backend, empty_database};
 use diesel::RunQueryDsl;
 use diesel::connection::{Connection, SimpleConnection};
 use diesel_migrations::MigrationHarness;
+use portcullis::store::connection::AnyConnection;
 use portcullis::store::migrate::{self, MIGRATIONS};
 use portcullis::store::{Store, StoreError};
 
@@ -99,4 +100,60 @@ fn tables_sqlite() {
 #[test]
 fn tables_postgres() {
     schema_matches_tables(Backend::Postgres);
+}
+
+/// The stored status of the workspaces API is dropped, and restored by a downgrade.
+fn session_status_round_trip(backend: Backend) {
+    let mut db = empty_database(backend);
+    let conn = &mut db.connection;
+    migrate::run(conn).unwrap();
+    let revert = |conn: &mut AnyConnection| {
+        while conn.revert_last_migration(MIGRATIONS).unwrap().to_string() != "20261129200000" {}
+    };
+    revert(conn);
+    let rows = [
+        ("s1", "creating", "NULL", "NULL"),
+        ("s2", "active", "NULL", "'active'"),
+        ("s3", "closing", "'user_disconnected'", "'active'"),
+        ("s4", "closed", "'user_disconnected'", "'disconnected'"),
+        ("s5", "closed", "'expired'", "'terminated'"),
+    ];
+    conn.batch_execute(
+        "INSERT INTO organizations (id, name, created_at) VALUES ('o', 'o', 0);
+         INSERT INTO users (id, organization_id, email, email_key, name, role, password_hash, disabled, created_at)
+         VALUES ('u', 'o', 'e', 'e', 'n', 'member', 'h', FALSE, 0);",
+    )
+    .unwrap();
+    for (id, state, reason, status) in rows {
+        conn.batch_execute(&format!(
+            "INSERT INTO sessions (id, organization_id, user_id, user_email, login_id, workspace_id, workspace_name, workspace_kind, host_id, state, reason, status, address, created_at, expires_at, version, way)
+             VALUES ('{id}', 'o', 'u', 'e', 'l', 'w', 'w', 'linux', 'h', '{state}', {reason}, {status}, 'a{id}', 0, 0, 1, 'own')"
+        ))
+        .unwrap();
+    }
+    conn.run_pending_migrations(MIGRATIONS).unwrap();
+    conn.batch_execute("SELECT status FROM sessions").unwrap_err();
+    revert(conn);
+    conn.batch_execute("CREATE TABLE checks (ok INTEGER CHECK (ok = 1))").unwrap();
+    for (id, _, _, status) in rows {
+        let expected = if status == "NULL" {
+            "status IS NULL".to_owned()
+        } else {
+            format!("status = {status}")
+        };
+        conn.batch_execute(&format!(
+            "INSERT INTO checks SELECT COUNT(*) FROM sessions WHERE id = '{id}' AND {expected}"
+        ))
+        .unwrap_or_else(|error| panic!("{id}: {error}"));
+    }
+}
+
+#[test]
+fn session_status_round_trip_sqlite() {
+    session_status_round_trip(Backend::Sqlite);
+}
+
+#[test]
+fn session_status_round_trip_postgres() {
+    session_status_round_trip(Backend::Postgres);
 }

@@ -1,4 +1,4 @@
-//! The audit log: reading, exporting, verifying. For admins and security.
+//! The audit log: list, export, verify (admins, security).
 
 use super::csv::csv_cell;
 use super::dto::audit::{AuditPage, AuditParams, AuditVerification, ExportFormat, ExportParams};
@@ -28,11 +28,10 @@ pub async fn list(
     ok(AuditPage::from(page))
 }
 
-/// The whole log, oldest first, as a download; with filters, what the listing would show, newest
-/// first.
+/// Downloads the log, oldest first; with filters, the entries of the listing, newest first.
 ///
-/// The whole log as `jsonl` has one entry a line as it was hashed, and ends with
-/// `{"head":{"seq","hash","signature"},"public_key"}`: a file without that line is not whole.
+/// The whole log as `jsonl` has one entry per line as it was hashed, and ends with
+/// `{"head":{"seq","hash","signature"},"public_key"}`: a file without that line is incomplete.
 #[utoipa::path(get, path = "/api/audit/export", tag = "audit", operation_id = "exportAudit", params(ExportParams),
     responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"))), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem)),
@@ -59,7 +58,7 @@ pub async fn export(
         .streaming(export_body(reader, format, last_line)))
 }
 
-/// Reads the whole log and checks every hash, link and the signed head.
+/// Reads the whole log and checks every hash, every link and the signed head.
 #[utoipa::path(get, path = "/api/audit/verify", tag = "audit", operation_id = "verifyAudit",
     responses((status = 200, body = AuditVerification), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn verify(
@@ -71,15 +70,14 @@ pub async fn verify(
     ok(AuditVerification::from(verdict))
 }
 
-/// Where an export is.
 enum ExportState {
     Start(AuditExport),
     Entries(AuditExport),
     Done,
 }
 
-/// The export page by page: only one is in memory. A failure breaks the transfer off, so that half
-/// a log never looks whole.
+/// The export, one page in memory at a time. A failure aborts the transfer, so that an incomplete
+/// file is recognized.
 fn export_body(
     reader: AuditExport,
     format: ExportFormat,

@@ -1,4 +1,4 @@
-//! Signing in, second factors, renewal, signing out.
+//! Sign-in, second factor, token refresh, sign-out.
 
 use super::authentication::{authenticate, check_csrf, deny_and_audit, uses_cookie};
 use super::cookies;
@@ -24,7 +24,7 @@ use serde::Serialize;
 
 /// Signs in with the first factor.
 ///
-/// An unknown address and a wrong password are answered alike, in the same time.
+/// An unknown address and a wrong password get the same response, in the same time.
 #[utoipa::path(post, path = "/api/auth/login", tag = "auth", operation_id = "login", request_body = Login,
     params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
     responses((status = 200, body = LoginAnswer), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
@@ -71,7 +71,7 @@ pub async fn mfa_verify(
     Ok(token_response(&req, &tokens, |answer| answer))
 }
 
-/// Makes a TOTP secret to enrol; it counts once a code confirms it.
+/// Creates a TOTP secret; it is active once a code confirms it.
 #[utoipa::path(post, path = "/api/auth/mfa/totp/enroll", tag = "auth", operation_id = "enrollTotp", request_body = EnrollTotp,
     responses((status = 200, body = TotpSecret), (status = 401, body = Problem), (status = 409, description = "Already enrolled", body = Problem)),
     security((), ("bearer" = []), ("cookie" = [])))]
@@ -129,9 +129,9 @@ fn signed_in(principal: &Principal) -> ApiResult<&SignedInUser> {
     principal.user().ok_or_else(|| Error::forbidden("Only a signed-in user can do this.").into())
 }
 
-/// Renews the tokens.
+/// Refreshes the tokens.
 ///
-/// A refresh token works once; one that was used before ends the login it belongs to.
+/// A refresh token works once; reusing one ends its login.
 #[utoipa::path(post, path = "/api/auth/refresh", tag = "auth", operation_id = "refresh", request_body = Refresh,
     params(("X-Portcullis-Session" = Option<String>, Header, description = "`cookie`: keep the tokens in cookies")),
     responses((status = 200, body = SignedIn), (status = 401, body = Problem), (status = 403, body = Problem)))]
@@ -165,8 +165,8 @@ pub async fn refresh(
     }
 }
 
-/// Ends this login: its streams are cut, its desktops stay. `everywhere` ends every login and every
-/// session of the user.
+/// Ends this login and its streams; its desktops keep running. `everywhere` ends every login and
+/// every session of the user.
 #[utoipa::path(post, path = "/api/auth/logout", tag = "auth", operation_id = "logout", request_body = Logout,
     responses((status = 200, body = Message), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn logout(
@@ -188,7 +188,7 @@ pub async fn me(Authenticated(caller): Authenticated) -> ApiResult {
     ok(Me::from(signed_in(&caller)?))
 }
 
-/// The caller's newest sign-ins, those that ended too.
+/// The caller's newest logins, including ended ones.
 #[utoipa::path(get, path = "/api/auth/logins", tag = "auth", operation_id = "listLogins",
     responses((status = 200, body = [SignInRecord]), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn logins(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
@@ -196,7 +196,7 @@ pub async fn logins(state: web::Data<AppState>, Authenticated(caller): Authentic
     ok(logins.into_iter().map(SignInRecord::from).collect::<Vec<_>>())
 }
 
-/// Ends another sign-in of the caller's: its streams are cut, its desktops stay.
+/// Ends another login of the caller and its streams; its desktops keep running.
 #[utoipa::path(post, path = "/api/auth/logins/{id}/sign-out", tag = "auth", operation_id = "endLogin", params(("id" = String, Path, description = "Sign-in")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn end_login(
@@ -209,7 +209,7 @@ pub async fn end_login(
     ok(Message { message: "Signed out".to_owned() })
 }
 
-/// Somebody else's page may not sign a browser in.
+/// A foreign page may not sign a browser in.
 async fn refuse_foreign_origin(req: &HttpRequest, state: &AppState) -> ApiResult<()> {
     if cookies::wants_cookies(req)
         && classify_origin(req, &state.settings.public_origins) == BrowserOrigin::Foreign
@@ -219,7 +219,7 @@ async fn refuse_foreign_origin(req: &HttpRequest, state: &AppState) -> ApiResult
     Ok(())
 }
 
-/// Tokens in the body for a program, in cookies for a browser.
+/// Tokens in the body, or in cookies in cookie mode.
 fn token_response<T: Serialize>(
     req: &HttpRequest,
     tokens: &Tokens,
@@ -239,7 +239,7 @@ fn response_with_cookies(body: impl Serialize, tokens: &Tokens) -> HttpResponse 
 
 fn remove_cookies(mut answer: HttpResponse) -> HttpResponse {
     for cookie in cookies::removal_cookies() {
-        // INVARIANT: our own constant cookies always encode.
+        // INVARIANT: constant cookies always encode.
         let _ = answer.add_cookie(&cookie);
     }
     answer

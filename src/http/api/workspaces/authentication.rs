@@ -68,7 +68,7 @@ pub async fn check_csrf(req: &HttpRequest, caller: Option<&Principal>) -> ApiRes
     let state = app_state(req)?;
     let has_header = req.headers().get(CSRF_HEADER).is_some_and(|v| v.as_bytes() == b"1");
     let reason = match (has_header, classify_origin(req, &state.settings.public_origins)) {
-        (true, BrowserOrigin::Ours) => return Ok(()),
+        (true, BrowserOrigin::Own) => return Ok(()),
         (false, _) => "csrf_header_missing",
         (true, BrowserOrigin::Absent | BrowserOrigin::Foreign) => "foreign_origin",
     };

@@ -1,4 +1,4 @@
-//! Workspaces: seeing, launching, stopping, and managing them.
+//! Workspaces: list, launch, stop, manage.
 
 use super::dto::Message;
 use super::dto::upstream::{AcceptCertificate, CredentialInput};
@@ -32,9 +32,9 @@ pub async fn get(
     ok(Workspace::from(view))
 }
 
-/// Launches a workspace, or returns the caller's session that runs.
+/// Launches a workspace, or returns the caller's running session of it.
 ///
-/// Answers when the session's tunnel has handshaken and the desktop answers through it.
+/// Responds when the session's tunnel has completed its handshake and the desktop answers.
 #[utoipa::path(post, path = "/api/workspaces/{id}/launch", tag = "workspaces", operation_id = "launchWorkspace", params(("id" = String, Path, description = "Workspace")),
     responses((status = 200, body = Launch), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "In use by someone else, or in maintenance", body = Problem),
@@ -108,11 +108,10 @@ pub async fn delete(
     message("Workspace removed")
 }
 
-/// Keeps the caller's own credential for a workspace whose users have their own, sealed, in place
-/// of the one before.
+/// Saves the caller's own credential for a workspace, sealed; replaces the previous one.
 #[utoipa::path(put, path = "/api/workspaces/{id}/credential", tag = "workspaces", operation_id = "saveCredential", params(("id" = String, Path, description = "Workspace")),
     request_body = CredentialInput,
-    responses((status = 204, description = "It is kept"), (status = 401, body = Problem), (status = 404, body = Problem),
+    responses((status = 204, description = "Saved"), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "The workspace does not use its users' own", body = Problem), (status = 422, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn save_credential(
@@ -126,9 +125,9 @@ pub async fn save_credential(
     no_content()
 }
 
-/// Forgets the caller's own credential for a workspace.
+/// Removes the caller's own credential for a workspace.
 #[utoipa::path(delete, path = "/api/workspaces/{id}/credential", tag = "workspaces", operation_id = "forgetCredential", params(("id" = String, Path, description = "Workspace")),
-    responses((status = 204, description = "There is none any more"), (status = 401, body = Problem), (status = 404, body = Problem),
+    responses((status = 204, description = "Removed"), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "The workspace has no server", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn forget_credential(
     state: web::Data<AppState>,
@@ -140,10 +139,10 @@ pub async fn forget_credential(
     no_content()
 }
 
-/// Accepts the certificate that was refused last: from now on the server must have it (admins).
+/// Pins the certificate that was refused last (admins).
 #[utoipa::path(post, path = "/api/workspaces/{id}/certificate/accept", tag = "workspaces", operation_id = "acceptCertificate",
     params(("id" = String, Path, description = "Workspace")), request_body = AcceptCertificate,
-    responses((status = 204, description = "It is pinned"), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    responses((status = 204, description = "Pinned"), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "It is not the one offered, or the workspace trusts authorities", body = Problem), (status = 422, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn accept_certificate(

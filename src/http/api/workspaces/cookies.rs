@@ -1,24 +1,24 @@
-//! The cookies of a browser login: two tokens, and a mark that says there are some.
+//! The cookies of a browser login: access token, refresh token, and a script-readable marker.
 //!
-//! Scripts cannot read the tokens, other sites cannot send them, plain HTTP never carries them.
+//! The tokens are HttpOnly, Secure and SameSite=Strict.
 //!
-//! `__Host-` (RFC 6265bis section 4.1.3.2) also ties the access cookie to this very host and to
+//! `__Host-` (RFC 6265bis section 4.1.3.2) also binds the access cookie to this host and to
 //! `Path=/`; the refresh cookie has a narrower path and so the `__Secure-` prefix.
 
 use crate::broker::model::Tokens;
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 
-/// Holds the access token.
+/// The access token.
 pub const ACCESS: &str = "__Host-portcullis";
-/// Holds the refresh token; sent to the sign-in routes only.
+/// The refresh token; sent to the auth routes only.
 pub const REFRESH: &str = "__Secure-portcullis-refresh";
-/// Says to the pages' scripts that somebody is signed in, and nothing else: so a stranger's page
-/// need not ask and be refused.
+/// Marker for scripts of the pages that token cookies are set, so that a first visit needs no request
+/// that is refused.
 pub const SIGNED_IN: &str = "__Host-portcullis-here";
 const REFRESH_PATH: &str = "/api/auth";
 
-/// A client that wants cookies says so in this header, with the value `cookie`.
+/// Request header that selects cookie mode, with the value `cookie`.
 pub const MODE_HEADER: &str = "X-Portcullis-Session";
 
 /// Whether the client keeps its tokens in cookies.
@@ -42,7 +42,7 @@ pub fn token_cookies(tokens: &Tokens) -> [Cookie<'static>; 3] {
     ]
 }
 
-/// The cookies, empty and over.
+/// Expired cookies, which remove them.
 #[must_use]
 pub fn removal_cookies() -> [Cookie<'static>; 3] {
     let over = std::time::Duration::ZERO;

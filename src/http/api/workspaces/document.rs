@@ -49,8 +49,13 @@ impl Modify for ResponseDescriptions {
         for item in openapi.paths.paths.values_mut() {
             let operations =
                 [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+            let mut operations = operations.into_iter().flatten().collect::<Vec<_>>();
+            for summary in operations.iter_mut().filter_map(|o| o.summary.as_mut()) {
+                // Comments are wrapped; a summary is one line.
+                *summary = summary.replace('\n', " ");
+            }
             for (status, answer) in
-                operations.into_iter().flatten().flat_map(|o| o.responses.responses.iter_mut())
+                operations.into_iter().flat_map(|o| o.responses.responses.iter_mut())
             {
                 if let RefOr::T(answer) = answer
                     && answer.description.is_empty()

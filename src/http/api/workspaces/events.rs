@@ -1,5 +1,5 @@
-//! Live updates: server-sent events that say "refetch", and nothing else. What may be seen is
-//! decided by the request that fetches.
+//! Live updates: server-sent events that name what changed. They contain no data; the request that
+//! reads it is authorized as any other.
 
 use super::error_body::Problem;
 use crate::broker::core::stream_registry::{Change, Topic};
@@ -20,37 +20,37 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-/// A comment this often keeps proxies from thinking the stream dead.
+/// Interval of comments, which keep proxies from closing an idle stream.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// When somebody with too many windows may try again.
+/// `Retry-After` for a user with too many streams.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// A stream ends after this and its page comes back with the token of then: a login that ended
-/// listens no longer.
+/// Longest duration of a stream. Its page reconnects with the token of that time, so that an ended
+/// login gets no more events.
 const MAX_DURATION: Duration = Duration::from_secs(300);
 
-/// Events `workspaces`, `sessions`, `hosts` and, for those who may read it, `audit` (data `{}`) say
-/// what to fetch again.
+/// Events `workspaces`, `sessions`, `hosts` and, for its readers, `audit` (data `{}`) name what has
+/// changed.
 #[utoipa::path(get, path = "/api/events", tag = "events", operation_id = "events",
     responses((status = 200, content((String = "text/event-stream"))), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn events(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
     let (changes, entries) = (state.broker.changes(&caller), state.broker.audit_changes(&caller));
     let organization = caller.organization_id().ok_or_else(|| Error::not_found("Organization"))?;
-    let place = Arc::clone(&state.event_streams).try_acquire_owned().map_err(|_| {
+    let slot = Arc::clone(&state.event_streams).try_acquire_owned().map_err(|_| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many event streams. Try again later.")
     })?;
-    let own = state.user_event_streams.acquire(caller.id()).ok_or_else(|| {
+    let user_slot = state.user_event_streams.acquire(caller.id()).ok_or_else(|| {
         Error::new(
             ErrorKind::Throttled(RETRY_AFTER),
             "You have too many windows open. Close some of them.",
         )
     })?;
-    let listener = EventStream::new(changes, entries, organization, state.draining(), (place, own));
+    let stream = EventStream::new(changes, entries, organization, state.draining(), (slot, user_slot));
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::HeaderName::from_static("x-accel-buffering"), "no"))
-        .streaming(listener.into_stream()))
+        .streaming(stream.into_stream()))
 }
 
 struct EventStream {
@@ -70,12 +70,12 @@ impl EventStream {
         entries: Option<watch::Receiver<u64>>,
         organization: OrganizationId,
         draining: watch::Receiver<bool>,
-        place: (OwnedSemaphorePermit, EventStreamSlot),
+        slots: (OwnedSemaphorePermit, EventStreamSlot),
     ) -> Self {
         let mut ping =
             tokio::time::interval_at(Instant::now() + KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first bytes open the stream at once and say how soon to come back.
+        // The first bytes open the stream and set the reconnection time.
         let pending = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n: open\n\n")]);
         Self {
             changes,
@@ -85,13 +85,13 @@ impl EventStream {
             ping,
             deadline: Instant::now() + MAX_DURATION,
             pending,
-            _slots: place,
+            _slots: slots,
         }
     }
 
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        stream::unfold(self, |mut listener| async move {
-            listener.next().await.map(|bytes| (Ok(bytes), listener))
+        stream::unfold(self, |mut stream_state| async move {
+            stream_state.next().await.map(|bytes| (Ok(bytes), stream_state))
         })
     }
 
@@ -105,20 +105,20 @@ impl EventStream {
                 change = self.changes.recv() => match change {
                     Ok(change) if change.organization_id.is_none_or(|o| o == self.organization) => self.pending.push_back(event(change.topic)),
                     Ok(_) => {}
-                    // Some were missed: fetch everything again.
+                    // Events were lost: everything may have changed.
                     Err(RecvError::Lagged(_)) => self.pending.extend([Topic::Workspaces, Topic::Sessions, Topic::Hosts].map(event)),
                     Err(RecvError::Closed) => return None,
                 },
                 () = audit_log_grew(self.entries.as_mut()) => self.pending.push_back(Bytes::from_static(b"event: audit\ndata: {}\n\n")),
                 _ = self.ping.tick() => return Some(Bytes::from_static(b": ping\n\n")),
-                _ = self.draining.wait_for(|gone| *gone) => return None,
+                _ = self.draining.wait_for(|draining| *draining) => return None,
                 () = tokio::time::sleep_until(self.deadline) => return None,
             }
         }
     }
 }
 
-/// Waits until the log grows; for ever when there is nothing to wait for.
+/// Waits until the audit log grows; forever without a receiver.
 async fn audit_log_grew(entries: Option<&mut watch::Receiver<u64>>) {
     if let Some(entries) = entries
         && entries.changed().await.is_ok()

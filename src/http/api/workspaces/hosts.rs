@@ -1,4 +1,4 @@
-//! Workspace hosts: joining, seeing, removing.
+//! Workspace hosts: enrol, list, remove.
 
 use super::dto::Message;
 use super::dto::host::{
@@ -12,7 +12,7 @@ use crate::http::state::AppState;
 use actix_web::web;
 use std::time::Duration;
 
-/// Life of a join token when none is asked for, and the least and most that can be, in seconds.
+/// Lifetime of join tokens, in seconds.
 const JOIN_TOKEN_TTL_DEFAULT: u64 = 3600;
 const JOIN_TOKEN_TTL_RANGE: std::ops::RangeInclusive<u64> = 60..=604_800;
 
@@ -28,7 +28,7 @@ pub async fn list(
     ok(views.into_iter().map(Host::from).collect::<Vec<_>>())
 }
 
-/// Makes a one-time token for a host to join with.
+/// Creates a one-time token with which a host joins.
 #[utoipa::path(post, path = "/api/hosts/join-tokens", tag = "hosts", operation_id = "createJoinToken", request_body = CreateJoinToken,
     responses((status = 201, body = JoinToken), (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
@@ -65,8 +65,8 @@ pub async fn add_peer(
     created(Host::from(view))
 }
 
-/// Shows a standard peer's `wg-quick` file. It holds a key, so it is asked for with POST and
-/// written down.
+/// Returns a standard peer's `wg-quick` file. It contains a preshared key, so reading it is a POST
+/// and audited.
 #[utoipa::path(post, path = "/api/hosts/{id}/config", tag = "hosts", operation_id = "showHostConfig", params(("id" = uuid::Uuid, Path, description = "Host")),
     responses((status = 200, body = PeerConfiguration), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "The host has an agent", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
@@ -80,7 +80,7 @@ pub async fn config(
     ok(PeerConfiguration { config: config.expose().clone() })
 }
 
-/// Joins a host. The agent calls it; the join token is its only proof.
+/// Enrols a host. Called by the agent; authenticated by the join token.
 #[utoipa::path(post, path = "/api/hosts/enroll", tag = "hosts", operation_id = "enrollHost", request_body = EnrollHost,
     responses((status = 201, body = Enrolment), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 pub async fn enroll(

@@ -1,4 +1,4 @@
-//! Operations: health, numbers, keys, and the description of the API.
+//! Operations: health, metrics, token keys, and the OpenAPI document.
 
 use super::dto::ops::{Health, HealthStatus, JwkSet};
 use super::error_body::Problem;
@@ -9,7 +9,7 @@ use crate::http::state::AppState;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-/// How the gateway and its parts are, probed for this answer.
+/// Health of the gateway and its parts, probed for this response.
 #[utoipa::path(get, path = "/api/health", tag = "operations", operation_id = "health",
     responses((status = 200, body = Health), (status = 503, description = "A vital part is down", body = Health)))]
 pub async fn health(state: web::Data<AppState>) -> ApiResult {
@@ -23,7 +23,7 @@ pub async fn health(state: web::Data<AppState>) -> ApiResult {
     Ok(answer.json(health))
 }
 
-/// Numbers for Prometheus; only for peers the configuration names.
+/// Metrics for Prometheus; only for the configured peers.
 #[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "metrics",
     responses((status = 200, content((String = "application/openmetrics-text"))), (status = 403, body = Problem)))]
 pub async fn metrics(
@@ -33,8 +33,7 @@ pub async fn metrics(
 ) -> ApiResult {
     let allowed =
         |net: &crate::domain::Network| origin.source_ip.is_some_and(|ip| net.contains(ip));
-    // A proxy that nobody configured as trusted hides who asks: behind it everybody looks like the
-    // proxy.
+    // Behind a proxy that is not configured as trusted, every client has the address of the proxy.
     let unknown_proxy =
         ["x-forwarded-for", "forwarded"].iter().any(|h| req.headers().contains_key(*h))
             && origin.source_ip == req.peer_addr().map(|p| p.ip());

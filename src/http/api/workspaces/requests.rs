@@ -1,5 +1,4 @@
-//! What was asked of a web application in a session (admins, security): page by page, or all that a
-//! filter shows as a file.
+//! Requests to a web application in a session (admins, security): pages, or a CSV file.
 
 use super::csv::csv_cell;
 use super::dto::request::{RequestFormat, RequestPage, RequestParams};
@@ -18,13 +17,13 @@ use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream;
 
-/// Rows of a file that are in memory at once.
+/// Rows of a file in memory at once.
 const CSV_PAGE_SIZE: u32 = 500;
 const COLUMNS: &str = "seq,time,method,path,status,bytes_in,bytes_out,duration_ms,ended\r\n";
 
 /// The requests of a session in a web application, newest first (admins, security).
 ///
-/// As `csv`, everything that the filter shows comes as a file.
+/// As `csv`, everything that the filter selects, as a file.
 #[utoipa::path(get, path = "/api/sessions/{id}/requests", tag = "sessions", operation_id = "listRequests",
     params(("id" = uuid::Uuid, Path, description = "Session"), RequestParams),
     responses((status = 200, body = RequestPage), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
@@ -53,11 +52,11 @@ async fn csv_response(
     id: SessionId,
     params: RequestParams,
 ) -> ApiResult {
-    // Asked once before the answer begins, so that a refusal is one.
+    // Checks authorization before the response starts.
     let probe = RequestQuery { cursor: None, limit: Some(1), ..params.query() };
     state.broker.find_requests(&origin, &caller, id, probe).await?;
     let name = format!("attachment; filename=\"portcullis-requests-{id}.csv\"");
-    // A failure breaks the transfer off, so that half a file never looks whole.
+    // A failure aborts the transfer, so that an incomplete file is recognized.
     let rows = stream::try_unfold(Some(None::<String>), move |at| {
         let (state, origin, caller, params) =
             (state.clone(), origin.clone(), caller.clone(), params.clone());

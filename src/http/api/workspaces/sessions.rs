@@ -1,4 +1,4 @@
-//! Sessions: the caller's own, and for admins everybody's.
+//! Sessions: the caller's own, and every session for admins.
 
 use super::dto::Message;
 use super::dto::session::{Session, SessionParams, Ticket};
@@ -14,7 +14,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use std::fmt::Write as _;
 
-/// Most sessions in the list of active ones.
+/// Longest list of active sessions.
 const ACTIVE_MAX: u32 = 500;
 
 /// The caller's sessions, newest first. A `Link` header with `rel="next"` leads to the next page.
@@ -75,7 +75,7 @@ pub async fn disconnect(
     message("Session disconnected")
 }
 
-/// A ticket to open the session's stream: one use, 30 s.
+/// Creates a ticket for the session's stream: one use, 30 s.
 #[utoipa::path(post, path = "/api/sessions/{id}/ticket", tag = "sessions", operation_id = "issueTicket", params(("id" = uuid::Uuid, Path, description = "Session")),
     responses((status = 200, body = Ticket), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
@@ -90,13 +90,13 @@ pub async fn ticket(
     ok(Ticket::new(&ticket, id))
 }
 
-/// Gives the credential that the session's server asks for: kept in memory for two minutes, used by
-/// the next stream of this login, once.
+/// Enters the credential that the session's server requires: kept in memory for two minutes, used
+/// once, by the next stream of this login.
 #[utoipa::path(post, path = "/api/sessions/{id}/credential", tag = "sessions", operation_id = "enterCredential", params(("id" = uuid::Uuid, Path, description = "Session")),
     request_body = CredentialInput,
-    responses((status = 204, description = "It waits for the stream"), (status = 401, body = Problem), (status = 404, body = Problem),
+    responses((status = 204, description = "Kept for the next stream"), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "The session ended, or its workspace asks for none", body = Problem), (status = 422, body = Problem),
-        (status = 503, description = "Too many wait", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
+        (status = 503, description = "Too many are kept", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn enter_credential(
     state: web::Data<AppState>,
     RequestMeta(origin): RequestMeta,
@@ -120,7 +120,7 @@ pub async fn all_live(
     ok(sessions(&state, views))
 }
 
-/// Ends anybody's session (admins).
+/// Ends any session (admins).
 #[utoipa::path(post, path = "/api/admin/sessions/{id}/terminate", tag = "admin", operation_id = "terminateSession", params(("id" = uuid::Uuid, Path, description = "Session")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
@@ -138,8 +138,7 @@ fn sessions(state: &AppState, views: Vec<SessionView>) -> Vec<Session> {
     views.into_iter().map(|view| Session::new(view, state.settings.apps.as_ref())).collect()
 }
 
-/// RFC 8288: the same listing from `cursor` on. Our cursors and statuses need no escaping; what a
-/// client invented is left out.
+/// RFC 8288: the same listing from `cursor` on. Valid statuses need no escaping.
 fn next_page(params: &SessionParams, cursor: &str) -> String {
     let plain =
         |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));

@@ -1,9 +1,7 @@
-//! The WebSocket of a session, up to the moment the viewer takes over: who asks, from which page,
-//! with what proof.
+//! The WebSocket of a session, until the viewer serves it: authentication, origin check, upgrade.
 //!
-//! A ticket is in the query, because a browser cannot add headers to a WebSocket; it works once,
-//! for 30 s, for one session, and no log line holds a query. The relay itself, text frames and
-//! giant frames included, is the viewer's.
+//! The ticket is in the query, because a browser cannot add headers to a WebSocket request; it works
+//! once, for 30 s, for one session, and queries are not logged.
 
 use super::authentication::{authenticate, deny_and_audit, has_credentials, uses_cookie};
 use super::error_body::Problem;
@@ -28,14 +26,14 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 use utoipa::IntoParams;
 
-/// Close code: the session has all the viewers it may have.
+/// Close code: the session has the maximum number of viewers.
 const CLOSE_TOO_MANY_VIEWERS: u16 = 4003;
 
 /// Query of the stream.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct StreamQuery {
-    /// One-use ticket; without one, a bearer token or the cookie must say who asks.
+    /// One-use ticket; without one, a bearer token or the cookie is required.
     #[param(value_type = Option<String>)]
     ticket: Option<SecretString>,
 }
@@ -73,7 +71,7 @@ pub async fn open(
         return Ok(upgrade_required());
     }
     let page = classify_origin(&req, &state.settings.public_origins);
-    // A cookie proves a browser, and browsers always say which page asks.
+    // Browsers always send `Origin` with a WebSocket request.
     let needs_origin = query.ticket.is_none() && uses_cookie(&req);
     if page == BrowserOrigin::Foreign || (needs_origin && page == BrowserOrigin::Absent) {
         return deny_and_audit(&req, None, "foreign_origin").await;
@@ -117,20 +115,20 @@ fn is_viewer_limit(error: &Error) -> bool {
     error.source.as_deref().is_some_and(|cause| cause.is::<TooManyViewers>())
 }
 
-/// A browser hears nothing of a refused upgrade but that it failed, and would come back for ever.
-/// So this refusal is a stream that says why it ends.
+/// Browsers do not report the status of a refused upgrade to scripts, so the refusal is a close code
+/// of an accepted WebSocket.
 fn refuse_viewer(req: &HttpRequest, payload: web::Payload) -> ApiResult {
     let (answer, session, _) = actix_ws::handle(req, payload).map_err(|_| bad_handshake())?;
     let why = CloseReason {
         code: CloseCode::Other(CLOSE_TOO_MANY_VIEWERS),
         description: Some("too_many_viewers".to_owned()),
     };
-    // A fresh stream has room for one message; if its browser is gone already, so much the better.
+    // A new stream has capacity for one message; a disconnected browser needs none.
     actix_web::rt::spawn(async move { drop(session.close(Some(why)).await) });
     Ok(answer)
 }
 
-/// Lets the viewer serve the stream, and counts its bytes meanwhile.
+/// Serves the stream and counts its bytes.
 async fn serve_stream(
     state: web::Data<AppState>,
     origin: RequestSource,
@@ -153,7 +151,7 @@ fn is_websocket_upgrade(req: &HttpRequest) -> bool {
     words(header::UPGRADE).contains("websocket") && words(header::CONNECTION).contains("upgrade")
 }
 
-/// RFC 9110 section 15.5.22: says which protocol.
+/// RFC 9110 section 15.5.22: names the protocol.
 fn upgrade_required() -> HttpResponse {
     HttpResponse::UpgradeRequired().insert_header((header::UPGRADE, "websocket")).json(Problem {
         detail: "This address is a WebSocket: ask with Upgrade: websocket".to_owned(),

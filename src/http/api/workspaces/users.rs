@@ -1,4 +1,4 @@
-//! Users, for admins; security may read.
+//! Users (admins; security may list them).
 
 use super::dto::Message;
 use super::dto::user::{CreateUser, UpdateUser, UserDetails};

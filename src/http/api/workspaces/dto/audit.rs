@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-/// How an act went.
+/// Outcome of an action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditOutcome {
@@ -29,16 +29,16 @@ impl From<Outcome> for AuditOutcome {
     }
 }
 
-/// Who did it.
+/// Actor.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditActor {
     /// User id.
     #[schema(required = true)]
     pub id: Option<String>,
-    /// E-mail address, as known or as typed.
+    /// E-mail address, of the user or as entered.
     #[schema(required = true)]
     pub email: Option<String>,
-    /// Role at that moment; `system` for the gateway itself.
+    /// Role at that time; `system` for the gateway itself.
     #[schema(required = true)]
     pub role: Option<String>,
     /// `api_key` for an API key, whose id is `id`; absent for users and the gateway itself.
@@ -52,16 +52,16 @@ impl From<Actor> for AuditActor {
     }
 }
 
-/// To what it was done.
+/// Target.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditTarget {
-    /// Kind of thing.
+    /// Kind of target.
     #[schema(required = true)]
     pub r#type: Option<String>,
     /// Id.
     #[schema(required = true)]
     pub id: Option<String>,
-    /// Name at that moment.
+    /// Name at that time.
     #[schema(required = true)]
     pub name: Option<String>,
 }
@@ -72,49 +72,49 @@ impl From<EntryTarget> for AuditTarget {
     }
 }
 
-/// An entry of the log. Its members and their values are those of the hash chain.
+/// An entry of the log. Its fields and values are those of the hash chain.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditEntry {
-    /// Place in the chain, from 1.
+    /// Position in the chain, from 1.
     pub seq: i64,
-    /// When.
+    /// Time.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// Organization.
     #[schema(required = true)]
     pub organization_id: Option<String>,
-    /// Who.
+    /// Actor.
     pub actor: AuditActor,
-    /// What.
+    /// Action.
     pub action: String,
-    /// To what.
+    /// Target.
     pub target: AuditTarget,
-    /// How it went.
+    /// Outcome.
     pub outcome: AuditOutcome,
-    /// Why.
+    /// Reason.
     #[schema(required = true)]
     pub reason: Option<String>,
-    /// From where.
+    /// Client address.
     #[schema(required = true)]
     pub source_ip: Option<String>,
-    /// With what.
+    /// User agent.
     #[schema(required = true)]
     pub user_agent: Option<String>,
-    /// In which session.
+    /// Session.
     #[schema(required = true)]
     pub session_id: Option<String>,
-    /// In which workspace.
+    /// Workspace.
     #[schema(required = true)]
     pub workspace_id: Option<String>,
-    /// In which request.
+    /// Request id.
     #[schema(required = true)]
     pub request_id: Option<String>,
-    /// More, per action.
+    /// Details, by action.
     #[schema(value_type = std::collections::HashMap<String, Value>)]
     pub details: Map<String, Value>,
-    /// Hash of the entry before, hex.
+    /// Hash of the previous entry, hex.
     pub prev_hash: String,
-    /// Own hash, hex.
+    /// Hash of this entry, hex.
     pub hash: String,
 }
 
@@ -146,7 +146,7 @@ impl From<Entry> for AuditEntry {
 pub struct AuditPage {
     /// Entries.
     pub entries: Vec<AuditEntry>,
-    /// For the next page; null at the end.
+    /// Cursor of the next page; null at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
@@ -160,13 +160,13 @@ impl From<Page<Entry>> for AuditPage {
     }
 }
 
-/// Which entries to list.
+/// Filter and page of a listing.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AuditParams {
     /// User id or e-mail address.
     actor: Option<String>,
-    /// Action word.
+    /// Action.
     action: Option<String>,
     /// Workspace.
     workspace_id: Option<String>,
@@ -178,17 +178,17 @@ pub struct AuditParams {
     from: Option<String>,
     /// RFC 3339, exclusive.
     to: Option<String>,
-    /// Words anywhere in actor, target, reason or source address.
+    /// Text in actor, target, reason or source address.
     q: Option<String>,
     /// 1 to 500; default 50.
     limit: Option<u32>,
-    /// From the page before.
+    /// Cursor of the previous page.
     cursor: Option<String>,
 }
 
 impl From<AuditParams> for AuditQuery {
     fn from(p: AuditParams) -> Self {
-        // A form sends every field; an empty one asks for nothing.
+        // Forms send empty fields.
         let filled = |text: Option<String>| text.filter(|t| !t.is_empty());
         Self {
             actor: filled(p.actor),
@@ -209,14 +209,14 @@ impl From<AuditParams> for AuditQuery {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExportFormat {
-    /// One JSON object a line; the last line is the signed head.
+    /// One JSON object per line; the last line is the signed head.
     #[default]
     Jsonl,
-    /// A table for spreadsheets; it proves nothing.
+    /// A table for spreadsheets; it cannot be verified.
     Csv,
 }
 
-/// How to export.
+/// Format and filter of an export.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ExportParams {
@@ -226,7 +226,7 @@ pub struct ExportParams {
     pub format: ExportFormat,
     /// User id or e-mail address.
     actor: Option<String>,
-    /// Action word.
+    /// Action.
     action: Option<String>,
     /// Workspace.
     workspace_id: Option<String>,
@@ -238,12 +238,12 @@ pub struct ExportParams {
     from: Option<String>,
     /// RFC 3339, exclusive.
     to: Option<String>,
-    /// Words anywhere in actor, target, reason or source address.
+    /// Text in actor, target, reason or source address.
     q: Option<String>,
 }
 
 impl ExportParams {
-    /// The entries asked for; `None`: the whole log.
+    /// The filter; `None` for the whole log.
     pub fn into_filter(self) -> Option<AuditQuery> {
         let Self { format: _, actor, action, workspace_id, session_id, outcome, from, to, q } =
             self;
@@ -276,10 +276,10 @@ impl ExportParams {
     }
 }
 
-/// The signed end of the chain.
+/// The signed head of the chain.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditHead {
-    /// Place of the last entry.
+    /// Position of the last entry.
     pub seq: i64,
     /// Its hash.
     pub hash: String,
@@ -293,16 +293,16 @@ impl From<Head> for AuditHead {
     }
 }
 
-/// Verdict over the chain.
+/// Verification of the chain.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditVerification {
-    /// Whole and unaltered.
+    /// Complete and unaltered.
     pub ok: bool,
     /// Entries read.
     pub entries: i64,
-    /// What it was compared with.
+    /// The head it was compared with.
     pub head: AuditHead,
-    /// The first fault, naming its entry.
+    /// The first fault, with its entry.
     #[schema(required = true)]
     pub first_error: Option<String>,
 }

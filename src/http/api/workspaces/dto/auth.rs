@@ -1,4 +1,4 @@
-//! Signing in.
+//! Sign-in.
 
 use super::user::{MfaProof, User};
 use crate::broker::model::{LoginView, Tokens, TotpEnrollment};
@@ -18,7 +18,7 @@ pub struct Login {
     pub password: SecretString,
 }
 
-/// Answer to the first factor.
+/// Response to the first factor.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[allow(clippy::large_enum_variant)]
@@ -42,13 +42,13 @@ pub struct SignedIn {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub token_type: Option<&'static str>,
-    /// Seconds the access token lives.
+    /// Lifetime of the access token, seconds.
     pub expires_in: u64,
-    /// One use.
+    /// Can be used once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub refresh_token: Option<String>,
-    /// Who.
+    /// The user.
     pub user: User,
 }
 
@@ -85,11 +85,11 @@ pub struct MfaDue {
     pub mfa_required: bool,
     /// For `mfa/verify`, or for enrolment.
     pub mfa_token: String,
-    /// What the user can prove it with; empty when nothing is enrolled.
+    /// Methods of the enrolled factors; empty when none is enrolled.
     pub methods: Vec<&'static str>,
-    /// The user has no factor, and policy asks for one.
+    /// The user has no factor, and policy requires one.
     pub enrollment_required: bool,
-    /// Seconds the token lives.
+    /// Lifetime of the token, seconds.
     pub expires_in: u64,
 }
 
@@ -110,7 +110,7 @@ impl MfaDue {
 /// Second factor.
 #[derive(Deserialize, ToSchema)]
 pub struct MfaVerify {
-    /// From the login.
+    /// From the response to the login.
     #[schema(value_type = String)]
     pub mfa_token: SecretString,
     /// `totp`.
@@ -126,10 +126,10 @@ fn totp() -> String {
     "totp".to_owned()
 }
 
-/// Who enrols: the `mfa_token` of a login that asks for it; without one, the signed-in caller.
+/// Enrolment by the `mfa_token` of a login that requires it; without one, by the signed-in caller.
 #[derive(Default, Deserialize, ToSchema)]
 pub struct EnrollTotp {
-    /// From the login.
+    /// From the response to the login.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub mfa_token: Option<SecretString>,
@@ -138,7 +138,7 @@ pub struct EnrollTotp {
 /// A TOTP secret, shown once.
 #[derive(Serialize, ToSchema)]
 pub struct TotpSecret {
-    /// Base32, to type in.
+    /// Base32, to enter manually.
     pub secret: String,
     /// For authenticator apps.
     pub otpauth_url: String,
@@ -150,7 +150,7 @@ pub struct TotpSecret {
     pub account: String,
     /// Digits of a code.
     pub digits: u8,
-    /// Seconds a code lives.
+    /// Period of a code, seconds.
     pub period: u8,
 }
 
@@ -168,7 +168,7 @@ impl From<TotpEnrollment> for TotpSecret {
     }
 }
 
-/// Proof that the secret arrived in the app.
+/// First code of an enrolment.
 #[derive(Deserialize, ToSchema)]
 pub struct ConfirmTotp {
     /// As in enrolment.
@@ -180,7 +180,7 @@ pub struct ConfirmTotp {
     pub code: SecretString,
 }
 
-/// Answer to a confirmation.
+/// Response to a confirmation.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[allow(clippy::large_enum_variant)]
@@ -196,20 +196,20 @@ pub enum ConfirmAnswer {
 pub struct Enrolled {
     /// A sentence.
     pub message: String,
-    /// Who.
+    /// The user.
     pub user: User,
 }
 
-/// Renewal: the refresh token here, or in the cookie.
+/// Refresh: the token here, or in the cookie.
 #[derive(Default, Deserialize, ToSchema)]
 pub struct Refresh {
-    /// From the last answer.
+    /// From the last response.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub refresh_token: Option<SecretString>,
 }
 
-/// Signing out.
+/// Sign-out.
 #[derive(Default, Deserialize, ToSchema)]
 pub struct Logout {
     /// End every login and every session of the user, not just this login.
@@ -217,29 +217,29 @@ pub struct Logout {
     pub everywhere: bool,
 }
 
-/// A sign-in of the caller's.
+/// A login of the caller.
 #[derive(Serialize, ToSchema)]
 pub struct SignInRecord {
     /// Id.
     #[schema(value_type = String, format = Uuid)]
     pub id: LoginId,
-    /// The one that asks.
+    /// The login of this request.
     pub current: bool,
-    /// Whether it counts now.
+    /// Not ended or expired.
     pub active: bool,
     /// The second factor verified in it.
     #[serde(flatten)]
     pub mfa: MfaProof,
-    /// Since when.
+    /// Start.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it ended; when it is active, when it will unless renewed.
+    /// End; of an active login, when it ends unless refreshed.
     #[schema(value_type = String, format = DateTime)]
     pub ends_at: Timestamp,
-    /// From where.
+    /// Client address.
     #[schema(required = true)]
     pub source_ip: Option<String>,
-    /// With what.
+    /// User agent.
     #[schema(required = true)]
     pub user_agent: Option<String>,
 }

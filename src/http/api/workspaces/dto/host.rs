@@ -14,24 +14,24 @@ use std::net::{IpAddr, SocketAddr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Whether a host can run desktops now.
+/// Status of a host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HostStatus {
     /// Its tunnel is encrypted.
     Connected,
-    /// Its tunnel has keys, but it does not answer.
+    /// Its tunnel has keys, but the host does not answer.
     Stale,
-    /// It has not called.
+    /// It has not connected.
     Offline,
 }
 
-/// What runs at a host.
+/// Kind of a host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = HostKind)]
 pub enum HostType {
-    /// Our agent, which starts desktops.
+    /// The Portcullis agent, which starts desktops.
     Agent,
     /// A standard WireGuard peer; workspaces name servers on it.
     Peer,
@@ -44,22 +44,22 @@ pub struct Host {
     pub id: Uuid,
     /// Name.
     pub name: String,
-    /// What runs there.
+    /// Kind.
     pub kind: HostType,
     /// WireGuard public key, base64.
     pub public_key: String,
-    /// Now.
+    /// Status.
     pub status: HostStatus,
     /// Its address in the host tunnel.
     pub address: String,
-    /// Where it is heard from.
+    /// Address from which it connects.
     #[schema(required = true)]
     pub endpoint: Option<String>,
     /// Version of its agent; empty for a standard peer.
     pub version: String,
     /// Live sessions on it.
     pub desktops: usize,
-    /// What its agent offers, as it said last; null when it has not said yet, and for a standard
+    /// What its agent offers, as last reported; null before the first report, and for a standard
     /// peer.
     #[schema(required = true)]
     pub offers: Option<HostOffers>,
@@ -85,9 +85,9 @@ pub struct HostOffers {
 /// A service of a host: a server that its agent lets sessions reach, by name.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HostService {
-    /// Its name. Where it leads is the host's own business.
+    /// Name. Its address is configured at the host.
     pub name: String,
-    /// Whether it took a connection when that was last tried, within the last minute.
+    /// Whether it accepted a connection at the last attempt, within the last minute.
     pub reachable: bool,
 }
 
@@ -153,7 +153,7 @@ pub struct CreateJoinToken {
 pub struct JoinToken {
     /// The token, shown once.
     pub token: String,
-    /// Until when.
+    /// Expiry.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// What to run on the host.
@@ -183,7 +183,7 @@ pub struct AddPeer {
     name: String,
     /// Its WireGuard public key, base64. Its private key stays with it.
     public_key: String,
-    /// UDP `ADDRESS:PORT` at which it can be called; without one, it calls the gateway.
+    /// UDP `ADDRESS:PORT` of the peer; without one, the peer connects to the gateway.
     #[schema(value_type = Option<String>)]
     endpoint: Option<SocketAddr>,
     /// Its address inside the tunnel (IPv4 or IPv6); the next free one when missing.
@@ -200,12 +200,12 @@ impl From<AddPeer> for NewPeer {
 /// A standard peer's configuration.
 #[derive(Serialize, ToSchema)]
 pub struct PeerConfiguration {
-    /// A `wg-quick` file, all but the private key. It holds the preshared key; each showing is in
-    /// the audit log.
+    /// A `wg-quick` file without the private key. It contains the preshared key, so that reading it
+    /// is audited.
     pub config: String,
 }
 
-/// An agent that asks to join.
+/// Enrolment of an agent.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrollHost {
@@ -226,7 +226,7 @@ impl From<EnrollHost> for HostEnrollment {
     }
 }
 
-/// What an agent needs to dial home.
+/// What an agent needs to connect.
 #[derive(Serialize, ToSchema)]
 pub struct Enrolment {
     /// Id of the host.
@@ -239,7 +239,7 @@ pub struct Enrolment {
     pub gateway_address: String,
     /// The gateway's WireGuard public key, base64.
     pub gateway_public_key: String,
-    /// UDP endpoint to dial, `ip:port`.
+    /// UDP endpoint of the gateway, `ip:port`.
     pub gateway_endpoint: String,
     /// Preshared key, base64; shown once.
     pub preshared_key: String,

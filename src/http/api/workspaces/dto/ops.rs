@@ -6,7 +6,7 @@ use crate::http::hub_status::HubStatus;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// How a part is.
+/// Status of a part.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
@@ -18,16 +18,16 @@ pub enum HealthStatus {
     Down,
 }
 
-/// How the gateway is, probed for this answer.
+/// Health of the gateway, probed for this response.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// The worst of its parts; a missing host degrades, the rest is vital.
+    /// The worst of its parts; a missing host degrades, any other failure is down.
     pub status: HealthStatus,
     /// `portcullis`.
     pub service: &'static str,
     /// Version.
     pub version: &'static str,
-    /// When.
+    /// Time.
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
     /// Its parts.
@@ -43,7 +43,7 @@ pub struct Dependencies {
     pub tunnel: TunnelHealth,
     /// Workspace hosts.
     pub hosts: HostsHealth,
-    /// The audit log's head was read and its signature holds.
+    /// The audit log's head was read and its signature is valid.
     pub audit: AuditHealth,
 }
 
@@ -52,7 +52,7 @@ pub struct Dependencies {
 pub struct DatabaseHealth {
     /// Status.
     pub status: HealthStatus,
-    /// Time of the probe.
+    /// Duration of the probe, milliseconds.
     #[schema(required = true)]
     pub latency_ms: Option<f64>,
 }
@@ -64,7 +64,7 @@ pub struct TunnelHealth {
     pub status: HealthStatus,
     /// UDP address.
     pub listen: String,
-    /// Peers known.
+    /// Number of peers.
     pub peers: usize,
 }
 

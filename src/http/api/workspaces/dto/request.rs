@@ -1,4 +1,4 @@
-//! Requests to web applications, as admins read them.
+//! Requests to web applications, for admins and security.
 
 use crate::broker::model::Page;
 use crate::broker::model::RequestQuery;
@@ -7,22 +7,22 @@ use crate::domain::web_app::{RequestOutcome, RequestRecord};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = AppRequestEnd)]
 pub enum AppRequestEnd {
-    /// Answered to the end.
+    /// The response is complete.
     Done,
-    /// The browser went before the end.
+    /// The browser disconnected before the end.
     ClientGone,
-    /// The application broke off its answer.
+    /// The application aborted its response.
     ApplicationGone,
-    /// The session, or the right to it, ended.
+    /// The session, or the authorization for it, ended.
     Cut,
-    /// Policy does not allow it.
+    /// Refused by policy.
     Refused,
-    /// The application gave no answer that could be passed on.
+    /// The application sent no valid response.
     Failed,
 }
 
@@ -42,24 +42,24 @@ impl From<RequestOutcome> for AppRequestEnd {
 /// A request to a web application.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AppRequest {
-    /// Its place in the session, from 1.
+    /// Sequence number in the session, from 1.
     pub seq: i64,
-    /// When it came.
+    /// Start.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// Method.
     pub method: String,
     /// Path, without its query; at most 512 bytes of it.
     pub path: String,
-    /// What the browser was answered; 0: nothing.
+    /// Status sent to the browser; 0: none.
     pub status: u16,
-    /// Bytes of its body, or from the browser in a WebSocket's messages.
+    /// Bytes of the request body, or of WebSocket messages from the browser.
     pub bytes_in: u64,
-    /// Bytes of the answer's body, or to the browser in a WebSocket's messages.
+    /// Bytes of the response body, or of WebSocket messages to the browser.
     pub bytes_out: u64,
-    /// From its head to its end, in milliseconds.
+    /// From its head to its end, milliseconds.
     pub duration_ms: u64,
-    /// How it ended.
+    /// Outcome.
     pub ended: AppRequestEnd,
 }
 
@@ -68,7 +68,7 @@ pub struct AppRequest {
 pub struct RequestPage {
     /// The requests.
     pub requests: Vec<AppRequest>,
-    /// Where the next page starts; null: this is the last.
+    /// Cursor of the next page; null: this is the last.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
@@ -90,25 +90,25 @@ impl From<Page<(i64, RequestRecord)>> for RequestPage {
     }
 }
 
-/// What the requests come as.
+/// Format of a listing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestFormat {
     /// A page.
     #[default]
     Json,
-    /// A file of all that the filter shows; `limit` and `cursor` say nothing then.
+    /// A file of all that the filter selects; ignores `limit` and `cursor`.
     Csv,
 }
 
-/// Which requests to list.
+/// Filter and page of a listing.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(default)]
 pub struct RequestParams {
     /// A method.
     pub method: Option<String>,
-    /// Words anywhere in the path.
+    /// Text in the path.
     pub path: Option<String>,
     /// A status such as `404`, a class such as `4xx`, or `none`.
     pub status: Option<String>,
@@ -116,7 +116,7 @@ pub struct RequestParams {
     pub ended: Option<String>,
     /// 1 to 500; default 100.
     pub limit: Option<u32>,
-    /// From the page before.
+    /// Cursor of the previous page.
     pub cursor: Option<String>,
     /// `json` or `csv`.
     #[param(inline)]

@@ -96,10 +96,10 @@ impl From<EndReason> for SessionEndReason {
 pub struct Session {
     /// Id.
     pub id: Uuid,
-    /// Whose; null unless a user launched it.
+    /// User; null when an API key launched it.
     #[schema(required = true)]
     pub user_id: Option<Uuid>,
-    /// Their address at launch, or the name of the API key.
+    /// The user's e-mail address at launch, or the name of the API key.
     pub user_email: String,
     /// Workspace.
     pub workspace_id: String,
@@ -107,22 +107,22 @@ pub struct Session {
     pub workspace_name: String,
     /// Its kind.
     pub workspace_type: WorkspaceType,
-    /// Where it is in its life.
+    /// Status.
     pub status: SessionStatus,
     /// When it became active.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub started_at: Option<Timestamp>,
-    /// When it was over.
+    /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub ended_at: Option<Timestamp>,
     /// Why it ended; null until then.
     #[schema(required = true)]
     pub end_reason: Option<SessionEndReason>,
-    /// When it will be ended at the latest.
+    /// When it is ended at the latest.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// Its address inside its tunnel; its host's there, when it goes through that; its target's,
-    /// when it goes through none.
+    /// Its address inside its tunnel; the host's address there when it uses the host's tunnel; the
+    /// target's without a tunnel.
     pub ip_address: String,
     /// Its tunnel's state.
     pub tunnel_status: TunnelStatus,
@@ -130,15 +130,15 @@ pub struct Session {
     pub mfa_verified: bool,
     /// Its tunnel.
     pub tunnel: SessionTunnel,
-    /// Round trips.
+    /// Round-trip times.
     pub latency: Latency,
-    /// Open streams.
+    /// Number of open streams.
     pub viewers: usize,
-    /// What its workspace lets its streams carry now; null when the workspace is gone.
+    /// Current stream policy of its workspace; null when the workspace was removed.
     #[schema(required = true)]
     pub policy: Option<StreamPolicy>,
-    /// Origin at which its web application is shown; null for a desktop, and when the gateway shows
-    /// none.
+    /// Origin of its web application; null for a desktop, and when the gateway serves no web
+    /// applications.
     #[schema(required = true)]
     pub app_origin: Option<String>,
 }
@@ -156,15 +156,15 @@ pub struct SessionTunnel {
     /// Last completed handshake.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_handshake_at: Option<Timestamp>,
-    /// Bytes from the host: encrypted ones of its own tunnel, else the payload of its own streams.
+    /// Bytes from the host: encrypted bytes of its own tunnel, else payload of its streams.
     pub rx_bytes: u64,
-    /// Bytes to the host, likewise.
+    /// Bytes to the host, counted alike.
     pub tx_bytes: u64,
-    /// TCP segments the gateway sent again inside the tunnel.
+    /// TCP segments that the gateway retransmitted in the tunnel.
     pub retransmits: u64,
 }
 
-/// A leg of the way from browser to desktop.
+/// A leg of the path from browser to desktop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SlowLeg {
@@ -186,7 +186,7 @@ impl From<Hop> for SlowLeg {
     }
 }
 
-/// Round trips in milliseconds; null when unknown.
+/// Round-trip times in milliseconds; null when unknown.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Latency {
     /// Browser to gateway.
@@ -195,11 +195,11 @@ pub struct Latency {
     /// Gateway to host and back: opening a connection there, inside the tunnel where there is one.
     #[schema(required = true)]
     pub host_ms: Option<f64>,
-    /// What the desktop's server took to greet when a stream was last opened, without the way there
-    /// and back.
+    /// Response time of the desktop's server when a stream was last opened, without the round trip to
+    /// the host.
     #[schema(required = true)]
     pub desktop_ms: Option<f64>,
-    /// The leg to blame; null when none is slow.
+    /// The slow leg; null when none is.
     #[schema(required = true)]
     pub slow_leg: Option<SlowLeg>,
 }
@@ -254,10 +254,10 @@ impl Session {
 pub struct Ticket {
     /// For `?ticket=`.
     pub ticket: String,
-    /// Until when.
+    /// Expiry.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// Where to use it.
+    /// Path of the stream.
     pub url: String,
 }
 
@@ -273,13 +273,13 @@ impl Ticket {
     }
 }
 
-/// Which sessions to list.
+/// Filter and page of a listing.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct SessionParams {
     /// 1 to 500; default 100.
     pub limit: Option<u32>,
-    /// From the `Link` header of the page before.
+    /// Cursor in the `Link` header of the previous page.
     pub cursor: Option<String>,
     /// `active`, `disconnected` or `terminated`.
     pub status: Option<String>,

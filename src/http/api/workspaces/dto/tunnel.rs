@@ -4,7 +4,7 @@ use crate::broker::model::TunnelState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What the tunnel's state machine says now.
+/// Current state of the tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelStatus {
@@ -12,7 +12,7 @@ pub enum TunnelStatus {
     Connecting,
     /// Keys are fresh and the peer answers.
     Encrypted,
-    /// There are keys, but no answer.
+    /// There are keys, but the peer does not answer.
     Stale,
     /// The tunnel is gone.
     Down,

@@ -1,5 +1,4 @@
-//! The server behind a workspace: what its streams may carry, whose credential the gateway proves,
-//! which certificate it must have.
+//! The server of a workspace: stream policy, credential, certificate.
 
 use super::web::WebSignInBy;
 use crate::broker::model::NewCredential;
@@ -11,17 +10,17 @@ use crate::domain::{Error, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-/// Which way clipboard text may go; `in` is into the desktop.
+/// Direction of clipboard text; `in` is into the desktop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Clipboard {
-    /// Neither way.
+    /// Neither direction.
     None,
     /// Only into the desktop.
     In,
     /// Only out of the desktop.
     Out,
-    /// Both ways.
+    /// Both directions.
     Both,
 }
 
@@ -47,14 +46,14 @@ impl From<Clipboard> for upstream::Clipboard {
     }
 }
 
-/// What a stream may carry; enforced by the gateway.
+/// Stream policy; enforced by the gateway.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct StreamPolicy {
     /// Clipboard text.
     pub clipboard: Clipboard,
     /// Files and drives.
     pub files: bool,
-    /// The screen is shown; keys, pointer and clipboard do not reach the desktop.
+    /// Keys, pointer and clipboard do not reach the desktop.
     pub read_only: bool,
 }
 
@@ -68,8 +67,8 @@ impl From<upstream::StreamPolicy> for StreamPolicy {
     }
 }
 
-/// A change of what streams may carry: only what is there changes. Open streams are cut and come
-/// back under it.
+/// A change of the stream policy; missing fields stay as they are. Open streams are closed and
+/// reopened with it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamPolicyInput {
@@ -87,15 +86,15 @@ impl From<StreamPolicyInput> for PolicyChange {
     }
 }
 
-/// Where the credential for a server comes from.
+/// Source of the credential for a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CredentialFrom {
-    /// One for the workspace, kept sealed.
+    /// One for the workspace, stored sealed.
     Workspace,
-    /// One per user and workspace, kept sealed.
+    /// One per user and workspace, stored sealed.
     User,
-    /// Typed in the viewer, used once, never kept.
+    /// Entered in the viewer, used once, not stored.
     Ask,
 }
 
@@ -123,9 +122,9 @@ impl From<CredentialFrom> for CredentialSource {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrustBy {
-    /// The first one seen is recorded; another is refused until an admin accepts it.
+    /// The first one is pinned; another is refused until an admin accepts it.
     FirstUse,
-    /// This one and no other.
+    /// Exactly this one.
     Pinned,
     /// One issued by these authorities.
     Authority,
@@ -143,8 +142,7 @@ pub struct Trust {
     /// `authority`: certificates of the authorities, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roots: Option<String>,
-    /// `authority`: the name the certificate must be for; without one, any name these authorities
-    /// vouch for.
+    /// `authority`: the name in the certificate; without one, any name signed by these authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
 }
@@ -188,22 +186,22 @@ impl TryFrom<Trust> for TrustRule {
     }
 }
 
-/// The certificates a server showed.
+/// Certificates of a server.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerCertificate {
-    /// The one recorded at first use or accepted, SHA-256.
+    /// The pinned one (first use, or accepted), SHA-256.
     #[schema(required = true)]
     pub pinned: Option<String>,
-    /// When.
+    /// When it was pinned.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub pinned_at: Option<Timestamp>,
-    /// Another one, that was refused since.
+    /// Another one that was refused since.
     #[schema(required = true)]
     pub offered: Option<String>,
-    /// When it was shown last.
+    /// When it was last refused.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub offered_at: Option<Timestamp>,
-    /// Whose it says it is.
+    /// Its subject.
     #[schema(required = true)]
     pub offered_subject: Option<String>,
 }
@@ -227,15 +225,15 @@ impl ServerCertificate {
 /// The server of a workspace of type `rdp`, `vnc` or `html5`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WorkspaceServer {
-    /// Where the credential comes from.
+    /// Source of the credential.
     pub credential: CredentialFrom,
     /// Whether there is one: the caller's own, where users have their own; else the workspace's, or
     /// the one every started desktop has. False where it is asked for.
     pub credential_saved: bool,
-    /// `vnc`: other clients of the same desktop are put out.
+    /// `vnc`: disconnects other clients of the same desktop.
     pub exclusive: bool,
-    /// `rdp`: the keyboard layout told to the server, such as `0x00000407` for German; null: the
-    /// browser's own word.
+    /// `rdp`: the keyboard layout sent to the server, such as `0x00000407` for German; null: as the
+    /// browser reports it.
     #[schema(required = true)]
     pub keyboard: Option<String>,
     /// `html5`: how the gateway signs in to the application with the credential.
@@ -250,7 +248,7 @@ pub struct WorkspaceServer {
     /// How the server's certificate is checked (admins).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
-    /// The certificates it showed; null when it showed none (admins).
+    /// Its certificates; null before the first connection (admins).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ServerCertificate>)]
     pub certificate: Option<Option<ServerCertificate>>,
@@ -277,7 +275,7 @@ impl From<UpstreamView> for WorkspaceServer {
     }
 }
 
-/// A change of how the gateway meets a server: only what is there changes.
+/// A change of a server; missing fields stay as they are.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceServerInput {
@@ -291,16 +289,16 @@ pub struct WorkspaceServerInput {
     /// How the server's certificate is checked; `first_use` in a new workspace. Open streams are
     /// cut and come back under it.
     trust: Option<Trust>,
-    /// Other clients of the same desktop are put out (type `vnc`).
+    /// Disconnects other clients of the same desktop (type `vnc`).
     exclusive: Option<bool>,
-    /// The keyboard layout told to the server, such as `0x00000407` (type `rdp`); null or empty:
-    /// the browser's own word.
+    /// The keyboard layout sent to the server, such as `0x00000407` (type `rdp`); null or empty: as
+    /// the browser reports it.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     keyboard: Option<Option<String>>,
 }
 
-/// Tells null from nothing.
+/// Distinguishes null from a missing field.
 fn nullable<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(d).map(Some)
 }
@@ -330,11 +328,11 @@ impl TryFrom<WorkspaceServerInput> for UpstreamChange {
     }
 }
 
-/// A credential for a server. It goes in, and never comes back.
+/// A credential for a server (write-only).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialInput {
-    /// Account name; none where the protocol has none.
+    /// Account name, if the protocol has one.
     username: Option<String>,
     /// Windows domain.
     domain: Option<String>,
@@ -353,6 +351,6 @@ impl From<CredentialInput> for NewCredential {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptCertificate {
-    /// Its SHA-256: the one offered, as the admin saw it.
+    /// SHA-256 of the offered certificate.
     pub fingerprint: String,
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What a user may do, in broad strokes.
+/// Role of a user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UserRole {
@@ -90,7 +90,7 @@ impl From<&DomainUser> for User {
     }
 }
 
-/// A user as admins see them.
+/// A user, for admins and security.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UserDetails {
     /// The user.
@@ -115,10 +115,10 @@ impl From<DomainUser> for UserDetails {
 pub struct MfaProof {
     /// Whether a second factor was verified.
     pub mfa_verified: bool,
-    /// Which.
+    /// Method.
     #[schema(required = true)]
     pub mfa_method: Option<MfaKind>,
-    /// When.
+    /// Time of the verification.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub mfa_verified_at: Option<Timestamp>,
 }
@@ -171,7 +171,7 @@ impl From<CreateUser> for NewUser {
     }
 }
 
-/// A change of a user: only what is there changes.
+/// A change of a user; missing fields stay as they are.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateUser {

@@ -1,5 +1,4 @@
-//! The web application of a workspace of type `html5`: how it is met, what it is told of the user,
-//! which requests may pass.
+//! The web application of a workspace of type `html5`: connection, identity, allowed requests.
 
 use crate::broker::model::WebChange;
 use crate::domain::Error;
@@ -7,7 +6,7 @@ use crate::domain::web_app::{self, WebAppConfig};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-/// How the gateway speaks to the application.
+/// Protocol of the application.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WebScheme {
@@ -17,12 +16,11 @@ pub enum WebScheme {
     Https,
 }
 
-/// How the gateway signs in to the application in the user's place, with the credential of
-/// `server.credential`.
+/// How the gateway signs in to the application, with the credential of `server.credential`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WebSignInBy {
-    /// It does not: the application asks by itself, or nobody.
+    /// It does not sign in.
     None,
     /// HTTP basic authentication.
     Basic,
@@ -31,7 +29,6 @@ pub enum WebSignInBy {
 }
 
 impl WebSignInBy {
-    /// The word of a way to sign in.
     #[must_use]
     pub fn of(sign_in: &web_app::UpstreamSignIn) -> Self {
         match sign_in {
@@ -46,7 +43,7 @@ impl WebSignInBy {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebSignIn {
-    /// The way.
+    /// Method.
     by: WebSignInBy,
     /// `header`: its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +79,7 @@ impl TryFrom<WebSignIn> for web_app::UpstreamSignIn {
     }
 }
 
-/// What the application is told about the user.
+/// Identity of the user that is sent to the application.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct WebIdentity {
     /// `X-Forwarded-User`, `X-Forwarded-Name` and `X-Forwarded-Groups`.
@@ -93,16 +90,16 @@ pub struct WebIdentity {
     pub assertion_audience: Option<String>,
 }
 
-/// Which requests may pass; enforced by the gateway.
+/// Allowed requests; enforced by the gateway.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct WebRequests {
-    /// Methods; empty: every one but `CONNECTION_REQUEST` and `TRACE`.
+    /// Methods; empty: every one but `CONNECT` and `TRACE`.
     pub methods: Vec<String>,
-    /// Paths, each with what is below it; empty: every one.
+    /// Path prefixes; empty: every path.
     pub paths: Vec<String>,
-    /// Files may go to the application.
+    /// File uploads are allowed.
     pub upload: bool,
-    /// Files may come out of it.
+    /// File downloads are allowed.
     pub download: bool,
     /// Largest request body, bytes; 0: any.
     pub max_request: u64,
@@ -111,17 +108,17 @@ pub struct WebRequests {
 /// A web application.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WebApplication {
-    /// How it is spoken to.
+    /// Protocol.
     pub scheme: WebScheme,
-    /// The name it knows itself by, perhaps with a port; empty: the session's own origin's.
+    /// Its host name, with an optional port; empty: that of the session's origin.
     pub host: String,
     /// Path at which it opens.
     pub start: String,
-    /// What it is told about the user.
+    /// Identity of the user.
     pub identity: WebIdentity,
     /// How the gateway signs in to it.
     pub sign_in: WebSignIn,
-    /// Which requests may pass.
+    /// Allowed requests.
     pub requests: WebRequests,
 }
 
@@ -151,7 +148,7 @@ impl From<WebAppConfig> for WebApplication {
     }
 }
 
-/// A change of what the application is told about the user.
+/// A change of the identity.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebIdentityInput {
@@ -163,11 +160,11 @@ pub struct WebIdentityInput {
     assertion_audience: Option<Option<String>>,
 }
 
-/// A change of which requests may pass.
+/// A change of the allowed requests.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebRequestsInput {
-    /// Methods; empty, as in a new workspace: every one but `CONNECTION_REQUEST` and `TRACE`, which never
+    /// Methods; empty, as in a new workspace: every one but `CONNECT` and `TRACE`, which never
     /// pass.
     methods: Option<Vec<String>>,
     /// Paths, decoded, each with what is below it (`/wiki` allows `/wiki/a`, not `/wikis`); empty,
@@ -181,29 +178,29 @@ pub struct WebRequestsInput {
     max_request: Option<u64>,
 }
 
-/// A change of how a web application is met: only what is there changes. Open ones are closed, and
-/// come back under it.
+/// A change of a web application; missing fields stay as they are. Open ones are closed and reopened
+/// with it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebApplicationInput {
-    /// How it is spoken to; `http` in a new workspace.
+    /// Protocol; `http` in a new workspace.
     scheme: Option<WebScheme>,
-    /// The name it knows itself by, perhaps with a port: sent as `HostTunnel` and as the TLS server name.
+    /// The name it knows itself by, perhaps with a port: sent as `Host` and as the TLS server name.
     /// Empty, as in a new workspace: the session's own origin's.
     host: Option<String>,
     /// Path at which it opens, such as `/lab`; `/` in a new workspace.
     start: Option<String>,
-    /// What it is told about the user.
+    /// Identity of the user.
     #[serde(default)]
     identity: WebIdentityInput,
     /// How the gateway signs in to it; `none` in a new workspace, and then no credential is kept.
     sign_in: Option<WebSignIn>,
-    /// Which requests may pass.
+    /// Allowed requests.
     #[serde(default)]
     requests: WebRequestsInput,
 }
 
-/// Tells null from nothing.
+/// Distinguishes null from a missing field.
 fn nullable<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(d).map(Some)
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What kind of thing a workspace is.
+/// Type of a workspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkspaceType {
@@ -49,19 +49,19 @@ impl From<WorkspaceType> for WorkspaceKind {
     }
 }
 
-/// What the caller sees of a workspace now.
+/// Status of a workspace for the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkspaceState {
     /// Can be launched.
     Available,
-    /// Runs for the caller, or for the one who holds the single seat.
+    /// In use by the caller, or by the holder of the single seat.
     InUse,
-    /// Is being launched.
+    /// Being launched.
     Starting,
     /// Taken out of service.
     Maintenance,
-    /// No host can run it now.
+    /// No host can run it.
     Offline,
 }
 
@@ -91,14 +91,14 @@ pub enum WorkspaceTarget {
         #[schema(minimum = 1)]
         port: u16,
     },
-    /// A service of a host with an agent, through a tunnel of the session's own.
+    /// A service of a host with an agent, through the session's tunnel.
     Service {
         /// The host.
         host_id: Uuid,
         /// A name that the agent's own options allow.
         service: String,
     },
-    /// Through no tunnel, unencrypted.
+    /// Without a tunnel, unencrypted.
     Direct {
         /// A name under `[direct]` in the gateway's configuration.
         direct: String,
@@ -140,33 +140,33 @@ pub struct Workspace {
     pub name: String,
     /// One or two sentences.
     pub description: String,
-    /// Kind.
+    /// Type.
     pub r#type: WorkspaceType,
-    /// Where its server is; null when a host's agent starts a desktop, and for all but admins.
+    /// Its target; null when a host's agent starts a desktop, and for everybody except admins.
     #[schema(required = true)]
     pub target: Option<WorkspaceTarget>,
-    /// Now, for this caller.
+    /// Status for this caller.
     pub status: WorkspaceState,
-    /// Name of a picture.
+    /// Name of an icon.
     pub icon: String,
-    /// Words to find it by.
+    /// Tags.
     pub tags: Vec<String>,
     /// Launching needs a verified second factor.
     pub requires_mfa: bool,
     /// One user at a time.
     pub single_seat: bool,
-    /// The desktop reaches the host's network.
+    /// The desktop can use the host's network.
     pub network: bool,
     /// Roles that may launch it.
     pub allowed_roles: Vec<UserRole>,
     /// Taken out of service.
     pub maintenance: bool,
-    /// What its streams may carry.
+    /// Stream policy.
     pub policy: StreamPolicy,
     /// Its server; null for types that have none.
     #[schema(required = true)]
     pub server: Option<WorkspaceServer>,
-    /// Its web application; null for other types, and for all but admins.
+    /// Its web application; null for other types, and for everybody except admins.
     #[schema(required = true)]
     pub web: Option<WebApplication>,
     /// The caller's live session in it.
@@ -217,27 +217,27 @@ pub struct Launch {
     pub workspace: Workspace,
     /// The page that shows it.
     pub stream_url: String,
-    /// Its tunnel, as it reports now.
+    /// State of its tunnel.
     pub tunnel_status: TunnelStatus,
-    /// What protects it.
+    /// Security properties.
     pub security: LaunchSecurity,
 }
 
-/// What protects a session.
+/// Security properties of a session.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LaunchSecurity {
-    /// The second factor it rests on.
+    /// The second factor of its login.
     #[serde(flatten)]
     pub mfa: MfaProof,
     /// Its tunnel.
     pub tunnel: LaunchTunnel,
     /// Whether it is recorded.
     pub recording: bool,
-    /// Its limits.
+    /// Limits.
     pub policy: SessionPolicy,
 }
 
-/// The tunnel of a session just launched.
+/// The tunnel of a launched session.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LaunchTunnel {
     /// `wireguard`; `none` for a direct target.
@@ -245,7 +245,7 @@ pub struct LaunchTunnel {
     /// The host's public key in it, base64.
     #[schema(required = true)]
     pub peer_public_key: Option<String>,
-    /// The desktop's address in it; its own where there is none.
+    /// The desktop's address in it; the target's address without one.
     pub address: String,
     /// Last completed handshake.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
@@ -255,16 +255,16 @@ pub struct LaunchTunnel {
 /// The limits of a session.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SessionPolicy {
-    /// It ends after this, at the latest.
+    /// Maximum duration.
     pub max_duration_seconds: u64,
-    /// It ends after so long without input; null: it does not.
+    /// It ends after this time without input; null: never.
     #[schema(required = true)]
     pub idle_timeout_seconds: Option<u64>,
     /// Clipboard text.
     pub clipboard: Clipboard,
     /// Files and drives.
     pub files: bool,
-    /// The screen is shown; keys, pointer and clipboard do not reach the desktop.
+    /// Keys, pointer and clipboard do not reach the desktop.
     pub read_only: bool,
 }
 
@@ -310,7 +310,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// From the sessions that ended; `None` when there was none.
+    /// `None` when no session ended.
     #[must_use]
     pub fn new(ended: &[SessionId]) -> Option<Self> {
         let session_id = ended.first()?.0;

@@ -25,34 +25,34 @@ pub struct CreateWorkspace {
     #[serde(default)]
     #[schema(default = "")]
     description: String,
-    /// Kind.
+    /// Type.
     r#type: WorkspaceType,
-    /// Name of a picture.
+    /// Name of an icon.
     icon: Option<String>,
-    /// Words to find it by.
+    /// Tags.
     tags: Option<Vec<String>>,
     /// Launching needs a verified second factor.
     requires_mfa: Option<bool>,
     /// One user at a time.
     single_seat: Option<bool>,
-    /// The desktop reaches the host's network.
+    /// The desktop can use the host's network.
     network: Option<bool>,
     /// Roles that may launch it.
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
-    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one
-    /// is a desktop that a host's agent starts). Naming another one ends the workspace's sessions
-    /// and forgets every credential and certificate kept for the old one.
+    /// Target (required for types `vnc` and `html5`; a workspace of type `rdp` without one is a
+    /// desktop that a host's agent starts). Another target ends the workspace's sessions and removes
+    /// every credential and certificate of the old one.
     target: Option<WorkspaceTarget>,
-    /// Password of the workspace's own credential; empty forgets it. Never shown again.
+    /// Password of the workspace's credential; empty removes it. Write-only.
     #[schema(value_type = Option<String>)]
     password: Option<SecretString>,
-    /// What its streams may carry.
+    /// Stream policy.
     policy: Option<StreamPolicyInput>,
-    /// How the gateway meets its server (all types but `linux`).
+    /// Server (all types except `linux`).
     server: Option<WorkspaceServerInput>,
-    /// How its web application is met (type `html5`).
+    /// Web application (type `html5`).
     web: Option<WebApplicationInput>,
 }
 
@@ -85,7 +85,7 @@ impl TryFrom<CreateWorkspace> for NewWorkspace {
     }
 }
 
-/// A change of a workspace: only what is there changes. Its id and its type stay.
+/// A change of a workspace; missing fields stay as they are. Id and type cannot change.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateWorkspace {
@@ -93,32 +93,32 @@ pub struct UpdateWorkspace {
     name: Option<String>,
     /// One or two sentences.
     description: Option<String>,
-    /// Name of a picture.
+    /// Name of an icon.
     icon: Option<String>,
-    /// Words to find it by.
+    /// Tags.
     tags: Option<Vec<String>>,
     /// Launching needs a verified second factor.
     requires_mfa: Option<bool>,
     /// One user at a time.
     single_seat: Option<bool>,
-    /// The desktop reaches the host's network.
+    /// The desktop can use the host's network.
     network: Option<bool>,
     /// Roles that may launch it.
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
-    /// Where its server is (types `vnc` and `html5`, which need one, and `rdp`, which without one
-    /// is a desktop that a host's agent starts). Naming another one ends the workspace's sessions
-    /// and forgets every credential and certificate kept for the old one.
+    /// Target (required for types `vnc` and `html5`; a workspace of type `rdp` without one is a
+    /// desktop that a host's agent starts). Another target ends the workspace's sessions and removes
+    /// every credential and certificate of the old one.
     target: Option<WorkspaceTarget>,
-    /// Password of the workspace's own credential; empty forgets it. Never shown again.
+    /// Password of the workspace's credential; empty removes it. Write-only.
     #[schema(value_type = Option<String>)]
     password: Option<SecretString>,
-    /// What its streams may carry.
+    /// Stream policy.
     policy: Option<StreamPolicyInput>,
-    /// How the gateway meets its server (all types but `linux`).
+    /// Server (all types except `linux`).
     server: Option<WorkspaceServerInput>,
-    /// How its web application is met (type `html5`).
+    /// Web application (type `html5`).
     web: Option<WebApplicationInput>,
 }
 
