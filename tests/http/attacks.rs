@@ -1,6 +1,4 @@
-//! What somebody tries who wants in without a name of their own: forged tokens against the running
-//! gateway, other host names, requests that two servers would read differently, and protocols
-//! beside the one that is spoken.
+//! Attacks on the running gateway: forged tokens, foreign host names, request smuggling, HTTP/2.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::wait::eventually;
@@ -20,7 +18,7 @@ fn decode(text: &str) -> Vec<u8> {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap()
 }
 
-/// A token with this header over the same claims.
+/// A token with another header and the same claims.
 fn forge(header: &Value, claims: &str, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let text = format!("{}.{claims}", encode(header.to_string()));
     let signature = sign(text.as_bytes());
@@ -28,7 +26,7 @@ fn forge(header: &Value, claims: &str, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> S
 }
 
 on_both! {
-    async fn forged_tokens_open_nothing(db) {
+    async fn forged_tokens_are_refused(db) {
         use hmac::{Hmac, KeyInit as _, Mac as _};
         let app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
@@ -59,8 +57,7 @@ on_both! {
             let by_cookie = app.anonymous().header("cookie", &format!("__Host-portcullis={token}")).get("/api/auth/me").await;
             assert_eq!(by_cookie.status, 401, "{what}, as a cookie");
         }
-        // A token of a login that ended is worth nothing, though its signature and its time are
-        // good.
+        // The token of an ended login is refused, although signature and expiry are valid.
         assert_eq!(member.post("/api/auth/logout", json!({})).await.status, 200);
         assert_eq!(member.get("/api/auth/me").await.status, 401);
         let refused = app.audit_entries("action=token_refused").await;
@@ -69,7 +66,7 @@ on_both! {
     }
 }
 
-/// What a gateway answers to bytes, until it closes; or falls silent after it has begun to answer.
+/// The response to raw bytes, until the gateway closes or sends nothing more.
 async fn raw(app: &TestApp, sent: &[u8]) -> String {
     let tcp = TcpStream::connect(("127.0.0.1", app.port)).await.unwrap();
     let mut tls = tokio_rustls::TlsConnector::from(app.tls.clone())
@@ -92,7 +89,7 @@ fn statuses(answer: &str) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_not_ours_is_misdirected() {
+async fn foreign_host_names_are_misdirected() {
     let app = TestApp::sqlite().await;
     let ask = async |host: &str, path: &str| {
         raw(
@@ -120,14 +117,13 @@ async fn a_name_that_is_not_ours_is_misdirected() {
         }
         assert!(
             ask(foreign, "/api/health").await.starts_with("HTTP/1.1 200"),
-            "monitoring comes by whatever name"
+            "monitoring may use any host name"
         );
     }
     for ours in ["localhost", "LOCALHOST:1", "127.0.0.1:8443", "[::1]"] {
         assert!(ask(ours, "/api/auth/me").await.starts_with("HTTP/1.1 401"), "{ours}");
     }
-    // A page of a rebound name can neither sign anybody in nor use a cookie, even if a browser sent
-    // one.
+    // DNS rebinding: a page of a foreign name can neither sign in nor use a cookie.
     let browser = app.browser("member").await;
     let rebound = browser.header("host", "evil.example").header("origin", "https://evil.example");
     assert_eq!(rebound.get("/api/auth/me").await.status, 421);
@@ -147,7 +143,7 @@ async fn a_name_that_is_not_ours_is_misdirected() {
             .starts_with("HTTP/1.1 400"),
         "two hosts"
     );
-    // What a request line says is where it goes (RFC 9112 section 3.2.2).
+    // The absolute form of the request target wins over `Host` (RFC 9112 section 3.2.2).
     assert!(
         raw(&app, b"GET https://evil.example/api/auth/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .await
@@ -156,7 +152,7 @@ async fn a_name_that_is_not_ours_is_misdirected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_hides_in_another() {
+async fn request_smuggling_is_refused() {
     let app = TestApp::sqlite().await;
     const HIDDEN: &str = "GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let post = |headers: &str, body: &str| {
@@ -214,14 +210,13 @@ async fn no_request_hides_in_another() {
         assert!(!said.contains(&"200"), "{what}: the hidden request was answered: {answer}");
         assert!(said.iter().all(|status| status.starts_with('4')), "{what}: {answer}");
     }
-    // Two honest requests in one go are two. The second one says that it is the last, so that
-    // nobody has to guess when the answers end.
+    // Two pipelined requests are two. The second one closes the connection, which ends the responses.
     let two = format!("{HIDDEN}{}", HIDDEN.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     assert_eq!(statuses(&raw(&app, two.as_bytes()).await), ["200", "200"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_2_is_spoken_and_carries_no_stream() {
+async fn http2_is_supported_and_refuses_streams() {
     let app = TestApp::sqlite().await;
     let mut tls = (*app.tls).clone();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -231,7 +226,7 @@ async fn http_2_is_spoken_and_carries_no_stream() {
         .await
         .unwrap();
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    // The preface, and no settings of ours (RFC 9113 section 3.4).
+    // The preface and empty settings (RFC 9113 section 3.4).
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut settings = Vec::new();
     while settings.is_empty() {
@@ -246,8 +241,7 @@ async fn http_2_is_spoken_and_carries_no_stream() {
             settings = body;
         }
     }
-    // Extended CONNECT (RFC 8441, setting 8) would let a WebSocket through without the checks of
-    // the upgrade.
+    // Extended CONNECT (RFC 8441, setting 8) would bypass the checks of the upgrade.
     assert!(
         !settings.chunks_exact(6).any(|s| s[..2] == [0, 8] && s[2..] != [0; 4]),
         "{settings:?}"
@@ -286,12 +280,12 @@ async fn http_2_is_spoken_and_carries_no_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_user_takes_not_everybodys_event_streams() {
+async fn event_streams_are_limited_per_user() {
     let app = TestApp::sqlite().await;
-    let (greedy, modest) = (app.signed_in("member").await, app.signed_in("other").await);
+    let (first, second) = (app.signed_in("member").await, app.signed_in("other").await);
     let mut open = Vec::new();
     let refused = loop {
-        let answer = greedy.open("/api/events").await;
+        let answer = first.open("/api/events").await;
         if answer.status().as_u16() != 200 {
             break answer;
         }
@@ -300,14 +294,14 @@ async fn one_user_takes_not_everybodys_event_streams() {
     };
     assert_eq!(refused.status().as_u16(), 429);
     assert!(refused.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
-    assert_eq!(modest.open("/api/events").await.status().as_u16(), 200);
+    assert_eq!(second.open("/api/events").await.status().as_u16(), 200);
     open.clear();
     // Freed as soon as the server writes an event to the closed connections.
     let mut acts = ["launch", "stop"].into_iter().cycle();
     eventually("connections are free again", async || {
         let act = acts.next().unwrap();
-        modest.post(&format!("/api/workspaces/{WORKSPACE}/{act}"), json!({})).await;
-        greedy.open("/api/events").await.status().as_u16() == 200
+        second.post(&format!("/api/workspaces/{WORKSPACE}/{act}"), json!({})).await;
+        first.open("/api/events").await.status().as_u16() == 200
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! The audit log over HTTP: pages, filters, export, proof.
+//! The audit log over HTTP: pages, filters, export, verification.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use portcullis::auth;
@@ -43,7 +43,7 @@ on_both! {
 }
 
 on_both! {
-    async fn an_export_proves_itself(db) {
+    async fn an_export_can_be_verified(db) {
         let app = TestApp::start(db).await;
         let admin = app.signed_in("admin").await;
         let export = admin.get("/api/audit/export?format=jsonl").await;
@@ -70,7 +70,7 @@ on_both! {
 }
 
 on_both! {
-    async fn an_export_holds_what_the_list_shows(db) {
+    async fn an_export_has_the_entries_of_the_listing(db) {
         let app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
         member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
@@ -94,7 +94,7 @@ on_both! {
 }
 
 on_both! {
-    async fn a_table_holds_no_formula(db) {
+    async fn csv_cells_are_no_formulas(db) {
         let app = TestApp::start(db).await;
         let evil = app.anonymous().header("user-agent", "=HYPERLINK(\"http://evil.example\")");
         evil.post("/api/auth/login", json!({"email": "=1+1@example.test", "password": "x"})).await;

@@ -1,4 +1,4 @@
-//! Signing in over HTTP: factors, tokens, renewal, and what is refused.
+//! Sign-in over HTTP: factors, tokens, refresh, refusals.
 
 use crate::support::app::TestApp;
 use portcullis::auth::totp;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 on_both! {
-    async fn two_factors_give_tokens_and_tokens_say_who(db) {
+    async fn two_factors_give_tokens(db) {
         let app = TestApp::start(db).await;
         let client = app.anonymous();
         let person = app.user("member").clone();
@@ -33,7 +33,7 @@ on_both! {
 }
 
 on_both! {
-    async fn an_unknown_account_and_a_wrong_password_are_answered_alike(db) {
+    async fn unknown_account_and_wrong_password_get_the_same_response(db) {
         let app = TestApp::start(db).await;
         let client = app.anonymous();
         let unknown = client.post("/api/auth/login", json!({"email": "nobody@example.test", "password": "x"})).await;
@@ -45,7 +45,7 @@ on_both! {
 }
 
 on_both! {
-    async fn too_many_tries_are_told_to_wait(db) {
+    async fn too_many_attempts_are_rate_limited(db) {
         let app = TestApp::start(db).await;
         let client = app.anonymous();
         let mut last = None;
@@ -56,7 +56,7 @@ on_both! {
                 break;
             }
         }
-        let refused = last.expect("somebody who guesses is told to wait");
+        let refused = last.expect("too many attempts are rate limited");
         assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
         refused.detail();
         assert!(!app.audit_entries("action=login_throttled").await.is_empty());
@@ -64,7 +64,7 @@ on_both! {
 }
 
 on_both! {
-    async fn a_code_works_once_and_of_two_at_once_one_wins(db) {
+    async fn a_code_works_once_also_concurrently(db) {
         let app = TestApp::start(db).await;
         let client = app.anonymous();
         let person = app.user("member").clone();
@@ -90,7 +90,7 @@ on_both! {
 }
 
 on_both! {
-    async fn enrolment_by_the_token_of_a_first_login(db) {
+    async fn enrolment_by_mfa_token(db) {
         let app = TestApp::start(db).await;
         let client = app.anonymous();
         let due = client.post("/api/auth/login", json!({"email": "newcomer@example.test", "password": app.password})).await.json();
@@ -138,7 +138,7 @@ on_both! {
 }
 
 on_both! {
-    async fn tokens_that_are_not_ours_are_refused_and_written_down(db) {
+    async fn invalid_tokens_are_refused_and_audited(db) {
         let app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
         let token = member.token();
@@ -167,7 +167,7 @@ on_both! {
 }
 
 on_both! {
-    async fn signing_out_ends_the_token_at_once(db) {
+    async fn sign_out_revokes_the_token_at_once(db) {
         let app = TestApp::start(db).await;
         let (one, two) = (app.signed_in("member").await, app.signed_in("member").await);
         assert_eq!(one.post("/api/auth/logout", json!({})).await.json()["message"], "Signed out");
@@ -180,7 +180,7 @@ on_both! {
 }
 
 on_both! {
-    async fn a_disabled_user_is_out(db) {
+    async fn a_disabled_user_is_signed_out(db) {
         let app = TestApp::start(db).await;
         let (admin, other) = (app.signed_in("admin").await, app.signed_in("other").await);
         let id = app.user("other").id;
@@ -197,7 +197,7 @@ on_both! {
 }
 
 on_both! {
-    async fn the_published_key_verifies_our_tokens(db) {
+    async fn the_published_key_verifies_access_tokens(db) {
         use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
         let app = TestApp::start(db).await;
         let token = app.signed_in("member").await.token();
@@ -223,7 +223,7 @@ fn decode(text: &str) -> Vec<u8> {
 }
 
 on_both! {
-    async fn everybody_sees_and_ends_their_own_sign_ins(db) {
+    async fn users_list_and_end_their_own_logins(db) {
         let app = TestApp::start(db).await;
         let (here, there) = (app.signed_in("member").await, app.signed_in("member").await);
         let logins = here.get("/api/auth/logins").await.json();

@@ -1,4 +1,4 @@
-//! What a browser is given and what it is held to: cookies, CSRF, origins, headers, pages.
+//! Browsers: cookies, CSRF, origins, headers, pages.
 
 use crate::support::app::{MFA_WORKSPACE, TestApp, WORKSPACE};
 use serde_json::json;
@@ -40,7 +40,7 @@ async fn a_browser_gets_cookies_and_no_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cookie_alone_changes_nothing() {
+async fn unsafe_requests_by_cookie_need_the_csrf_header() {
     let app = TestApp::sqlite().await;
     let browser = app.browser("member").await;
     let launch = format!("/api/workspaces/{WORKSPACE}/launch");
@@ -69,7 +69,7 @@ async fn a_cookie_alone_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_sites_page_signs_nobody_in() {
+async fn a_foreign_page_cannot_sign_in() {
     let app = TestApp::sqlite().await;
     let foreign = app
         .anonymous()
@@ -82,7 +82,7 @@ async fn another_sites_page_signs_nobody_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renewing_and_leaving_by_cookie() {
+async fn refresh_and_logout_by_cookie() {
     let app = TestApp::sqlite().await;
     let browser = app.browser("member").await;
     assert_eq!(
@@ -109,7 +109,7 @@ async fn renewing_and_leaving_by_cookie() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_tells_the_browser_what_to_refuse() {
+async fn every_response_has_security_headers() {
     let app = TestApp::sqlite().await;
     let client = app.anonymous();
     for path in [
@@ -156,7 +156,7 @@ async fn every_answer_tells_the_browser_what_to_refuse() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_factor_is_what_guards_a_guarded_workspace() {
+async fn a_guarded_workspace_requires_the_second_factor() {
     let app = TestApp::sqlite().await;
     let launched = app
         .browser("member")

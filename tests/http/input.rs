@@ -1,4 +1,4 @@
-//! Bad input: refused in the one shape, with nothing changed, and never a 5xx.
+//! Invalid input: refused with the error body, without any change, and never a 5xx.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::db::{Backend, Db};
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_cannot_be_read() {
+async fn malformed_bodies_are_refused() {
     let app = TestApp::sqlite().await;
     let admin = app.signed_in("admin").await;
     let before = admin.get("/api/users").await.json();
@@ -49,7 +49,7 @@ async fn bodies_that_cannot_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_must_be_json_and_small() {
+async fn bodies_must_be_json_and_within_the_limit() {
     let app = TestApp::sqlite().await;
     let client = app.anonymous();
     let form = client
@@ -81,12 +81,12 @@ async fn ten_mebibytes_are_refused_before_they_are_read() {
             Err(error) => assert!(!error.is_timeout(), "{error:?}"),
         }
     }
-    assert!(answered > 0, "413 is heard");
+    assert!(answered > 0, "a 413 was received");
     assert_eq!(client.get("/api/health").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_exist_and_what_is_not_yours_are_the_same() {
+async fn unknown_and_foreign_ids_get_the_same_response() {
     let app = TestApp::sqlite().await;
     let (owner, other) = (app.signed_in("member").await, app.signed_in("other").await);
     let session = owner
@@ -125,7 +125,7 @@ async fn what_does_not_exist_and_what_is_not_yours_are_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn paths_methods_and_parameters_that_are_not() {
+async fn unknown_paths_methods_and_parameters() {
     let app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;
     let missing = app.anonymous().get("/api/nothing").await;
@@ -150,7 +150,7 @@ async fn paths_methods_and_parameters_that_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_from_one_address_is_told_to_wait() {
+async fn requests_are_rate_limited_per_address() {
     let app = TestApp::with(Db::new(Backend::Sqlite), |s, _| {
         s.anonymous_rate = Rate { per_second: 1, burst: 5 }
     })
@@ -185,7 +185,7 @@ async fn a_handler_that_panics_is_one_500_and_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_sends_slowly_is_not_waited_for() {
+async fn slow_requests_time_out() {
     // Short, but not so short that a busy machine shakes no hand in time: the honest ones come by
     // the same door.
     let short = Duration::from_secs(2);

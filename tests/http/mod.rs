@@ -12,7 +12,7 @@ mod ops;
 mod pages;
 mod second_api;
 mod secrets;
-mod servers;
 mod stream;
+mod upstreams;
 mod web;
 mod workspaces;

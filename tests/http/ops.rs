@@ -1,4 +1,4 @@
-//! Health, numbers, live updates.
+//! Health, metrics, live updates.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::db::{Backend, Db};
@@ -6,7 +6,7 @@ use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_names_its_parts() {
+async fn health_reports_its_parts() {
     let app = TestApp::sqlite().await;
     let answer = app.anonymous().get("/api/health").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -30,7 +30,7 @@ async fn health_names_its_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_are_for_the_peers_that_are_named() {
+async fn metrics_are_for_configured_peers() {
     let app = TestApp::sqlite().await;
     let client = app.anonymous();
     client.get("/api/workspaces/some-thing").await;
@@ -61,7 +61,7 @@ async fn numbers_are_for_the_peers_that_are_named() {
         "labels are bounded"
     );
 
-    // Behind a proxy that nobody named, everybody would look like the proxy.
+    // Behind a proxy that is not trusted every client has its address.
     assert_eq!(client.header("x-forwarded-for", "203.0.113.9").get("/metrics").await.status, 403);
     let proxied = TestApp::with(Db::new(Backend::Sqlite), |s, _| {
         s.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]
@@ -78,38 +78,38 @@ async fn numbers_are_for_the_peers_that_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_told() {
+async fn changes_are_sent_as_events() {
     let app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;
     let mut events = member.open("/api/events").await;
     assert_eq!(events.headers()["content-type"], "text/event-stream");
-    let mut heard = String::new();
+    let mut received = String::new();
     let mut launched = false;
     let all = tokio::time::timeout(Duration::from_secs(60), async {
         while let Some(chunk) = events.chunk().await.unwrap() {
-            heard.push_str(std::str::from_utf8(&chunk).unwrap());
+            received.push_str(std::str::from_utf8(&chunk).unwrap());
             if !launched {
                 member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
                 launched = true;
             }
-            if heard.contains("event: sessions\ndata: {}\n\n")
-                && heard.contains("event: workspaces\n")
+            if received.contains("event: sessions\ndata: {}\n\n")
+                && received.contains("event: workspaces\n")
             {
                 return;
             }
         }
-        panic!("the stream ended: {heard}");
+        panic!("the stream ended: {received}");
     });
     all.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_readers_of_the_log_hear_that_it_grows() {
+async fn audit_events_are_for_readers_of_the_log() {
     let app = TestApp::sqlite().await;
     let (member, security) = (app.signed_in("member").await, app.signed_in("security").await);
-    let (mut deaf, mut events) =
+    let (mut member_events, mut events) =
         (member.open("/api/events").await, security.open("/api/events").await);
-    for stream in [&mut deaf, &mut events] {
+    for stream in [&mut member_events, &mut events] {
         assert!(
             std::str::from_utf8(&stream.chunk().await.unwrap().unwrap())
                 .unwrap()
@@ -119,25 +119,25 @@ async fn only_readers_of_the_log_hear_that_it_grows() {
     app.anonymous()
         .post("/api/auth/login", json!({"email": "nobody@example.test", "password": "x"}))
         .await;
-    let heard = tokio::time::timeout(Duration::from_secs(60), events.chunk())
+    let received = tokio::time::timeout(Duration::from_secs(60), events.chunk())
         .await
         .unwrap()
         .unwrap()
         .unwrap();
-    assert_eq!(heard, "event: audit\ndata: {}\n\n".as_bytes());
-    // What a member hears of next is not the log: a launch writes entries before it tells of
-    // sessions.
+    assert_eq!(received, "event: audit\ndata: {}\n\n".as_bytes());
+    // The next event of a member is not about the log, although a launch writes entries before it
+    // sends the event of sessions.
     member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;
-    let heard = tokio::time::timeout(Duration::from_secs(60), deaf.chunk())
+    let received = tokio::time::timeout(Duration::from_secs(60), member_events.chunk())
         .await
         .unwrap()
         .unwrap()
         .unwrap();
-    assert!(!std::str::from_utf8(&heard).unwrap().contains("audit"), "{heard:?}");
+    assert!(!std::str::from_utf8(&received).unwrap().contains("audit"), "{received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_ends_event_streams_and_says_when_it_is_done() {
+async fn graceful_shutdown_ends_event_streams() {
     let mut app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;
     let mut events = member.open("/api/events").await;

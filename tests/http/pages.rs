@@ -1,11 +1,11 @@
-//! The built web UI as browsers get it; or, in a build without it, the word what to run.
+//! The built web UI; in a build without it, how to build it.
 
 use crate::support::app::TestApp;
 use crate::support::client::Client;
 use portcullis::http::routes;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_revalidate_and_assets_stay() {
+async fn pages_revalidate_and_assets_are_immutable() {
     let app = TestApp::sqlite().await;
     let client = app.anonymous();
     let page = client.get("/").await;
@@ -51,7 +51,7 @@ async fn pages_revalidate_and_assets_stay() {
         (200, "text/javascript; charset=utf-8")
     );
     assert!(plain.header("cache-control").contains("immutable"));
-    assert_eq!(zipped(&client, &script).await, "gzip");
+    assert_eq!(fetch_gzip(&client, &script).await, "gzip");
     for outside in [
         "/assets/../index.html",
         "/assets/%2e%2e/index.html",
@@ -73,7 +73,7 @@ fn wasm() -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_large_was_compressed_by_the_build() {
+async fn large_assets_are_precompressed() {
     let app = TestApp::sqlite().await;
     let client = app.anonymous();
     if client.get("/").await.status == 503 {
@@ -102,7 +102,7 @@ async fn what_is_large_was_compressed_by_the_build() {
     assert_eq!(again.status, 304);
 }
 
-async fn zipped(client: &Client, path: &str) -> String {
+async fn fetch_gzip(client: &Client, path: &str) -> String {
     let answer = client.header("accept-encoding", "gzip").open(path).await;
     answer.headers().get("content-encoding").map_or("", |v| v.to_str().unwrap()).to_owned()
 }

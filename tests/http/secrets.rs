@@ -1,4 +1,4 @@
-//! No secret in any log line, at the finest level, after a whole day's work.
+//! No secret in any log line, at trace level, after every kind of request.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::logs;
@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio_tungstenite::Connector;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_hold_no_secret() {
+async fn logs_contain_no_secret() {
     let app = TestApp::sqlite().await;
     let mut secrets = vec![("password", app.password.clone())];
     secrets.push(("totp secret", app.user("member").totp.clone().unwrap().expose().clone()));
@@ -100,7 +100,7 @@ async fn logs_hold_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_names_its_request_and_its_pattern() {
+async fn access_log_lines_have_request_id_and_route() {
     let app = TestApp::sqlite().await;
     let member = app.signed_in("member").await;
     let answer = member.get(&format!("/api/sessions/{}?x=y", uuid::Uuid::new_v4())).await;

@@ -1,5 +1,4 @@
-//! The stream's door: who may open the WebSocket, with what, from where. What flows through it is
-//! the viewer's test.
+//! Opening the WebSocket of a session: tickets, credentials, origins, close codes.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::client::Client;
@@ -78,7 +77,7 @@ on_both! {
 }
 
 on_both! {
-    async fn only_our_pages_may_open_it(db) {
+    async fn only_own_pages_may_open_it(db) {
         let app = TestApp::start(db).await;
         let browser = app.browser("member").await;
         let session = launch(&browser).await;
@@ -97,7 +96,7 @@ on_both! {
 }
 
 on_both! {
-    async fn without_an_upgrade_it_is_no_page(db) {
+    async fn a_request_without_upgrade_gets_426(db) {
         let app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
         let session = launch(&member).await;
@@ -111,7 +110,7 @@ on_both! {
 }
 
 on_both! {
-    async fn what_ends_the_session_closes_the_stream(db) {
+    async fn the_end_of_the_session_closes_the_stream(db) {
         let app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
         let session = launch(&member).await;
@@ -127,7 +126,7 @@ on_both! {
 }
 
 on_both! {
-    async fn a_gateway_that_goes_away_says_so(db) {
+    async fn graceful_shutdown_closes_streams_with_1001(db) {
         let mut app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
         let session = launch(&member).await;
@@ -139,7 +138,7 @@ on_both! {
 }
 
 on_both! {
-    async fn one_viewer_too_many_hears_why(db) {
+    async fn too_many_viewers_get_close_code_4003(db) {
         let app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
         let session = launch(&member).await;
@@ -156,7 +155,7 @@ on_both! {
 }
 
 async fn close_of(socket: &mut Socket) -> (u16, String) {
-    let heard = tokio::time::timeout(Duration::from_secs(60), async {
+    let received = tokio::time::timeout(Duration::from_secs(60), async {
         while let Some(message) = socket.next().await {
             if let Message::Close(frame) = message.unwrap() {
                 let frame = frame.expect("says why");
@@ -165,5 +164,5 @@ async fn close_of(socket: &mut Socket) -> (u16, String) {
         }
         panic!("closed without a word");
     });
-    heard.await.unwrap()
+    received.await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! Web applications over HTTP: shapes, who sees what, bad input field by field, what hosts offer.
+//! Web applications over HTTP: schemas, visibility, invalid input, services of hosts.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use portcullis::broker::model::HostCapabilities;
@@ -16,7 +16,7 @@ fn a_wiki(app: &TestApp, web: Value) -> Value {
 }
 
 on_both! {
-    async fn what_admins_and_members_see(db) {
+    async fn admins_and_members_see_different_fields(db) {
         let app = TestApp::start(db).await;
         let (admin, member) = (app.signed_in("admin").await, app.signed_in("member").await);
         let mut body = a_wiki(&app, json!({"scheme": "https", "host": "Wiki.Example:8443", "start": "/home?x=1", "sign_in": {"by": "header", "header": "X-Api-Key"},
@@ -48,7 +48,7 @@ on_both! {
         assert_eq!(changed["web"]["host"], web["host"], "what is not there stays");
     }
 
-    async fn bad_input_is_refused_by_name(db) {
+    async fn invalid_input_is_refused_by_field_name(db) {
         let app = TestApp::start(db).await;
         let admin = app.signed_in("admin").await;
         for (web, word) in [
@@ -78,7 +78,7 @@ on_both! {
         assert_eq!(admin.post("/api/workspaces", desktop).await.status, 422);
     }
 
-    async fn hosts_tell_what_they_offer(db) {
+    async fn hosts_list_what_they_offer(db) {
         let app = TestApp::start(db).await;
         let security = app.signed_in("security").await;
         let of_host = |list: Value| list.as_array().unwrap().iter().find(|h| h["id"] == app.host.to_string()).unwrap()["offers"].clone();

@@ -1,4 +1,4 @@
-//! Workspaces and sessions over HTTP: the shapes of the contract.
+//! Workspaces and sessions over HTTP.
 
 use crate::support::app::{SINGLE_SEAT_WORKSPACE, TestApp, WORKSPACE};
 use reqwest::Method;
@@ -48,7 +48,7 @@ on_both! {
 }
 
 on_both! {
-    async fn stop_is_for_ones_own_and_for_admins_everybodys(db) {
+    async fn users_stop_their_own_session_and_admins_all(db) {
         let app = TestApp::start(db).await;
         let (member, other, admin) = (app.signed_in("member").await, app.signed_in("other").await, app.signed_in("admin").await);
         let stop = format!("/api/workspaces/{WORKSPACE}/stop");
@@ -68,7 +68,7 @@ on_both! {
 }
 
 on_both! {
-    async fn one_seat_is_for_one(db) {
+    async fn a_single_seat_has_one_user(db) {
         let app = TestApp::start(db).await;
         let (member, other) = (app.signed_in("member").await, app.signed_in("other").await);
         let launch = format!("/api/workspaces/{SINGLE_SEAT_WORKSPACE}/launch");
@@ -101,7 +101,7 @@ on_both! {
 }
 
 on_both! {
-    async fn listings_come_in_pages(db) {
+    async fn listings_are_paginated(db) {
         let app = TestApp::start(db).await;
         let member = app.signed_in("member").await;
         let mut ids = Vec::new();

@@ -45,7 +45,8 @@ pub async fn events(state: web::Data<AppState>, Authenticated(caller): Authentic
             "You have too many windows open. Close some of them.",
         )
     })?;
-    let stream = EventStream::new(changes, entries, organization, state.draining(), (slot, user_slot));
+    let stream =
+        EventStream::new(changes, entries, organization, state.draining(), (slot, user_slot));
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))

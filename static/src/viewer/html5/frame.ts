@@ -49,13 +49,13 @@ export function isOneSite(origin: string, host: string): boolean {
 }
 
 /** The start URL of the application, or the status of the refusal. */
-export type Entered = { start: string } | { refused: number };
+export type EnterResult = { start: string } | { refused: number };
 
 /**
  * Posts the ticket to the origin, in the body, so that no URL contains it. Service workers of the application do not see a
  * fetch of this page, but would see a form posted into the frame.
  */
-export async function enter(origin: string, ticket: string): Promise<Entered> {
+export async function enter(origin: string, ticket: string): Promise<EnterResult> {
   const answer = await fetch(`${origin}/.portcullis/enter`, {
     method: 'POST',
     headers: { accept: 'application/json' },
@@ -146,7 +146,7 @@ class Frame implements Protocol {
   }
 
   async #enter(ticket: string): Promise<void> {
-    let entered: Entered;
+    let entered: EnterResult;
     try {
       entered = await enter(this.#origin, ticket);
     } catch {

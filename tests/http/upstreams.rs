@@ -1,5 +1,4 @@
-//! Servers, policies and credentials over HTTP: shapes, who sees what, bad input field by field,
-//! one answer for what is not there and not theirs.
+//! Servers, policies and credentials over HTTP: schemas, visibility, invalid input.
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::client::Client;
@@ -26,7 +25,7 @@ async fn patch(client: &Client, id: &str, body: Value) -> (u16, Value) {
 }
 
 on_both! {
-    async fn what_admins_and_members_see(db) {
+    async fn admins_and_members_see_different_fields(db) {
         let app = TestApp::start(db).await;
         let (admin, member) = (app.signed_in("admin").await, app.signed_in("member").await);
         let mut body = an_rdp(&app, "ws-win", json!({"username": "svc", "domain": "CORP", "keyboard": "0x407", "trust": {"rule": "pinned", "fingerprint": "AB".repeat(32)}}));
@@ -73,7 +72,7 @@ on_both! {
 }
 
 on_both! {
-    async fn credentials_go_in_and_never_come_back(db) {
+    async fn credentials_are_write_only(db) {
         let app = TestApp::start(db).await;
         let (admin, member, other) = (app.signed_in("admin").await, app.signed_in("member").await, app.signed_in("other").await);
         for (id, source) in [("ws-own", "user"), ("ws-ask", "ask")] {
@@ -115,7 +114,7 @@ on_both! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_is_refused_field_by_field() {
+async fn invalid_input_is_refused_field_by_field() {
     let app = TestApp::sqlite().await;
     let admin = app.signed_in("admin").await;
     assert_eq!(admin.post("/api/workspaces", an_rdp(&app, "ws-win", json!({}))).await.status, 201);
