@@ -36,7 +36,7 @@ impl Process {
         let pid = child.id().ok_or_else(|| fail("the process ended at once"))?;
         let stdin = child.stdin.take().ok_or_else(|| fail("no pipe"))?;
         let replies = BufReader::new(child.stdout.take().ok_or_else(|| fail("no pipe"))?).lines();
-        let mut process = Self { child, stdin: stdin, replies: replies, pid };
+        let mut process = Self { child, stdin, replies, pid };
         let first = process.read_reply().await?;
         Ok((process, first))
     }
