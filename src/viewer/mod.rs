@@ -22,7 +22,6 @@
 //! | [`browser`] | the relay's interface to a browser |
 //! | [`websocket`] | a browser over WebSocket |
 //! | `outbound_frames` | queue of WebSocket frames to a browser |
-//! | [`revocation`] | wakes every connection of a web application when it ends |
 //! | [`socket_shutdown`] | closes the connection of a browser that does not read |
 //!
 //! - *grant*: authorization for one stream, with the lease that carries its target
@@ -42,7 +41,6 @@ mod ping;
 pub mod probe;
 pub mod rdp;
 mod relay;
-pub mod revocation;
 mod serve;
 pub mod socket_shutdown;
 pub mod stream_audit;

@@ -10,10 +10,10 @@
 use super::error::ProxyError;
 use super::progress::RequestProgress;
 use super::request_body::RequestBody;
+use super::revocation::RevocationToken;
 use super::upload::{Upload, UploadError};
 use crate::protocol::http1::{Framing, Head, HeadDecoder, Malformed, response_framing};
 use crate::viewer::Duplex;
-use crate::viewer::revocation::RevocationToken;
 use bytes::{Bytes, BytesMut};
 use hyper::{Method, StatusCode};
 use std::io::{self, ErrorKind};

@@ -9,6 +9,7 @@
 //! | `request` | what a step needs of its request, and how a request can fail |
 //! | `exchange` | sends a request once, or twice where that is safe |
 //! | `pool`, `connection` | connections to the application; one request and its response head |
+//! | `revocation` | ends the waits of all connections at the end of the session |
 //! | `request_body`, `upload` | request bodies: from the browser, to the application |
 //! | `response_body`, `forwarded_body` | response bodies: from the application, to the browser |
 //! | `head`, `origin_map`, `cookies` | rewriting of request and response heads (no I/O) |
@@ -49,6 +50,7 @@ mod request;
 mod request_body;
 mod request_log;
 mod response_body;
+mod revocation;
 mod serve;
 mod supervisor;
 mod upload;

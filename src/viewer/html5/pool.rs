@@ -6,9 +6,9 @@
 
 use super::connection::Connection;
 use super::error::ProxyError;
+use super::revocation::RevocationSource;
 use crate::domain::sync::lock;
 use crate::viewer::Duplex;
-use crate::viewer::revocation::RevocationSource;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};

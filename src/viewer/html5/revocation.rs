@@ -17,19 +17,18 @@ struct Shared {
 
 /// Revokes all its tokens.
 #[derive(Clone, Debug, Default)]
-pub struct RevocationSource(Arc<Shared>);
+pub(super) struct RevocationSource(Arc<Shared>);
 
 impl RevocationSource {
     /// A token for one connection. It may be made after the revocation.
-    #[must_use]
-    pub fn token(&self) -> RevocationToken {
+    pub(super) fn token(&self) -> RevocationToken {
         let waker = Arc::default();
         lock(&self.0.wakers).push(Arc::clone(&waker));
         RevocationToken { waker, shared: Arc::clone(&self.0) }
     }
 
     /// Revokes: every connection that waits is woken.
-    pub fn revoke(&self) {
+    pub(super) fn revoke(&self) {
         self.0.revoked.store(true, Ordering::Release);
         for waker in &*lock(&self.0.wakers) {
             waker.wake();
@@ -39,28 +38,26 @@ impl RevocationSource {
 
 /// Observes the revocation for one connection.
 #[derive(Debug)]
-pub struct RevocationToken {
+pub(super) struct RevocationToken {
     waker: Arc<AtomicWaker>,
     shared: Arc<Shared>,
 }
 
 impl RevocationToken {
-    #[must_use]
-    pub fn is_revoked(&self) -> bool {
+    pub(super) fn is_revoked(&self) -> bool {
         self.shared.revoked.load(Ordering::Acquire)
     }
 
     /// [`RevocationToken::is_revoked`] before waiting: the task of `cx` is woken by the revocation.
     /// The last caller is, if there are several.
-    #[must_use]
-    pub fn is_revoked_or_register(&self, cx: &Context<'_>) -> bool {
+    pub(super) fn is_revoked_or_register(&self, cx: &Context<'_>) -> bool {
         // Register before the check, so that a revocation between the two is not missed.
         self.waker.register(cx.waker());
         self.is_revoked()
     }
 
-    /// Awaits `waits`; `None` when the revocation comes first.
-    pub async fn run_until_revoked<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    /// Awaits `future`; `None` when the revocation comes first.
+    pub(super) async fn run_until_revoked<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
