@@ -1,5 +1,4 @@
-//! The agent itself: enrols once, dials home forever, serves the control API inside the host
-//! tunnel.
+//! The agent: enrols once, keeps its host tunnel connected, and serves the control API inside it.
 
 use super::control;
 use super::desktop::launcher::UIDS;
@@ -24,41 +23,35 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-/// First and longest wait between two calls home.
+/// First and longest wait between two handshake attempts.
 const DIAL_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Most control connections at once.
 const CONTROL_MAX: usize = 48;
-/// A gateway that asks nothing for this long is away: it asks at least every
+/// A gateway that sends no request for this long counts as absent: it sends one at least every
 /// [`control::WATCH_WAIT`].
 pub const GATEWAY_SILENCE: Duration = Duration::from_secs(20);
-/// How often grace is looked at.
 const GRACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest look-up of the gateway's name.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for desktops to end at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How an agent runs.
 #[derive(Debug)]
 pub struct AgentConfig {
-    /// State folder.
     pub state_dir: PathBuf,
     /// UDP address of its tunnels; `0.0.0.0:0` lets the system choose.
     pub listen: SocketAddr,
-    /// What to enrol with when the state folder knows no gateway yet.
+    /// Used when the state folder has no identity yet.
     pub enrollment: Option<Enrollment>,
-    /// Limits.
     pub limits: Limits,
     /// The services that sessions may reach: `host:port` by name.
     pub services: BTreeMap<String, String>,
-    /// Uids a root agent gives to users.
+    /// Uids that a root agent assigns to users.
     pub uids: RangeInclusive<u32>,
-    /// How long a gateway may be silent before its desktops' grace begins.
+    /// Silence of the gateway after which the grace of its desktops begins.
     pub gateway_silence: Duration,
 }
 
 impl AgentConfig {
-    /// The usual agent of a state folder.
+    /// With default settings.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
         Self {
@@ -73,33 +66,26 @@ impl AgentConfig {
     }
 }
 
-/// Why an agent ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The state folder.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Enrolment.
     #[error(transparent)]
     Enroll(#[from] EnrollError),
-    /// Not enrolled, and nothing to enrol with.
     #[error("this host is not enrolled: start it with a gateway's address and a join token")]
     NotEnrolled,
-    /// The UDP port.
     #[error("UDP {0}: {1}")]
     Listen(SocketAddr, io::Error),
-    /// The tunnel.
     #[error("host tunnel: {0}")]
     Tunnel(#[from] TunnelError),
-    /// The launcher.
     #[error("launcher: {0}")]
     Launcher(#[from] LaunchError),
-    /// A program that desktops are made of is not installed.
+    /// Required programs.
     #[error("not installed: {0}")]
     Missing(String),
 }
 
-/// Programs without which there is no desktop, and the packages they are in.
+/// Required programs and the packages that contain them.
 const REQUIRED_PROGRAMS: &[(&str, &str)] = &[
     ("bwrap", "bubblewrap"),
     ("Xtigervnc", "tigervnc-standalone-server"),
@@ -108,10 +94,10 @@ const REQUIRED_PROGRAMS: &[(&str, &str)] = &[
     ("openbox", "openbox"),
 ];
 
-/// Runs an agent until `shutdown` says so; its desktops are gone when this returns.
+/// Runs an agent until `shutdown` is true. Its desktops have ended when this returns.
 ///
 /// # Errors
-/// [`AgentError`]. A gateway that does not answer is none: the agent keeps calling.
+/// [`AgentError`]. An unreachable gateway is not an error: the agent retries.
 pub async fn run(
     config: AgentConfig,
     mut shutdown: watch::Receiver<bool>,
@@ -171,11 +157,10 @@ struct Agent {
     gateway_silence: Duration,
 }
 
-/// Why a host tunnel was given up.
+/// Why a host tunnel was closed.
 enum TunnelEnd {
-    /// The agent is to end.
     Shutdown,
-    /// The gateway's name means another address now.
+    /// The gateway's name resolves to another address now.
     Moved(SocketAddr),
 }
 
@@ -197,13 +182,12 @@ impl Agent {
                 Ok(tunnel) => tunnel,
                 Err(error) => break Err(error.into()),
             };
-            let over = {
+            let end = {
                 let listener = match tunnel.listen(control::PORT, CONTROL_MAX) {
                     Ok(listener) => listener,
                     Err(error) => break Err(error.into()),
                 };
-                // All in this one future: when one of them ends, the others and their connections
-                // end.
+                // All in one future: the first to end cancels the others and their connections.
                 tokio::select! {
                     _ = shutdown.wait_for(|stop| *stop) => Ok(TunnelEnd::Shutdown),
                     moved = keep_connected(&tunnel, &identity.gateway_endpoint, endpoint) => Ok(TunnelEnd::Moved(moved)),
@@ -212,10 +196,10 @@ impl Agent {
                     () = tunnel.closed() => Err(TunnelError::Closed),
                 }
             };
-            match over {
+            match end {
                 Ok(TunnelEnd::Shutdown) => break Ok(()),
                 Ok(TunnelEnd::Moved(to)) => {
-                    tracing::info!(%to, "the gateway moved");
+                    tracing::info!(%to, "the gateway has another address");
                     endpoint = Some(to);
                     tunnel.close();
                     tunnel.closed().await;
@@ -224,7 +208,7 @@ impl Agent {
             }
         };
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, roster.end_all()).await.is_err() {
-            tracing::warn!("desktops did not end in time; they are killed with the agent");
+            tracing::warn!("desktops did not end in time; they are killed when the agent exits");
         }
         ended
     }
@@ -252,15 +236,15 @@ async fn resolve(endpoint: &str) -> Option<SocketAddr> {
     match tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(endpoint)).await {
         Ok(Ok(mut found)) => found.next(),
         Ok(Err(error)) => {
-            tracing::warn!(endpoint, %error, "the gateway's address is not known");
+            tracing::warn!(endpoint, %error, "the gateway's address cannot be resolved");
             None
         }
         Err(_) => None,
     }
 }
 
-/// Calls home whenever the gateway does not answer, forever. Ends only when its name means another
-/// address than the one called.
+/// Initiates handshakes whenever the tunnel is not up. Returns the new address when the gateway's
+/// name resolves to another one than `called`.
 async fn keep_connected(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>) -> SocketAddr {
     let mut status = tunnel.watch_status();
     let (mut wait, longest) = DIAL_BACKOFF;
@@ -285,15 +269,15 @@ async fn keep_connected(tunnel: &Tunnel, name: &str, called: Option<SocketAddr>)
             return found;
         }
         if tunnel.status() == TunnelStatus::Down && status.has_changed().is_err() {
-            // Closed: whoever runs us sees that, too.
+            // The tunnel is closed, which the caller observes, too.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Notices a gateway that is silent: calls it anew, since keys alone do not say that it still knows
-/// them (it may have been restarted, and not know where we are), and ends desktops when it stays
-/// away for too long.
+/// Detects a silent gateway. Initiates a new handshake then, since valid keys do not show that the
+/// gateway still has them (after a restart it may not know this host's address), and ends desktops
+/// whose grace is over.
 async fn watch_grace(
     tunnel: &Tunnel,
     roster: &SessionManager,
@@ -318,7 +302,7 @@ async fn watch_grace(
 
 /// Serves control connections.
 async fn serve(mut listener: TunnelListener, roster: Arc<SessionManager>) {
-    let places = Arc::new(Semaphore::new(CONTROL_MAX));
+    let permits = Arc::new(Semaphore::new(CONTROL_MAX));
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -328,13 +312,13 @@ async fn serve(mut listener: TunnelListener, roster: Arc<SessionManager>) {
                 Err(_) => return,
             },
         };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
         let roster = roster.clone();
         connections.spawn(async move {
             if let Err(error) = control::serve(stream, roster).await {
                 tracing::debug!(%error, "a control connection ended");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }

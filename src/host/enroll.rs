@@ -1,8 +1,8 @@
-//! Enrolment: a one-time join token for a place at a gateway, over HTTPS.
+//! Enrolment at a gateway with a one-time join token, over HTTPS.
 //!
-//! The private key is made here and stays here; only its public half is sent. Whom we talk to is
-//! proved by the system's authorities, by an authority named in a file, or by the SHA-256 of the
-//! gateway's certificate (from the join command): then that certificate and no other is taken.
+//! The private key is generated here and never sent. The gateway is authenticated by the system's
+//! certificate authorities, by an authority from a file, or by the SHA-256 of its certificate (from
+//! the join command): then only that certificate is accepted.
 
 use super::state::Identity;
 use crate::domain::HostId;
@@ -24,10 +24,10 @@ use std::time::Duration;
 
 /// Longest enrolment.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Largest answer.
+/// Largest response, in bytes.
 const RESPONSE_MAX: usize = 64 * 1024;
 
-/// Whom to believe.
+/// How the gateway's certificate is verified.
 #[derive(Clone, Debug)]
 pub enum Trust {
     /// The authorities in a PEM file.
@@ -38,46 +38,30 @@ pub enum Trust {
     System,
 }
 
-/// What to enrol with.
 #[derive(Debug)]
 pub struct Enrollment {
     /// The gateway's address, `https://host[:port]`.
     pub gateway: String,
-    /// The join token.
     pub token: SecretString,
-    /// The host's name.
     pub name: String,
-    /// Whom to believe.
     pub trust: Trust,
 }
 
-/// Why enrolment failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
-    /// Not an https address.
     #[error("the gateway's address must begin with https://")]
     NotHttps,
-    /// The authorities' file is not usable.
     #[error("no certificate could be read from {0}")]
     NoAuthorities(PathBuf),
-    /// TLS could not be set up.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// The gateway was not reached, or is not who it should be.
+    /// The gateway was not reached, or its certificate was not accepted.
     #[error("the gateway was not reached: {0}")]
     Http(String),
-    /// It said no.
     #[error("the gateway refused ({status}): {detail}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// Its words.
-        detail: String,
-    },
-    /// Its answer makes no sense.
+    Refused { status: u16, detail: String },
     #[error("the gateway's answer makes no sense")]
     InvalidResponse,
-    /// No randomness for a key.
     #[error("no randomness to make a key from")]
     NoRandomness,
 }
@@ -101,61 +85,61 @@ struct EnrollResponse {
     preshared_key: SecretString,
 }
 
-/// Enrols; the token is used up then.
+/// Enrols. A token works once.
 ///
 /// # Errors
 /// [`EnrollError`].
-pub async fn enroll(with: &Enrollment) -> Result<Identity, EnrollError> {
-    let base = with.gateway.trim_end_matches('/');
+pub async fn enroll(enrollment: &Enrollment) -> Result<Identity, EnrollError> {
+    let base = enrollment.gateway.trim_end_matches('/');
     if !base.starts_with("https://") {
         return Err(EnrollError::NotHttps);
     }
     let private_key = PrivateKey::generate().map_err(|_| EnrollError::NoRandomness)?;
-    let ask = EnrollRequest {
-        token: with.token.expose(),
-        name: &with.name,
+    let request = EnrollRequest {
+        token: enrollment.token.expose(),
+        name: &enrollment.name,
         public_key: private_key.public_key().to_string(),
         version: env!("CARGO_PKG_VERSION"),
     };
-    let client = client(&with.trust)?;
-    let mut answer = client
+    let client = client(&enrollment.trust)?;
+    let mut response = client
         .post(format!("{base}/api/hosts/enroll"))
-        .json(&ask)
+        .json(&request)
         .send()
         .await
         .map_err(http_error)?;
-    let status = answer.status();
+    let status = response.status();
     let mut body = zeroize::Zeroizing::new(Vec::new());
-    while let Some(piece) = answer.chunk().await.map_err(http_error)? {
-        if body.len() + piece.len() > RESPONSE_MAX {
+    while let Some(chunk) = response.chunk().await.map_err(http_error)? {
+        if body.len() + chunk.len() > RESPONSE_MAX {
             return Err(EnrollError::InvalidResponse);
         }
-        body.extend_from_slice(&piece);
+        body.extend_from_slice(&chunk);
     }
     if !status.is_success() {
-        let said: Option<super::control::ErrorBody> = serde_json::from_slice(&body).ok();
-        let detail = said.map_or_else(
+        let body: Option<super::control::ErrorBody> = serde_json::from_slice(&body).ok();
+        let detail = body.map_or_else(
             || "no reason given".to_owned(),
-            |said| said.detail.chars().filter(|c| !c.is_control()).take(300).collect(),
+            |body| body.detail.chars().filter(|c| !c.is_control()).take(300).collect(),
         );
         return Err(EnrollError::Refused { status: status.as_u16(), detail });
     }
     let answer: EnrollResponse =
         serde_json::from_slice(&body).map_err(|_| EnrollError::InvalidResponse)?;
-    let nonsense = |_| EnrollError::InvalidResponse;
+    let invalid = |_| EnrollError::InvalidResponse;
     Ok(Identity {
         host_id: answer.host_id,
         name: answer.name,
         private_key,
-        gateway_public_key: answer.gateway_public_key.parse().map_err(nonsense)?,
+        gateway_public_key: answer.gateway_public_key.parse().map_err(invalid)?,
         gateway_endpoint: answer.gateway_endpoint,
-        preshared_key: answer.preshared_key.expose().parse().map_err(nonsense)?,
+        preshared_key: answer.preshared_key.expose().parse().map_err(invalid)?,
         host_address: answer.host_address,
         gateway_address: answer.gateway_address,
     })
 }
 
-/// The whole chain of causes: the outermost alone says nothing of certificates.
+/// The whole chain of causes: the outermost error does not mention certificates.
 fn http_error(error: reqwest::Error) -> EnrollError {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -194,20 +178,20 @@ fn client(trust: &Trust) -> Result<reqwest::Client, EnrollError> {
         .map_err(http_error)
 }
 
-/// Where Debian keeps the authorities it believes.
+/// Debian's bundle of trusted authorities.
 const SYSTEM_CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 fn load_root_store(path: &std::path::Path) -> Result<RootCertStore, EnrollError> {
     let unusable = || EnrollError::NoAuthorities(path.to_path_buf());
     let mut store = RootCertStore::empty();
-    // One that is odd does not spoil the others.
+    // A certificate that does not parse is skipped.
     for certificate in CertificateDer::pem_file_iter(path).map_err(|_| unusable())?.flatten() {
         let _ = store.add(certificate);
     }
     if store.is_empty() { Err(unusable()) } else { Ok(store) }
 }
 
-/// Takes one certificate. That its holder has the key is still proved by the handshake's signature.
+/// Accepts one certificate. The handshake's signature still proves that the server has its key.
 #[derive(Debug)]
 struct PinnedCertificateVerifier {
     sha256: [u8; 32],

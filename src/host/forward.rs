@@ -1,9 +1,8 @@
-//! A session's own tunnel at the host: fresh keys, one port, and behind it one desktop's socket, or
-//! one service.
+//! The host's end of a session's own tunnel: new keys, and one port that is forwarded to one
+//! desktop's socket or to one service.
 //!
-//! The tunnel reaches nothing else: its address has one listener, and what is accepted there is
-//! joined to the server there, byte for byte. It ends when it is dropped, when the desktop ends, or
-//! when the tunnel does (the gateway dropped its keys and the agent was told).
+//! Nothing else is reachable through the tunnel: its address has one listener. It ends when it is
+//! dropped, when the desktop ends, or when the tunnel is closed.
 
 use super::desktop::DesktopConnector;
 use super::services::ServiceAddress;
@@ -20,58 +19,52 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// A desktop's port in its tunnel: RFB's.
+/// Port of an RFB desktop in its tunnel.
 pub const RFB_PORT: u16 = 5900;
-/// The port of an RDP desktop in its tunnel.
+/// Port of an RDP desktop in its tunnel.
 pub const RDP_PORT: u16 = 3389;
-/// The port of a web application in its tunnel.
+/// Port of a web application in its tunnel.
 pub const WEB_PORT: u16 = 80;
-/// Most streams of a session at once: of a desktop, and of a web application, whose every request
-/// that waits, event stream and WebSocket is one.
+/// Most concurrent streams of a desktop session.
 pub const STREAMS_MAX: usize = 8;
-/// See [`STREAMS_MAX`]. A browser opens a hundred requests at once over HTTP/2 (RFC 9113 section
+/// Most concurrent streams of a web application's session: each request under way, event stream and
+/// WebSocket is one, and a browser opens a hundred requests at once over HTTP/2 (RFC 9113 section
 /// 6.5.2).
 pub const WEB_STREAMS_MAX: usize = 256;
-/// Streams that may wait to be accepted.
+/// Most streams that wait to be accepted.
 const BACKLOG: usize = 8;
 const WEB_BACKLOG: usize = 64;
-/// Keeps the way through NATs open.
+/// Keeps NAT mappings open.
 pub const KEEPALIVE: Duration = Duration::from_secs(25);
-/// Bytes of each direction's buffer in a forward: at first, and for much at once.
+/// Size of each direction's buffer, in bytes: initially, and when it is filled.
 const BUFFER_MIN: usize = 4 * 1024;
 const BUFFER_MAX: usize = 64 * 1024;
 
-/// What the gateway decides about a session's tunnel.
 #[derive(Debug, Clone)]
 pub struct TunnelParams {
-    /// Secret of both ends.
     pub preshared_key: PresharedKey,
-    /// The desktop's address.
     pub host_address: IpAddr,
-    /// The gateway's.
     pub gateway_address: IpAddr,
 }
 
 impl PartialEq for TunnelParams {
-    // Both are the gateway's own words; nobody guesses here, so the time this takes tells nothing.
+    // Both come from the authenticated gateway, so a comparison in constant time is not needed.
     fn eq(&self, other: &Self) -> bool {
         (self.host_address, self.gateway_address) == (other.host_address, other.gateway_address)
             && self.preshared_key.expose() == other.preshared_key.expose()
     }
 }
 
-/// The one server behind a session's port.
+/// What a session's port is forwarded to.
 #[derive(Clone, Debug)]
 pub enum ForwardTarget {
-    /// A desktop of ours.
     Desktop(DesktopConnector),
-    /// A service of this host.
     Service(ServiceAddress),
 }
 
 impl ForwardTarget {
-    /// Waits until it is over. A service is nobody's to end: such a session lives until it is told
-    /// to end, or its grace is over.
+    /// Resolves when the target has ended. A service does not end: its session lasts until it is
+    /// stopped or its grace is over.
     async fn ended(&self) {
         match self {
             Self::Desktop(door) => door.ended().await,
@@ -80,7 +73,6 @@ impl ForwardTarget {
     }
 }
 
-/// The port in the tunnel: the usual one of what is spoken there.
 #[must_use]
 pub fn tunnel_port(kind: WorkspaceKind) -> u16 {
     match kind {
@@ -90,16 +82,13 @@ pub fn tunnel_port(kind: WorkspaceKind) -> u16 {
     }
 }
 
-/// How many streams may be open, and how many wait to be accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
-    /// Open.
     pub max_open: usize,
-    /// Waiting.
+    /// Most that wait to be accepted.
     pub backlog: usize,
 }
 
-/// How many streams a session of a kind has.
 #[must_use]
 pub fn stream_limits(kind: WorkspaceKind) -> StreamLimits {
     match kind {
@@ -110,7 +99,7 @@ pub fn stream_limits(kind: WorkspaceKind) -> StreamLimits {
     }
 }
 
-/// A session's tunnel and what it forwards. Dropping it closes the tunnel and every stream.
+/// An open forward. Dropping it closes the tunnel and every stream.
 #[derive(Debug)]
 pub struct Forward {
     hub: Hub,
@@ -128,18 +117,17 @@ impl Drop for Forward {
 }
 
 impl Forward {
-    /// Adds the tunnel to the hub and forwards what comes through it to that port to what is
-    /// inside.
+    /// Adds the tunnel to the hub and forwards its port to the target.
     ///
     /// # Errors
-    /// When the tunnel cannot be made.
+    /// When the tunnel cannot be created.
     pub fn open(
         hub: &Hub,
         id: TunnelId,
         gateway: PublicKey,
         terms: TunnelParams,
         (port, streams): (u16, StreamLimits),
-        inside: ForwardTarget,
+        target: ForwardTarget,
     ) -> Result<Self, TunnelError> {
         let private_key = PrivateKey::generate().map_err(|_| TunnelError::Closed)?;
         let public_key = private_key.public_key();
@@ -148,8 +136,8 @@ impl Forward {
             private_key,
             peer_public_key: gateway,
             preshared_key: terms.preshared_key.clone(),
-            // The gateway calls, as soon as it has our key: before that it would not know us, and
-            // an initiation of ours would only count as a stranger's.
+            // The gateway initiates once it has our public key; before that it would treat an
+            // initiation of ours as one of an unknown peer.
             endpoint: None,
             local_addr: terms.host_address,
             peer_addr: terms.gateway_address,
@@ -164,31 +152,29 @@ impl Forward {
             }
         };
         let serving =
-            tokio::spawn(serve(listener, inside, tunnel, streams.max_open)).abort_handle();
+            tokio::spawn(serve(listener, target, tunnel, streams.max_open)).abort_handle();
         Ok(Self { hub: hub.clone(), id, public_key, params: terms, accept_task: serving })
     }
 
-    /// Our public key in it.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
         self.public_key
     }
 
-    /// Whether it is what the gateway asks for, and open.
+    /// Whether it was opened with these parameters and is still open.
     #[must_use]
     pub fn matches(&self, terms: &TunnelParams) -> bool {
         self.params == *terms && !self.accept_task.is_finished()
     }
 }
 
-/// Accepts streams until what is inside or the tunnel ends. Streams end with this task: they are in
-/// its set.
-async fn serve(mut listener: TunnelListener, inside: ForwardTarget, tunnel: Tunnel, most: usize) {
-    let places = Arc::new(Semaphore::new(most));
+/// Accepts streams until the target or the tunnel ends. The streams' tasks end with this one.
+async fn serve(mut listener: TunnelListener, target: ForwardTarget, tunnel: Tunnel, most: usize) {
+    let permits = Arc::new(Semaphore::new(most));
     let mut streams = JoinSet::new();
     loop {
         let stream = tokio::select! {
-            () = inside.ended() => break,
+            () = target.ended() => break,
             () = tunnel.closed() => break,
             Some(_) = streams.join_next() => continue,
             accepted = listener.accept() => match accepted {
@@ -196,31 +182,30 @@ async fn serve(mut listener: TunnelListener, inside: ForwardTarget, tunnel: Tunn
                 Err(_) => break,
             },
         };
-        // Beyond the last place a stream is closed at once: the gateway sees it, instead of
-        // waiting.
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let inside = inside.clone();
+        // Above the limit a stream is closed at once, so that the gateway does not wait.
+        let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
+        let target = target.clone();
         streams.spawn(async move {
-            if let Err(error) = forward_stream(stream, &inside).await {
+            if let Err(error) = forward_stream(stream, &target).await {
                 tracing::debug!(%error, "a forwarded stream ended");
             }
-            drop(place);
+            drop(permit);
         });
     }
     tunnel.close();
 }
 
-async fn forward_stream(stream: TunnelStream, inside: &ForwardTarget) -> std::io::Result<()> {
-    match inside {
+async fn forward_stream(stream: TunnelStream, target: &ForwardTarget) -> std::io::Result<()> {
+    match target {
         ForwardTarget::Desktop(door) => splice(stream, door.connect().await?).await,
         ForwardTarget::Service(address) => splice(stream, address.connect().await?).await,
     }
 }
 
-/// Joins a stream with a server until both directions are done; the end of one is passed on alone.
+/// Copies both directions until both have ended. The end of one direction is passed on alone.
 ///
 /// # Errors
-/// What either of them died of.
+/// The first failure of either stream.
 pub async fn splice(
     stream: TunnelStream,
     desktop: impl AsyncRead + AsyncWrite,
@@ -234,8 +219,8 @@ pub async fn splice(
     .map(drop)
 }
 
-/// Carries one direction to its end, in a buffer that grows with what comes at once: a quiet stream
-/// costs little.
+/// Copies one direction to its end. The buffer grows with the amount read at once, so that an idle
+/// stream uses little memory.
 async fn copy_direction(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -252,7 +237,7 @@ async fn copy_direction(
         if full && length < BUFFER_MAX {
             buffer = BytesMut::with_capacity(length * 2);
         } else {
-            // What was written is room again: nobody else holds a part of it.
+            // Reuses the allocation: no other handle to it exists.
             buffer.reserve(length);
         }
     }

@@ -1,12 +1,11 @@
-//! The services of a host: servers that its own administrator lets sessions reach through the
-//! agent, by name.
+//! The services of a host: servers that its administrator makes reachable for sessions, by name.
 //!
 //! - A **service** is a name and an address, given to the agent when it starts (`--service
-//!   NAME=HOST:PORT`). Without one, nothing is reached.
-//! - The gateway asks by name and never learns the address; what is not among the names is refused,
-//!   in the same words whatever it was.
-//! - **Reachable** is whether the address took a TCP connection just now: tried when somebody asks,
-//!   all within [`PROBE_TIMEOUT`], and not more often than [`PROBE_CACHE_TTL`] allows.
+//!   NAME=HOST:PORT`). Without one, nothing is reachable.
+//! - The gateway names a service and never learns its address; every unknown name is refused with
+//!   the same text.
+//! - **Reachable** means that the address accepted a TCP connection when it was last probed: on
+//!   request, within [`PROBE_TIMEOUT`], at most once per [`PROBE_CACHE_TTL`].
 
 use super::control::ServiceHealth;
 use crate::domain::sync::lock;
@@ -17,24 +16,22 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
-/// Most services of a host.
 pub const SERVICES_MAX: usize = 32;
-/// Longest wait for a session's connection, the look-up of the name included.
+/// Longest connect for a session, including the lookup of the name.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a connection that is only tried.
+/// Longest connect of a probe.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long what was found out is good.
 pub const PROBE_CACHE_TTL: Duration = Duration::from_secs(10);
 
-/// A server that sessions may reach.
+/// Address of a service.
 #[derive(Debug, Clone)]
 pub struct ServiceAddress(Arc<str>);
 
 impl ServiceAddress {
-    /// A new connection.
+    /// Connects.
     ///
     /// # Errors
-    /// When nobody answers there in time.
+    /// The connection's; `TimedOut`.
     pub async fn connect(&self) -> io::Result<TcpStream> {
         self.connect_within(CONNECT_TIMEOUT).await
     }
@@ -43,13 +40,12 @@ impl ServiceAddress {
         let stream = tokio::time::timeout(limit, TcpStream::connect(&*self.0))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        // Keys and pointer movements are small and must not wait for more.
+        // Input events are small and must not wait for more (Nagle's algorithm).
         stream.set_nodelay(true)?;
         Ok(stream)
     }
 }
 
-/// The services of this host.
 #[derive(Debug, Default)]
 pub struct Services {
     by_name: BTreeMap<String, ServiceAddress>,
@@ -57,7 +53,7 @@ pub struct Services {
 }
 
 impl Services {
-    /// These and no others: `host:port` by name. What goes beyond [`SERVICES_MAX`] is left out.
+    /// `host:port` by name. Entries beyond [`SERVICES_MAX`] are ignored.
     #[must_use]
     pub fn new(allowed: impl IntoIterator<Item = (String, String)>) -> Self {
         let by_name = allowed
@@ -68,13 +64,11 @@ impl Services {
         Self { by_name, cached: Mutex::default() }
     }
 
-    /// The service of a name, when it is one of this host's.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ServiceAddress> {
         self.by_name.get(name).cloned()
     }
 
-    /// Every service, and whether it answers.
     pub async fn health(&self) -> Vec<ServiceHealth> {
         let now = Instant::now();
         let known = lock(&self.cached).clone();
@@ -98,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_what_is_named_is_there_and_only_what_listens_is_reachable() {
+    async fn only_named_services_exist_and_only_listening_ones_are_reachable() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let [open_at, closed_at] =
@@ -114,7 +108,7 @@ mod tests {
             seen.iter().map(|s| (s.name.as_str(), s.reachable)).collect::<Vec<_>>(),
             [("closed", false), ("open", true)]
         );
-        // Asked again at once, nobody is bothered again.
+        // A second request at once is answered from the cache.
         drop(listener);
         assert_eq!(services.health().await, seen);
     }

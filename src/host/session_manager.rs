@@ -1,18 +1,19 @@
-//! Which desktops there are. Starting is idempotent by session; starting, stopping and ending of
-//! one session happen one after another.
+//! The sessions of this host. Starting is idempotent by session; operations on one session are
+//! serialized.
 //!
-//! - A **slot** is a session's place: its desktop or its service, its forward, and the lock that
-//!   orders what is done to them.
-//! - Asked again with the same terms, a session's answer is the same; with other terms (a gateway
-//!   that lost the first answer), the same desktop gets a new tunnel.
+//! - A **slot** holds a session's desktop or service, its forward, and the lock that serializes
+//!   operations on them.
+//! - An order that is repeated with the same tunnel parameters gets the same answer; with other
+//!   parameters (the gateway lost the first answer) the same desktop gets a new tunnel.
 
 use super::control::{
-    ControlHandler, DesktopInfo, Health, Memory, Order, PROTOCOL, Refusal, Started, WATCH_WAIT,
+    ControlHandler, DesktopInfo, Health, Order, PROTOCOL, Refusal, Started, WATCH_WAIT,
 };
 use super::desktop::{Desktop, DesktopSpec, DisplayProtocol, LaunchError, Launcher, Phase};
 use super::forward::{self, Forward, ForwardTarget, TunnelParams};
 use super::grace::GatewayAbsence;
 use super::services::{ServiceAddress, Services};
+use super::system::{load_averages, memory_info};
 use crate::domain::secret::SecretString;
 use crate::domain::sync::lock;
 use crate::domain::workspace::WorkspaceKind;
@@ -26,16 +27,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How the agent reaches its gateway; what forwards need.
+/// What forwards need to reach the gateway.
 #[derive(Debug, Clone)]
 pub struct GatewayLink {
-    /// The UDP port all tunnels share.
     pub hub: Hub,
-    /// The gateway's key.
+    /// The gateway's public key.
     pub gateway: PublicKey,
 }
 
-/// The desktops of this host.
 #[derive(Debug)]
 pub struct SessionManager {
     launcher: Launcher,
@@ -44,9 +43,9 @@ pub struct SessionManager {
     capacity: usize,
     started_at: Instant,
     slots: Mutex<HashMap<SessionId, Arc<SessionSlot>>>,
-    /// Counts changes of the slots; starts at random, so that another agent's count is another.
+    /// Counts changes of the slots. Starts at random, so that counts of two runs differ.
     generation: watch::Sender<u64>,
-    /// When the gateway last asked something, in milliseconds since `since`.
+    /// When the gateway last sent a request, in milliseconds since `started_at`.
     last_request_ms: AtomicU64,
 }
 
@@ -54,7 +53,7 @@ pub struct SessionManager {
 struct SessionSlot {
     user_id: UserId,
     workspace_id: WorkspaceId,
-    /// The service the session is on, by name; without one it has a desktop.
+    /// The service that the session uses; without one it has a desktop.
     service: Option<(String, ServiceAddress)>,
     grace: Duration,
     ready: AtomicBool,
@@ -68,7 +67,6 @@ struct SlotContents {
 }
 
 impl SessionManager {
-    /// An empty one.
     #[must_use]
     pub fn new(
         launcher: Launcher,
@@ -76,7 +74,7 @@ impl SessionManager {
         home: GatewayLink,
         places: usize,
     ) -> Arc<Self> {
-        // 48 bits, exact in every JSON reader.
+        // 48 bits, which JSON readers represent exactly.
         let generation = watch::Sender::new(rand::random::<u64>() >> 16);
         let since = Instant::now();
         Arc::new(Self {
@@ -91,27 +89,26 @@ impl SessionManager {
         })
     }
 
-    /// Ends every desktop whose grace is over.
+    /// Ends every session whose grace is over.
     pub async fn end_expired(&self, absence: GatewayAbsence, now: Instant) {
-        let over: Vec<_> = self
+        let expired: Vec<_> = self
             .slots()
             .iter()
             .filter(|(_, slot)| absence.exceeds(slot.grace, now))
             .map(|(id, _)| *id)
             .collect();
-        for session in &over {
-            tracing::warn!(%session, "the gateway was away for too long: ending its desktop");
+        for session in &expired {
+            tracing::warn!(%session, "the gateway was absent for longer than the grace: ending the session");
         }
-        join_all(over.into_iter().map(|session| self.end_session(session))).await;
+        join_all(expired.into_iter().map(|session| self.end_session(session))).await;
     }
 
-    /// Ends every desktop.
     pub async fn end_all(&self) {
         let all: Vec<_> = self.slots().keys().copied().collect();
         join_all(all.into_iter().map(|session| self.end_session(session))).await;
     }
 
-    /// How long the gateway has asked nothing. One that is there asks for changes all the time.
+    /// Time since the gateway's last request. A connected gateway polls for changes all the time.
     #[must_use]
     pub fn gateway_silence(&self) -> Duration {
         self.started_at
@@ -128,7 +125,7 @@ impl SessionManager {
 
     async fn end_session(&self, session: SessionId) {
         let Some(slot) = self.slots().get(&session).cloned() else { return };
-        // A start that is under way ends first; it has its own time limit.
+        // Waits for a start under way, which has its own time limit.
         let mut content = slot.contents.lock().await;
         let SlotContents { desktop, forward } = std::mem::take(&mut *content);
         drop(forward);
@@ -138,7 +135,7 @@ impl SessionManager {
         self.remove_slot(session, &slot);
     }
 
-    /// Frees a slot, unless the session has another by now.
+    /// Removes a slot, unless the session has another one by now.
     fn remove_slot(&self, session: SessionId, slot: &Arc<SessionSlot>) {
         let mut slots = self.slots();
         if slots.get(&session).is_some_and(|now| Arc::ptr_eq(now, slot)) {
@@ -167,7 +164,7 @@ impl SessionManager {
             return Ok(slot.clone());
         }
         let service = match &order.workspace.service {
-            // Whatever else there is, or was asked: the answer is the same.
+            // Every unknown name gets the same answer.
             Some(name) => match self.services.find(name) {
                 Some(address) => Some((name.clone(), address)),
                 None => {
@@ -228,7 +225,7 @@ impl SessionManager {
     ) -> Result<Started, Refusal> {
         let (session, kind) = (order.session_id, order.workspace.kind);
         let mut content = slot.contents.lock().await;
-        // It may have been ended while this waited.
+        // The session may have been ended while this waited for the lock.
         if !self.slots().get(&session).is_some_and(|now| Arc::ptr_eq(now, slot)) {
             return Err(Refusal::Failed("the session was ended while it started".to_owned()));
         }
@@ -263,8 +260,8 @@ impl SessionManager {
             content.desktop = Some(desktop);
         }
         if let (WorkspaceKind::Html5, Some((_, address))) = (kind, &slot.service) {
-            // An application that is down is told apart from one that hangs up: in the tunnel both
-            // would be a stream that ends at once.
+            // Inside the tunnel an application that is down would look like one that closes the
+            // connection, so it is connected to from here first.
             address.connect().await.map_err(|error| match error.kind() {
                 io::ErrorKind::TimedOut => Refusal::ServiceSlow,
                 _ => Refusal::ServiceDown,
@@ -311,7 +308,7 @@ impl SessionManager {
         Ok(Started { public_key: public_key.to_string(), port, password, certificate })
     }
 
-    /// Notices the end of a desktop at once, and frees its slot.
+    /// Removes the slot as soon as its desktop ends.
     fn remove_when_ended(
         self: &Arc<Self>,
         session: SessionId,
@@ -330,7 +327,7 @@ impl SessionManager {
     }
 }
 
-/// Why a launch failed, for the gateway. The host's own paths and errors stay in the host's log.
+/// The failure as the gateway is told. Paths and errors of the host stay in the host's log.
 fn launch_failure_message(session: SessionId, error: &LaunchError) -> String {
     tracing::warn!(%session, %error, "launch failed");
     match error {
@@ -362,8 +359,8 @@ impl ControlHandler for SessionManager {
         self.record_request();
         let mut generation = self.generation.subscribe();
         Box::pin(async move {
-            let news = generation.wait_for(|now| Some(*now) != since);
-            let now = tokio::time::timeout(WATCH_WAIT, news)
+            let change = generation.wait_for(|now| Some(*now) != since);
+            let now = tokio::time::timeout(WATCH_WAIT, change)
                 .await
                 .ok()
                 .and_then(Result::ok)
@@ -395,26 +392,4 @@ impl ControlHandler for SessionManager {
             Ok(())
         })
     }
-}
-
-/// Load averages (proc(5), `/proc/loadavg`).
-fn load_averages() -> Option<[f64; 3]> {
-    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some([numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?])
-}
-
-/// Memory (proc(5), `/proc/meminfo`, in KiB).
-fn memory_info() -> Option<Memory> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let of = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_start_matches(':')
-            .split_whitespace()
-            .next()?
-            .parse::<u64>()
-            .ok()
-            .map(|kib| kib * 1024)
-    };
-    Some(Memory { total: of("MemTotal")?, available: of("MemAvailable")? })
 }

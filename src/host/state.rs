@@ -1,5 +1,5 @@
-//! The state folder: what an agent knows after a restart. `agent.json` (mode 0600) says who it is;
-//! a lock keeps a second agent out.
+//! The state folder: what survives a restart of the agent. `agent.json` (mode 0600) holds its
+//! identity; a lock excludes a second agent.
 
 use crate::domain::HostId;
 use crate::domain::secret::SecretString;
@@ -14,44 +14,33 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// Version of the file.
+/// Version of the file's format.
 const FORMAT: u32 = 1;
 
-/// Why the state folder was not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// Reading or writing failed.
     #[error("{path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// How.
-        source: io::Error,
-    },
-    /// The file is not one of ours.
+    Io { path: PathBuf, source: io::Error },
     #[error("{0}: not an agent's state")]
     Malformed(PathBuf),
-    /// Another agent runs on it.
     #[error("{0}: another agent uses this state folder")]
     InUse(PathBuf),
 }
 
-/// Who an enrolled agent is, and where home is.
+/// Identity of an enrolled agent, and its gateway.
 #[derive(Debug)]
 pub struct Identity {
-    /// The host's id at the gateway.
     pub host_id: HostId,
-    /// Its name there.
+    /// The host's name at the gateway.
     pub name: String,
-    /// Our private key: made here, never sent.
+    /// Generated here, never sent.
     pub private_key: PrivateKey,
-    /// The gateway's public key.
     pub gateway_public_key: PublicKey,
-    /// Where it listens, `host:port`, resolved anew at each attempt.
+    /// `host:port`; resolved at each attempt.
     pub gateway_endpoint: String,
-    /// The host tunnel's preshared key.
+    /// Of the host tunnel.
     pub preshared_key: PresharedKey,
-    /// Our address in the host tunnel.
+    /// The host's address in the host tunnel.
     pub host_address: IpAddr,
     /// The gateway's address in every tunnel.
     pub gateway_address: IpAddr,
@@ -84,7 +73,7 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Opens, makes and locks it.
+    /// Creates it when necessary, opens and locks it.
     ///
     /// # Errors
     /// [`StateError`].
@@ -100,16 +89,15 @@ impl StateDir {
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
-    /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Who the agent is; `None` before enrolment.
+    /// The agent's identity; `None` before enrolment.
     ///
     /// # Errors
-    /// When the file is there and is not readable or not ours.
+    /// When the file exists and is not readable or malformed.
     pub fn identity(&self) -> Result<Option<Identity>, StateError> {
         let path = self.path.join("agent.json");
         let bytes = match fs::read(&path) {
@@ -138,7 +126,7 @@ impl StateDir {
         }))
     }
 
-    /// Forgets who the agent is: it must enrol anew. The homes of its users stay.
+    /// Deletes the identity, so that the agent must enrol again. The homes of its users stay.
     ///
     /// # Errors
     /// [`StateError::Io`].
@@ -152,8 +140,6 @@ impl StateDir {
         }
     }
 
-    /// Keeps who the agent is.
-    ///
     /// # Errors
     /// [`StateError::Io`].
     pub fn save_identity(&self, identity: &Identity) -> Result<(), StateError> {
@@ -184,7 +170,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn an_identity_is_kept_private_and_read_back() {
+    fn an_identity_is_saved_privately_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(&dir.path().join("s")).unwrap();
         assert!(state.identity().unwrap().is_none());

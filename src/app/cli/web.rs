@@ -1,5 +1,6 @@
 //! The options of `portcullis workspace` that say how a web application is met.
 
+use super::parsers::scheme;
 use crate::domain::web_app::Scheme;
 use clap::Args;
 
@@ -47,8 +48,4 @@ pub struct WebArgs {
     /// Type html5: largest body of a request, in bytes; 0: any.
     #[arg(long, value_name = "BYTES")]
     pub max_request: Option<u64>,
-}
-
-fn scheme(text: &str) -> Result<Scheme, String> {
-    Scheme::parse(text).ok_or_else(|| "a scheme is http or https".to_owned())
 }

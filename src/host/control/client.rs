@@ -1,5 +1,5 @@
-//! The gateway's side of the control API, over a connection somebody else opened. One client serves
-//! any number of requests, one after another.
+//! The control API's client, over a connection that the caller opened. It sends requests one after
+//! another.
 
 use super::messages::{BODY_MAX, Changes, DesktopInfo, ErrorBody, Health, Order, Started};
 use crate::domain::SessionId;
@@ -13,22 +13,13 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
-/// Why the agent's answer is not there. Waiting too long is the caller's to decide: each method's
-/// future may be dropped.
+/// A request failed. There is no timeout here: the caller may drop each method's future.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The connection failed.
     #[error("the connection to the agent failed: {0}")]
     Connection(#[from] hyper::Error),
-    /// The agent said no.
     #[error("{detail}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// Its words.
-        detail: String,
-    },
-    /// Its answer is not one of this API.
+    Refused { status: u16, detail: String },
     #[error("the agent's answer makes no sense")]
     InvalidResponse,
 }
@@ -47,7 +38,7 @@ impl Drop for Client {
 }
 
 impl Client {
-    /// Speaks HTTP on a connection.
+    /// Starts HTTP/1.1 on a connection.
     ///
     /// # Errors
     /// [`ClientError::Connection`].
@@ -56,29 +47,26 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let (sender, connection) = handshake(TokioIo::new(io)).await?;
         let driver = tokio::spawn(async move {
-            // Its failure is the failure of the request that waits on it.
+            // Its failure is reported by the request that waits for it.
             let _ = connection.await;
         });
         Ok(Self { sender, driver: driver.abort_handle() })
     }
 
-    /// How the agent is.
-    ///
     /// # Errors
     /// [`ClientError`].
     pub async fn health(&mut self) -> Result<Health, ClientError> {
         self.request(Method::GET, "/v1/health", Bytes::new()).await
     }
 
-    /// The desktops it runs.
-    ///
     /// # Errors
     /// [`ClientError`].
     pub async fn desktops(&mut self) -> Result<Vec<DesktopInfo>, ClientError> {
         self.request(Method::GET, "/v1/desktops", Bytes::new()).await
     }
 
-    /// The count of changes, once it is another than `since`, or after [`super::messages::WATCH_WAIT`].
+    /// The count of changes, once it differs from `since`, or after
+    /// [`super::messages::WATCH_WAIT`].
     ///
     /// # Errors
     /// [`ClientError`].
@@ -90,7 +78,7 @@ impl Client {
             .map(|changes| changes.generation)
     }
 
-    /// Starts a desktop, or gets the one the session has.
+    /// Starts a desktop, or returns the one that the session has.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -99,7 +87,7 @@ impl Client {
         self.request(Method::POST, "/v1/desktops", body.into()).await
     }
 
-    /// Ends a desktop; it is gone when this returns.
+    /// Ends a desktop, which has ended when this returns.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -142,8 +130,8 @@ impl Client {
             return Ok(body);
         }
         let detail = serde_json::from_slice::<ErrorBody>(&body)
-            .map_or_else(|_| "no reason given".to_owned(), |said| said.detail);
-        // What a host says goes into logs and answers: a sentence of it, on one line.
+            .map_or_else(|_| "no reason given".to_owned(), |body| body.detail);
+        // A host's text goes into logs and responses: limited, on one line.
         let detail = detail.chars().filter(|c| !c.is_control()).take(300).collect();
         Err(ClientError::Refused { status: status.as_u16(), detail })
     }

@@ -1,15 +1,15 @@
 //! The in-tunnel control API: HTTP/1.1 with JSON, on port 7000 of the host's tunnel address.
 //!
-//! | request | answer |
+//! | request | response |
 //! | --- | --- |
 //! | `GET /v1/health` | [`Health`] |
 //! | `GET /v1/desktops` | array of [`DesktopInfo`] |
-//! | `GET /v1/changes?since=N` | [`Changes`], as soon as something changed since `N`, or after a few seconds |
+//! | `GET /v1/changes?since=N` | [`Changes`], once something has changed since `N`, or after a few seconds |
 //! | `POST /v1/desktops` [`Order`] | [`Started`]; the same desktop for the same session |
 //! | `DELETE /v1/desktops/{session_id}` | 204; also when there is none |
 //!
-//! Errors are `{"detail":"..."}`. Who calls is proved by the tunnel: only the gateway's key reaches
-//! this port, so there is no other authentication here. Client and server run over any byte stream;
+//! Errors are `{"detail":"..."}`. The tunnel authenticates the caller: only the gateway's key
+//! reaches this port. Client and server run over any byte stream;
 //! bodies, headers and waits have limits.
 
 mod client;

@@ -1,4 +1,4 @@
-//! The agent's side of the control API: reads a request, checks it, asks the [`ControlHandler`], answers.
+//! The control API's server: reads and validates a request, calls the [`ControlHandler`], responds.
 
 use super::messages::{
     BODY_MAX, Changes, DesktopInfo, ErrorBody, GRACE_MAX, Health, NAME_MAX, Order, PROTOCOL,
@@ -19,24 +19,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Who carries out what the API asks.
+/// Handles the requests of the API.
 pub trait ControlHandler: Send + Sync + 'static {
-    /// How the agent is.
     fn health(self: Arc<Self>) -> BoxFuture<'static, Health>;
-    /// The desktops there are.
     fn desktops(&self) -> Vec<DesktopInfo>;
-    /// The count of changes, once it is another than `since`, or a while is over.
+    /// The count of changes, once it differs from `since`, or after a while.
     fn changed(self: Arc<Self>, since: Option<u64>) -> BoxFuture<'static, u64>;
-    /// Starts one, or gives the one that runs.
+    /// Starts a desktop, or returns the one that runs.
     fn start(self: Arc<Self>, order: Order) -> BoxFuture<'static, Result<Started, Refusal>>;
-    /// Ends one; it is gone when this resolves.
+    /// Ends a desktop, which has ended when this resolves.
     fn stop(self: Arc<Self>, session: SessionId) -> BoxFuture<'static, Result<(), Refusal>>;
 }
 
-/// Serves one connection until the caller closes it, sends nonsense or waits too long.
+/// Serves one connection until the caller closes it, sends an invalid request or is too slow.
 ///
 /// # Errors
-/// What the connection died of.
+/// The connection's failure.
 pub async fn serve<S: ControlHandler>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: Arc<S>,
@@ -44,7 +42,7 @@ pub async fn serve<S: ControlHandler>(
     serve_within(io, service, READ_TIMEOUT).await
 }
 
-/// As [`serve`], with another limit for the wait for a head or a body.
+/// As [`serve`], with another limit for reading a head or a body.
 ///
 /// # Errors
 /// As [`serve`].
@@ -122,7 +120,7 @@ async fn start<S: ControlHandler>(
     };
     let order: Order = match serde_json::from_slice(&bytes) {
         Ok(order) => order,
-        // Only where, never what: the body holds a key.
+        // The position only: the body contains a key.
         Err(cause) if cause.is_data() => {
             return error_response(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -134,7 +132,7 @@ async fn start<S: ControlHandler>(
     if let Err(refusal) = validate_order(&order) {
         return refusal_response(&refusal);
     }
-    // In a task of its own: a caller that goes away does not leave a desktop half started.
+    // In its own task, so that a caller that disconnects does not leave a desktop half started.
     match tokio::spawn(service.start(order)).await {
         Ok(Ok(started)) => json_response(StatusCode::OK, &started),
         Ok(Err(refusal)) => refusal_response(&refusal),
@@ -145,16 +143,16 @@ async fn start<S: ControlHandler>(
 async fn stop<S: ControlHandler>(session: SessionId, service: Arc<S>) -> ControlResponse {
     match tokio::spawn(service.stop(session)).await {
         Ok(Ok(())) => {
-            let mut gone = Response::new(Full::default());
-            *gone.status_mut() = StatusCode::NO_CONTENT;
-            gone
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
         }
         Ok(Err(refusal)) => refusal_response(&refusal),
         Err(_) => error_response(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
     }
 }
 
-/// What can be seen to be wrong in an order without trying it.
+/// Validates an order without executing it.
 fn validate_order(order: &Order) -> Result<(), Refusal> {
     let invalid = |why: &str| Err(Refusal::Invalid(why.to_owned()));
     if order.protocol != PROTOCOL {
@@ -192,24 +190,24 @@ fn validate_order(order: &Order) -> Result<(), Refusal> {
 fn json_response(status: StatusCode, body: &impl Serialize) -> ControlResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => {
-            let mut answer = Response::new(Full::new(Bytes::from(bytes)));
-            *answer.status_mut() = status;
-            answer
+            let mut response = Response::new(Full::new(Bytes::from(bytes)));
+            *response.status_mut() = status;
+            response
                 .headers_mut()
                 .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-            answer
+            response
                 .headers_mut()
                 .insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
-            answer
+            response
         }
         Err(_) => error_response(StatusCode::INTERNAL_SERVER_ERROR, "the agent failed"),
     }
 }
 
 fn error_response(status: StatusCode, detail: &str) -> ControlResponse {
-    let mut answer = json_response(StatusCode::OK, &ErrorBody { detail: detail.to_owned() });
-    *answer.status_mut() = status;
-    answer
+    let mut response = json_response(StatusCode::OK, &ErrorBody { detail: detail.to_owned() });
+    *response.status_mut() = status;
+    response
 }
 
 fn refusal_response(refusal: &Refusal) -> ControlResponse {
@@ -220,7 +218,7 @@ fn refusal_response(refusal: &Refusal) -> ControlResponse {
 }
 
 fn not_allowed(allowed: &'static str) -> ControlResponse {
-    let mut answer = error_response(StatusCode::METHOD_NOT_ALLOWED, "not that method");
-    answer.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static(allowed));
-    answer
+    let mut response = error_response(StatusCode::METHOD_NOT_ALLOWED, "not that method");
+    response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static(allowed));
+    response
 }

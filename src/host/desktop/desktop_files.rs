@@ -1,16 +1,16 @@
-//! The look of a desktop: files compiled in, written once per agent start, seen at
-//! `/etc/portcullis` in every sandbox, read-only.
+//! Configuration files of desktops: embedded in the binary, written at each start of the agent, and
+//! mounted read-only at `/etc/portcullis` in every sandbox.
 
 use crate::files;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Where they are in a sandbox.
+/// Where they are mounted in a sandbox.
 pub const SANDBOX_DIR: &str = "/etc/portcullis";
-/// Where xrdp keeps its keyboard maps.
+/// Where the xrdp package has its keyboard maps.
 const XRDP_DIR: &str = "/etc/xrdp";
-/// Largest keyboard map: xrdp's are of some 10 KiB.
+/// Largest keyboard map, in bytes: xrdp's have some 10 KiB.
 const KEYBOARD_MAX: u64 = 256 * 1024;
 
 const FILES: &[(&str, &str)] = &[
@@ -61,8 +61,8 @@ pub fn install(folder: &Path) -> io::Result<()> {
     copy_keyboard_maps(&folder.join("xrdp"))
 }
 
-/// Copies xrdp's keyboard maps, and nothing else of its folder: what an administrator wrote there
-/// is not a desktop's to read.
+/// Copies xrdp's keyboard maps only: the folder may also hold files of the administrator, which
+/// desktops must not read.
 fn copy_keyboard_maps(to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(XRDP_DIR).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,8 +1,7 @@
 //! Homes: one folder per user, kept between sessions, and the system uid it belongs to.
 //!
-//! A root agent gives each user a uid of their own from a range nobody else uses, and remembers it
-//! in `uids.json`; so a user's files and processes are apart from every other user's even where a
-//! sandbox would fail. Another agent can only use its own uid.
+//! A root agent assigns each user a uid from a reserved range and stores it in `uids.json`, so that
+//! users stay separated even if a sandbox fails. An unprivileged agent can only use its own uid.
 
 use super::desktop_files::{HOME_FILES, HOME_FOLDERS};
 use crate::domain::UserId;
@@ -16,12 +15,12 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// Who a desktop's processes are to the system.
+/// The system account of a desktop's processes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Account {
-    /// User id, and group id.
+    /// User id and group id.
     pub uid: u32,
-    /// Whether the agent has to become it (a root agent) or is it already.
+    /// Whether the agent has to switch to it, as a root agent has.
     pub switch_user: bool,
 }
 
@@ -36,10 +35,10 @@ pub struct Homes {
 }
 
 impl Homes {
-    /// Opens them. `range` is where a root agent takes uids from.
+    /// Opens them. A root agent assigns uids from `range`.
     ///
     /// # Errors
-    /// When the folder or the book of uids cannot be read.
+    /// When the folder or `uids.json` cannot be read.
     pub fn open(state_dir: &Path, range: RangeInclusive<u32>) -> io::Result<Self> {
         let folder = state_dir.join("homes");
         files::ensure_private_dir(&folder)?;
@@ -53,21 +52,21 @@ impl Homes {
         Ok(Self { folder, uids_path: book, range, own_uid, uids: Mutex::new(uids) })
     }
 
-    /// A user's home and account, made when new. Blocks on the file system.
+    /// A user's home and account, created at first use. Blocks on the file system.
     ///
     /// # Errors
-    /// When it cannot be made, or the range is used up.
+    /// When the home cannot be created, or the range is exhausted.
     pub fn get_or_create(&self, user: UserId) -> io::Result<(PathBuf, Account)> {
         let account = self.account(user)?;
         let home = self.folder.join(user.to_string());
         if !home.try_exists()? {
-            // Made aside and then named, so that a home is never half there.
+            // Created under another name and renamed, so that a home is always complete.
             let draft = self.folder.join(format!(".{user}.new"));
             if draft.try_exists()? {
                 fs::remove_dir_all(&draft)?;
             }
             fs::create_dir(&draft)?;
-            let mine = |path: &Path, mode: u32| -> io::Result<()> {
+            let own = |path: &Path, mode: u32| -> io::Result<()> {
                 fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
                 if account.switch_user {
                     chown(path, Some(account.uid), Some(account.uid))
@@ -77,13 +76,13 @@ impl Homes {
             };
             for (name, text) in HOME_FILES {
                 fs::write(draft.join(name), text)?;
-                mine(&draft.join(name), 0o644)?;
+                own(&draft.join(name), 0o644)?;
             }
             for name in HOME_FOLDERS {
                 fs::create_dir(draft.join(name))?;
-                mine(&draft.join(name), 0o755)?;
+                own(&draft.join(name), 0o755)?;
             }
-            mine(&draft, 0o700)?;
+            own(&draft, 0o700)?;
             fs::rename(&draft, &home)?;
         }
         Ok((home, account))

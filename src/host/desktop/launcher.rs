@@ -1,8 +1,8 @@
 //! Starts desktops.
 //!
-//! One launch: the user's home and account, the session's folder (`run/<session>`, of the agent
-//! alone), a password, the sandbox; then wait until the server greets: with `RFB`, or by agreeing
-//! to TLS (RDP). Whatever fails on the way, what was made is cleared up.
+//! A launch prepares the user's home and account, the session's folder (`run/<session>`, accessible
+//! to the agent only), a password and the sandbox, and then waits until the server greets: with its
+//! RFB version, or by negotiating TLS (RDP). On failure everything is removed.
 
 use super::homes::{Account, Homes};
 use super::limits::{Cgroups, Limits};
@@ -31,34 +31,24 @@ use zeroize::Zeroizing;
 
 /// Longest time from order to greeting.
 pub const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a server greets with, before its version (RFC 6143 section 7.1.1).
+/// Beginning of an RFB server's ProtocolVersion message (RFC 6143 section 7.1.1).
 const GREETING: &[u8; 4] = b"RFB ";
-/// First and longest wait between two looks for the socket.
+/// First and longest wait between two attempts to connect to the socket.
 const POLL_BACKOFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
-/// Uids a root agent gives to users.
+/// Uids that a root agent assigns to users.
 pub const UIDS: RangeInclusive<u32> = 200_000..=265_535;
 
-/// Why a desktop did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// A file or process of it could not be made.
     #[error("{what}: {source}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// How it failed.
-        source: io::Error,
-    },
-    /// Its server ended before it greeted.
+    Io { what: &'static str, source: io::Error },
     #[error("the desktop ended while it started")]
     Ended,
-    /// Its server did not greet in time.
     #[error("the desktop did not answer in time")]
     TimedOut,
-    /// No randomness for a password or a key.
     #[error("no randomness for a password")]
     NoRandomness,
-    /// A program it is made of is not installed.
+    /// Packages that are not installed.
     #[error("this host cannot start RDP desktops: {0} not installed")]
     Missing(String),
 }
@@ -81,11 +71,10 @@ struct Inner {
     limits: Limits,
     cgroups: Cgroups,
     spawner: ProcessSpawner,
-    /// Packages that RDP desktops would need, as it was when the agent started.
+    /// Checked when the agent starts.
     missing_rdp_packages: Vec<&'static str>,
 }
 
-/// What a launch prepared on disk.
 struct Prepared {
     folder: PathBuf,
     command: Vec<OsString>,
@@ -96,8 +85,8 @@ struct Prepared {
 }
 
 impl Launcher {
-    /// Prepares a state folder, and clears away what an agent that was killed left in it. One agent
-    /// per state folder: the caller holds its lock.
+    /// Prepares a state folder, and removes what a killed agent left in it. The caller holds the
+    /// folder's lock.
     ///
     /// # Errors
     /// When the folder cannot be prepared.
@@ -107,7 +96,7 @@ impl Launcher {
         uids: RangeInclusive<u32>,
     ) -> Result<Self, LaunchError> {
         files::ensure_private_dir(state_dir).map_err(io_error("state folder"))?;
-        // The sandbox sees paths from its own root.
+        // bubblewrap resolves paths from another root.
         let state_dir = fs::canonicalize(state_dir).map_err(io_error("state folder"))?;
         let run = state_dir.join("run");
         kill_orphans(&run);
@@ -120,7 +109,7 @@ impl Launcher {
         let homes = Homes::open(&state_dir, uids).map_err(io_error("homes"))?;
         let name = format!("portcullis-{:08x}", fnv1a(&state_dir));
         let cgroups = Cgroups::detect(&name);
-        let nursery = ProcessSpawner::new().map_err(io_error("launcher thread"))?;
+        let spawner = ProcessSpawner::new().map_err(io_error("launcher thread"))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 run,
@@ -128,13 +117,13 @@ impl Launcher {
                 homes,
                 limits,
                 cgroups,
-                spawner: nursery,
+                spawner,
                 missing_rdp_packages: rdp::missing_packages(),
             }),
         })
     }
 
-    /// The kinds of desktops that can be started: what they need is installed.
+    /// The kinds of desktops whose programs are installed.
     #[must_use]
     pub fn kinds(&self) -> Vec<WorkspaceKind> {
         let rdp = self.inner.missing_rdp_packages.is_empty().then_some(WorkspaceKind::Rdp);
@@ -144,10 +133,10 @@ impl Launcher {
     /// Starts a desktop; it greets when this returns.
     ///
     /// # Errors
-    /// [`LaunchError`]; nothing is left then.
+    /// [`LaunchError`]; nothing remains then.
     pub async fn launch(&self, spec: DesktopSpec) -> Result<Desktop, LaunchError> {
-        // In a task of its own, which a caller who gives up does not stop half-way: it ends, nobody
-        // takes the desktop, and a desktop nobody has is ended.
+        // In its own task, so that a caller that gives up does not stop it half-way: the task ends,
+        // and drops, and thereby ends, the desktop that nobody takes.
         tokio::spawn(self.inner.clone().launch(spec)).await.map_err(|_| LaunchError::Ended)?
     }
 }
@@ -160,10 +149,10 @@ impl Inner {
             .await
             .map_err(|_| LaunchError::Ended)??;
         let Prepared { folder, command, group, socket, password, certificate } = prepared;
-        let mut words = command.into_iter();
-        let mut process = Command::new(words.next().unwrap_or_default());
+        let mut arguments = command.into_iter();
+        let mut process = Command::new(arguments.next().unwrap_or_default());
         process
-            .args(words)
+            .args(arguments)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .current_dir("/")
@@ -213,7 +202,7 @@ async fn wait_for_greeting(desktop: &Desktop, screen: DisplayProtocol) -> Result
     let mut phase = desktop.phase();
     let (mut wait, longest) = POLL_BACKOFF;
     loop {
-        let look = async {
+        let attempt = async {
             let mut stream = desktop.connect().await?;
             match screen {
                 DisplayProtocol::Rfb => {
@@ -224,11 +213,11 @@ async fn wait_for_greeting(desktop: &Desktop, screen: DisplayProtocol) -> Result
                 DisplayProtocol::Rdp => rdp::negotiates_tls(stream).await,
             }
         };
-        let seen = tokio::select! {
+        let greeted = tokio::select! {
             _ = phase.wait_for(|phase| *phase != Phase::Running) => return Err(LaunchError::Ended),
-            seen = look => seen,
+            greeted = attempt => greeted,
         };
-        if matches!(seen, Ok(true)) {
+        if matches!(greeted, Ok(true)) {
             return Ok(());
         }
         tokio::time::sleep(wait).await;
@@ -300,36 +289,36 @@ impl Inner {
     }
 }
 
-/// Ends processes of an earlier agent: a start it was killed in the middle of, before its child
-/// could ask to die with it. They are known by the session folders in their arguments.
+/// Kills processes of an earlier agent that was killed before its child had set
+/// `PR_SET_PDEATHSIG`. They are recognized by the session folders in their arguments.
 fn kill_orphans(run: &Path) {
-    let mut mark = run.as_os_str().as_encoded_bytes().to_vec();
-    mark.push(b'/');
-    let me = std::process::id();
+    let mut prefix = run.as_os_str().as_encoded_bytes().to_vec();
+    prefix.push(b'/');
+    let own_pid = std::process::id();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
-        let ours = line
+        let Ok(command_line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let is_ours = command_line
             .split(|b| *b == 0)
             .next()
             .is_some_and(|program| program == b"bwrap" || program == b"sh");
-        if ours
-            && u32::try_from(pid) != Ok(me)
-            && line.windows(mark.len()).any(|part| part == mark)
+        if is_ours
+            && u32::try_from(pid) != Ok(own_pid)
+            && command_line.windows(prefix.len()).any(|part| part == prefix)
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
             tracing::warn!(
                 pid = pid.as_raw_nonzero().get(),
-                "ending a desktop that an earlier agent left"
+                "killing a process that an earlier agent left"
             );
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 }
 
-/// FNV-1a: a short name for a path, stable between starts.
+/// FNV-1a: a short name for a path that is stable between starts.
 fn fnv1a(path: &Path) -> u32 {
     path.as_os_str()
         .as_encoded_bytes()
@@ -337,7 +326,7 @@ fn fnv1a(path: &Path) -> u32 {
         .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Names the folder of a session, for those who look at it from outside (tests, people).
+/// The folder of a session.
 #[must_use]
 pub fn session_folder(state_dir: &Path, session: SessionId) -> PathBuf {
     state_dir.join("run").join(session.to_string())

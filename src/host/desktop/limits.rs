@@ -1,9 +1,8 @@
-//! What a desktop may use: rlimits inside its sandbox, and a cgroup around it where the system lets
-//! us make one.
+//! Resource limits of a desktop: rlimits inside its sandbox, and a cgroup around it where the
+//! system permits one.
 //!
-//! A limit is never raised above the hard limit the agent has: where that is lower, it holds.
-//! Cgroups are best effort, since many places (containers, unprivileged agents) do not hand them
-//! out; what could be had is logged once.
+//! A limit never exceeds the agent's own hard limit. Cgroups are best effort, since many
+//! environments (containers, unprivileged agents) do not permit them; their absence is logged once.
 
 use crate::domain::SessionId;
 use rustix::process::{Resource, getrlimit};
@@ -12,25 +11,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Longest wait for killed processes to leave a group.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Wait between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Limits of the agent and of each desktop.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Most desktops at once.
     pub desktops: usize,
-    /// Memory of a desktop in bytes (cgroup).
+    /// Bytes (cgroup).
     pub memory: u64,
     /// Processes and threads of a desktop (cgroup and rlimit).
     pub processes: u64,
-    /// Processors a desktop may use, in hundredths (cgroup); `None` for no limit.
+    /// Hundredths of a processor (cgroup); `None`: no limit.
     pub cpu_percent: Option<u32>,
     /// Open files of one process.
     pub files: u64,
-    /// First size of a screen.
+    /// Initial screen size.
     pub geometry: (u16, u16),
 }
 
@@ -62,7 +58,7 @@ impl Limits {
     }
 }
 
-/// Where groups can be made.
+/// Where cgroups can be created.
 #[derive(Debug)]
 pub struct Cgroups {
     /// One folder per hierarchy, with what it limits.
@@ -86,13 +82,13 @@ pub struct Group {
 }
 
 impl Cgroups {
-    /// Finds out what can be had. `name` tells this agent's groups from others'.
+    /// Detects what the system permits. `name` distinguishes this agent's groups from others'.
     #[must_use]
     pub fn detect(name: &str) -> Self {
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let root = Path::new("/sys/fs/cgroup");
         let mut parents = Vec::new();
-        for line in own.lines() {
+        for line in membership.lines() {
             // `hierarchy:controllers:path` (cgroups(7)).
             let mut parts = line.splitn(3, ':');
             let (Some(_), Some(controllers), Some(path)) =
@@ -125,14 +121,14 @@ impl Cgroups {
         }
         parents.retain(|(folder, kind)| create_parent_group(folder, *kind).is_ok());
         if parents.is_empty() {
-            tracing::info!("no cgroup can be made here: desktops have rlimits only");
+            tracing::info!("cgroups are not permitted here: desktops have rlimits only");
         }
         let found = Self { parents };
         found.kill_leftovers();
         found
     }
 
-    /// Ends what a dead agent of this name left in its groups, and removes them.
+    /// Kills what an earlier agent of this name left in its groups, and removes them.
     fn kill_leftovers(&self) {
         for (folder, _) in &self.parents {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -143,7 +139,7 @@ impl Cgroups {
         }
     }
 
-    /// Makes a desktop's groups; those that cannot be made are left out.
+    /// Creates a desktop's groups; those that cannot be created are left out.
     #[must_use]
     pub fn create_group(&self, session: SessionId, limits: &Limits) -> Group {
         let mut folders = Vec::new();
@@ -152,7 +148,7 @@ impl Cgroups {
             match fs::create_dir(&folder).and_then(|()| apply_limits(&folder, *kind, limits)) {
                 Ok(()) => folders.push(folder),
                 Err(error) => {
-                    tracing::warn!(%error, ?kind, "a desktop goes without this cgroup");
+                    tracing::warn!(%error, ?kind, "a cgroup could not be created");
                     let _ = fs::remove_dir(&folder);
                 }
             }
@@ -162,13 +158,13 @@ impl Cgroups {
 }
 
 impl Group {
-    /// The files a process writes its id into to join.
+    /// The `cgroup.procs` files, into which a process writes its id to join.
     pub fn procs_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.folders.iter().map(|folder| folder.join("cgroup.procs"))
     }
 
-    /// Kills whatever is still in it, and removes it, which the system allows once nothing is left
-    /// in it. Blocks, for [`FAREWELL`] at most.
+    /// Kills the processes in it and removes it, which works once it is empty. Blocks, for
+    /// [`KILL_TIMEOUT`] at most.
     pub fn kill_and_remove(&self) {
         let deadline = Instant::now() + KILL_TIMEOUT;
         for folder in &self.folders {
@@ -178,7 +174,7 @@ impl Group {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                     Err(error) if Instant::now() >= deadline => {
-                        tracing::warn!(%error, "a cgroup stays until the next start");
+                        tracing::warn!(%error, "a cgroup remains until the next start of the agent");
                         break;
                     }
                     Err(_) => std::thread::sleep(POLL_INTERVAL),
@@ -191,7 +187,7 @@ impl Group {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         for (folder, _) in &self.parents {
-            // Not empty while a desktop is still ending: the next start of this agent finds it.
+            // Fails while a desktop is still ending; the next start of the agent removes it.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -219,8 +215,8 @@ fn create_parent_group(folder: &Path, kind: Hierarchy) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     if kind == Hierarchy::Unified {
-        // Fails where the agent itself sits in the group above (no inner processes in version 2):
-        // then there is none.
+        // Fails where the agent itself is in the parent group (version 2 permits no processes in
+        // inner groups).
         if let Some(above) = folder.parent() {
             fs::write(above.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
         }

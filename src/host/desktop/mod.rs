@@ -1,19 +1,20 @@
-//! Desktops: a display server and what one sees in it, each in a sandbox of its own.
+//! Desktops: a display server with a desktop environment, each in its own sandbox.
 //!
-//! - A [`DesktopSpec`] says whose desktop it is; the [`StubLauncher`] makes a [`FakeDesktop`] of it, ready when
-//!   its server greets.
-//! - Its [`DisplayProtocol`] is what its server speaks: RFB (TigerVNC), or RDP (xrdp on Xorg, see [`rdp`]).
+//! - The [`Launcher`] starts a [`Desktop`] from a [`DesktopSpec`]; it is ready when its server
+//!   greets.
+//! - Its [`DisplayProtocol`] is what its server speaks: RFB (TigerVNC), or RDP (xrdp on Xorg, see
+//!   [`rdp`]).
 //! - The **sandbox** ([`sandbox`]) is bubblewrap: own user, process, IPC, host name, mount and
 //!   cgroup namespaces, no network unless asked for.
 //! - A **home** ([`homes`]) is kept per user; each user has a system uid of their own when the
 //!   agent is root.
-//! - **Limits** ([`limits`]) are rlimits inside the sandbox and, where the system lets us, a cgroup
-//!   around it.
-//! - The **nursery** ([`nursery`]) is the one thread that starts processes, so that they die with
-//!   the agent.
+//! - **Limits** ([`limits`]) are rlimits inside the sandbox and, where permitted, a cgroup around
+//!   it.
+//! - The **process spawner** ([`process_spawner`]) is the one thread that starts processes, so that
+//!   they die with the agent.
 //!
-//! What a desktop can touch of this machine: its home, its socket folder, `/usr` and a few files of
-//! `/etc`, read-only.
+//! A desktop can access its home, its socket folder, and, read-only, `/usr` and a few files of
+//! `/etc`.
 
 pub mod desktop_files;
 pub mod homes;

@@ -1,23 +1,21 @@
 //! A session's VNC password, and the file the server reads it from.
 //!
-//! VNC authentication looks at eight characters and no more, so all eight are drawn from 64: 48
-//! bits, for one session, behind a tunnel and a socket only the agent can open. The file holds the
-//! password enciphered with a key every VNC server knows, which hides it from nobody: its mode,
-//! 0600, protects it.
+//! VNC authentication uses eight characters only, so all eight are drawn from 64: 48 bits, for one
+//! session, behind a tunnel and a socket that only the agent can open. The file holds the password
+//! encrypted with a well-known key, which protects nothing: its mode, 0600, does.
 
 use crate::domain::secret::SecretString;
 use des::Des;
 use des::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
-/// Characters of a password.
 const LENGTH: usize = 8;
 /// 64 of them, so that six random bits choose one without bias.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// The key of password files, bits of each byte mirrored, as VNC's DES takes its keys.
+/// The well-known key of password files; VNC's DES reverses the bits of each byte.
 const FILE_KEY: [u8; 8] = [23, 82, 107, 6, 35, 78, 88, 7];
 
-/// A fresh password.
+/// A new password.
 ///
 /// # Errors
 /// When the system gives no randomness.
@@ -29,7 +27,7 @@ pub fn generate() -> Result<SecretString, getrandom::Error> {
     ))
 }
 
-/// What the password file holds: the password, padded with zeros, in one DES block.
+/// Content of the password file: the password, padded with zeros, as one DES block.
 #[must_use]
 pub fn password_file(password: &SecretString) -> [u8; 8] {
     let mut block = Array::from([0_u8; 8]);

@@ -1,9 +1,8 @@
 //! The one thread that starts processes.
 //!
-//! "Die with your parent" (`PR_SET_PDEATHSIG`, prctl(2)) means the parent *thread*: a process
-//! started from a thread pool dies when the pool retires that thread. So one thread, which lives as
-//! long as the [`ProcessSpawner`], starts them all. When the agent dies, by whatever signal, that thread
-//! dies with it, and the desktops follow.
+//! `PR_SET_PDEATHSIG` (prctl(2)) refers to the parent *thread*: a process started from a thread
+//! pool is killed when the pool ends that thread. So one thread, which exists as long as the
+//! [`ProcessSpawner`], starts all processes, and they are killed when the agent dies.
 
 use std::io;
 use std::sync::mpsc;
@@ -12,11 +11,10 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// Most starts that may wait.
+/// Most starts that wait.
 const QUEUE_MAX: usize = 64;
 
-/// Starts processes from its own thread. Dropping it ends that thread, and with it what was
-/// started.
+/// Starts processes from its own thread. Dropping it ends that thread, and thereby the processes.
 #[derive(Debug)]
 pub struct ProcessSpawner {
     requests: mpsc::SyncSender<(Command, oneshot::Sender<io::Result<Child>>)>,
@@ -26,30 +24,28 @@ impl ProcessSpawner {
     /// Starts the thread. Children belong to the current tokio runtime.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the thread cannot be started.
     pub fn new() -> io::Result<Self> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
-        let (orders, queue) =
+        let (requests, queue) =
             mpsc::sync_channel::<(Command, oneshot::Sender<io::Result<Child>>)>(QUEUE_MAX);
-        thread::Builder::new().name("nursery".to_owned()).spawn(move || {
+        thread::Builder::new().name("process-spawner".to_owned()).spawn(move || {
             let _inside = runtime.enter();
             for (mut command, answer) in queue {
-                // Nobody waits any more: the child is dropped, and a dropped child is killed.
+                // If the caller is gone, the child is dropped and thereby killed.
                 let _ = answer.send(command.spawn());
             }
         })?;
-        Ok(Self { requests: orders })
+        Ok(Self { requests })
     }
 
-    /// Starts a command.
-    ///
     /// # Errors
-    /// What starting it failed of.
+    /// The failure to start it; `ResourceBusy` when too many wait.
     pub async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (answer, answered) = oneshot::channel();
         self.requests.try_send((command, answer)).map_err(|_| {
             io::Error::new(io::ErrorKind::ResourceBusy, "too many processes are being started")
         })?;
-        answered.await.map_err(|_| io::Error::other("the nursery is closed"))?
+        answered.await.map_err(|_| io::Error::other("the process spawner has ended"))?
     }
 }

@@ -1,11 +1,10 @@
-//! What an RDP desktop has that another has not: a certificate of its own, programs that may not be
-//! installed, and another greeting.
+//! What is specific to RDP desktops: a certificate, required programs, and the greeting.
 //!
-//! xrdp is joined directly to the Xorg of the same sandbox, without its session manager: nobody
-//! logs in to anything, so no root, no PAM and no system user are needed, and any name and password
-//! are taken. What keeps others out is that nobody else can reach the socket: it is in a folder of
-//! the session's user, behind the session's tunnel. What proves the desktop to the gateway is its
-//! certificate, made for it and told to the gateway inside the host tunnel (docs/adr/0007).
+//! xrdp is connected directly to the Xorg of the same sandbox, without its session manager: there
+//! is no login, so no root, no PAM and no system user are needed, and any name and password are
+//! accepted. Access is limited by the socket, which is in a folder of the session's user, behind
+//! the session's tunnel. The gateway authenticates the desktop by its certificate, which is
+//! generated for it and reported inside the host tunnel (docs/adr/0007).
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use sha2::{Digest, Sha256};
@@ -20,12 +19,12 @@ use zeroize::Zeroizing;
 pub const CERTIFICATE: &str = "rdp.crt";
 /// Name of its key's file there.
 pub const KEY: &str = "rdp.key";
-/// How long a certificate is good: longer than the longest session.
+/// Validity of a certificate: longer than the longest session.
 const VALIDITY: Duration = Duration::from_secs(400 * 86_400);
-/// Certificates are valid a little before they are made: clocks differ.
+/// Certificates are valid from before their creation, since clocks differ.
 const BACKDATE: Duration = Duration::from_secs(3600);
 
-/// Files without which there is no RDP desktop, and the packages they are in.
+/// Required files and the packages that contain them.
 const REQUIRED_FILES: &[(&[&str], &str)] = &[
     (&["/usr/sbin/xrdp", "/usr/sbin/xrdp-chansrv"], "xrdp"),
     (&["/usr/lib/xorg/modules/libxorgxrdp.so"], "xorgxrdp"),
@@ -34,45 +33,45 @@ const REQUIRED_FILES: &[(&[&str], &str)] = &[
 
 /// X.224 Connection Request with an RDP Negotiation Request for TLS ([MS-RDPBCGR] 2.2.1.1).
 const CONNECTION_REQUEST: [u8; 19] = [3, 0, 0, 19, 14, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 1, 0, 0, 0];
-/// Where a Connection Confirm says that a negotiation response follows, and which protocol was
-/// chosen: TLS ([MS-RDPBCGR] 2.2.1.2).
+/// X.224 Connection Confirm, RDP Negotiation Response, and the selected protocol TLS
+/// ([MS-RDPBCGR] 2.2.1.2).
 const CONNECTION_CONFIRM: u8 = 0xd0;
 const NEGOTIATION_RESPONSE: u8 = 2;
 const PROTOCOL_TLS: u8 = 1;
 
-/// The packages that would have to be installed; none: RDP desktops can be started.
+/// The required packages that are not installed.
 #[must_use]
 pub fn missing_packages() -> Vec<&'static str> {
-    let there = |files: &[&str]| files.iter().all(|file| Path::new(file).exists());
-    REQUIRED_FILES.iter().filter(|(files, _)| !there(files)).map(|(_, package)| *package).collect()
+    let exist = |files: &[&str]| files.iter().all(|file| Path::new(file).exists());
+    REQUIRED_FILES.iter().filter(|(files, _)| !exist(files)).map(|(_, package)| *package).collect()
 }
 
-/// A desktop's certificate.
+/// Certificate and key of a desktop.
 #[derive(Debug)]
 pub struct Identity {
     /// PEM.
     pub certificate: String,
     /// PKCS #8, PEM.
     pub key: Zeroizing<Vec<u8>>,
-    /// SHA-256 of the certificate in DER, in hexadecimal.
+    /// SHA-256 of the certificate in DER, hexadecimal.
     pub fingerprint: String,
 }
 
-/// A fresh certificate with a fresh key (ECDSA P-256).
+/// Generates a self-signed certificate (ECDSA P-256).
 ///
 /// # Errors
-/// When there is no randomness, or `now` is beyond what certificates can say.
+/// When there is no randomness, or `now` cannot be represented in a certificate.
 pub fn generate_identity(
     now: SystemTime,
 ) -> Result<Identity, Box<dyn std::error::Error + Send + Sync>> {
     let key = KeyPair::generate()?;
-    let mut wanted = CertificateParams::default();
-    wanted.distinguished_name.push(DnType::CommonName, "Portcullis desktop");
-    (wanted.not_before, wanted.not_after) =
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Portcullis desktop");
+    (params.not_before, params.not_after) =
         (OffsetDateTime::from(now) - BACKDATE, OffsetDateTime::from(now) + VALIDITY);
-    wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let made = wanted.self_signed(&key)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let made = params.self_signed(&key)?;
     let fingerprint = hex::encode(Sha256::digest(made.der()));
     Ok(Identity {
         certificate: made.pem(),
@@ -81,11 +80,11 @@ pub fn generate_identity(
     })
 }
 
-/// Whether an RDP server is there: it agrees to speak TLS. It listens only once its display and its
-/// clipboard do.
+/// Whether an RDP server answers and selects TLS. It listens only once its display and clipboard
+/// run.
 ///
 /// # Errors
-/// When the connection ends before it answered.
+/// When the connection ends before the answer.
 pub async fn negotiates_tls(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<bool> {
     stream.write_all(&CONNECTION_REQUEST).await?;
     let mut answer = [0; CONNECTION_REQUEST.len()];
@@ -101,7 +100,7 @@ mod tests {
     use rustls_pki_types::pem::PemObject;
 
     #[test]
-    fn every_desktop_has_another_certificate() {
+    fn every_desktop_has_its_own_certificate() {
         let [one, two] = [
             generate_identity(SystemTime::now()).unwrap(),
             generate_identity(SystemTime::now()).unwrap(),
@@ -113,28 +112,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_greeting_is_an_agreement_to_tls() {
-        let mut agreed = [3, 0, 0, 19, 14, 0xd0, 0, 0, 0x12, 0x34, 0, 2, 0, 8, 0, 1, 0, 0, 0];
+    async fn a_greeting_selects_tls() {
+        let mut confirm = [3, 0, 0, 19, 14, 0xd0, 0, 0, 0x12, 0x34, 0, 2, 0, 8, 0, 1, 0, 0, 0];
         for (at, value, good) in
             [(0, 3, true), (11, 3, false), (15, 2, false), (5, 0xe0, false), (0, 22, false)]
         {
-            let before = agreed[at];
-            agreed[at] = value;
-            let server = tokio_test_stream(&agreed);
+            let before = confirm[at];
+            confirm[at] = value;
+            let server = server_with_reply(&confirm);
             assert_eq!(negotiates_tls(server).await.unwrap(), good, "{at}: {value}");
-            agreed[at] = before;
+            confirm[at] = before;
         }
-        assert!(negotiates_tls(tokio_test_stream(&agreed[..10])).await.is_err());
+        assert!(negotiates_tls(server_with_reply(&confirm[..10])).await.is_err());
     }
 
-    /// A stream that has said `said` and then ends.
-    fn tokio_test_stream(said: &[u8]) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
+    /// A stream that sends `reply` to a request and then ends.
+    fn server_with_reply(reply: &[u8]) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
         let (near, mut far) = tokio::io::duplex(256);
-        let said = said.to_vec();
+        let reply = reply.to_vec();
         tokio::spawn(async move {
-            let mut asked = [0; CONNECTION_REQUEST.len()];
-            let _ = far.read_exact(&mut asked).await;
-            let _ = far.write_all(&said).await;
+            let mut request = [0; CONNECTION_REQUEST.len()];
+            let _ = far.read_exact(&mut request).await;
+            let _ = far.write_all(&reply).await;
         });
         near
     }

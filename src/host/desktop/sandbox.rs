@@ -1,11 +1,11 @@
-//! The command that runs a desktop in its sandbox, and why each part of it is there.
+//! The command that runs a desktop in its sandbox, with the reason for each part.
 //!
-//! A root agent wraps twice. Outside, as root: a process namespace, and a folder where the
-//! session's folders are mounted, because the session's uid cannot walk through the agent's own.
-//! Then `setpriv` becomes that uid and gives up every capability. Inside, as that uid: the sandbox
-//! proper. The outer process namespace also is what makes "dies with the agent" hold: a dying root
-//! process without capabilities may not signal a process of another uid, but the end of a
-//! namespace's first process ends them all.
+//! A root agent uses two sandboxes. The outer one runs as root: a PID namespace, and a folder where
+//! the session's folders are mounted, because the session's uid cannot traverse the agent's own.
+//! Then `setpriv` switches to that uid and drops every capability. The inner one, as that uid, is
+//! the sandbox proper. The outer PID namespace also guarantees that desktops die with the agent: a
+//! root process without capabilities may not signal a process of another uid, but the end of a
+//! namespace's first process kills all others in it.
 
 use super::homes::Account;
 use super::limits::{Group, Limits};
@@ -14,7 +14,7 @@ use super::{desktop_files, rdp};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// Files of `/etc` a desktop needs; what is not there is left out. Nothing of them is secret.
+/// Files of `/etc` that a desktop needs, if they exist. None of them is secret.
 const ETC_FILES: &[&str] = &[
     "fonts",
     "alternatives",
@@ -45,25 +45,24 @@ const STAGING_DIR: &str = "/mnt";
 const TMP_BYTES: &str = "1073741824";
 /// Size of `/run`.
 const RUN_BYTES: &str = "67108864";
-/// Joins cgroups, then becomes the command after them. A shell, because only the process itself can
-/// join before it has children.
+/// Joins cgroups and then executes the command that follows them. A shell, because a process must
+/// join by itself before it has children.
 const JOIN_CGROUPS_SCRIPT: &str =
     r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1"; shift; n=$((n-1)); done; exec "$@""#;
 
 /// The folders of one session.
 #[derive(Clone, Copy, Debug)]
 pub struct Folders<'a> {
-    /// The look, shared by all.
+    /// See [`desktop_files`].
     pub desktop_files: &'a Path,
     /// `passwd`, `group`, `hosts` of this session, and its `vncpasswd`, or certificate and key.
     pub etc: &'a Path,
-    /// Where its socket will be.
+    /// Contains the server's socket.
     pub socket: &'a Path,
-    /// The user's home.
     pub home: &'a Path,
 }
 
-/// Name of the session's user inside: from what people call them, as system names go.
+/// Login name inside the sandbox, derived from the display name.
 #[must_use]
 pub fn login_name(user_name: &str) -> String {
     let mut name = String::new();
@@ -96,18 +95,18 @@ pub fn command(
     limits: &Limits,
     group: &Group,
 ) -> Vec<OsString> {
-    let mut words = Arguments::default();
-    let doors: Vec<_> = group.procs_files().collect();
-    if !doors.is_empty() {
-        words.push_all(["sh", "-c", JOIN_CGROUPS_SCRIPT, "join"]);
-        words.push(doors.len().to_string());
-        doors.iter().for_each(|door| words.push(door));
+    let mut arguments = Arguments::default();
+    let procs_files: Vec<_> = group.procs_files().collect();
+    if !procs_files.is_empty() {
+        arguments.push_all(["sh", "-c", JOIN_CGROUPS_SCRIPT, "join"]);
+        arguments.push(procs_files.len().to_string());
+        procs_files.iter().for_each(|file| arguments.push(file));
     }
     if account.switch_user {
         let stage = Path::new(STAGING_DIR);
         let [share, etc, socket, home] =
             ["share", "etc", "socket", "home"].map(|name| stage.join(name));
-        words.push_all([
+        arguments.push_all([
             "bwrap",
             "--die-with-parent",
             "--unshare-pid",
@@ -123,12 +122,12 @@ pub fn command(
             ("--bind", folders.socket, &socket),
             ("--bind", folders.home, &home),
         ] {
-            words.push(how);
-            words.push(from);
-            words.push(to);
+            arguments.push(how);
+            arguments.push(from);
+            arguments.push(to);
         }
         let uid = account.uid.to_string();
-        words.push_all([
+        arguments.push_all([
             "setpriv",
             "--reuid",
             &uid,
@@ -137,48 +136,48 @@ pub fn command(
             "--clear-groups",
             "--no-new-privs",
         ]);
-        words.push_all(["--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL"]);
+        arguments.push_all(["--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL"]);
         push_inner_sandbox(
-            &mut words,
+            &mut arguments,
             spec,
             Folders { desktop_files: &share, etc: &etc, socket: &socket, home: &home },
             limits,
         );
     } else {
-        push_inner_sandbox(&mut words, spec, folders, limits);
+        push_inner_sandbox(&mut arguments, spec, folders, limits);
     }
-    words.0
+    arguments.0
 }
 
 fn push_inner_sandbox(
-    words: &mut Arguments,
+    arguments: &mut Arguments,
     spec: &DesktopSpec,
     folders: Folders<'_>,
     limits: &Limits,
 ) {
     let login = login_name(&spec.user_name);
     let home = format!("/home/{login}");
-    words.push_all(["bwrap", "--die-with-parent", "--new-session", "--clearenv"]);
-    words.push_all([
+    arguments.push_all(["bwrap", "--die-with-parent", "--new-session", "--clearenv"]);
+    arguments.push_all([
         "--unshare-user",
         "--unshare-pid",
         "--unshare-ipc",
         "--unshare-uts",
         "--unshare-cgroup",
     ]);
-    // No user namespaces inside: the kernel's largest surface for getting out.
-    words.push_all(["--disable-userns", "--hostname", spec.workspace_id.as_str()]);
-    words.push_all(["--ro-bind", "/usr", "/usr"]);
+    // User namespaces are a large attack surface of the kernel.
+    arguments.push_all(["--disable-userns", "--hostname", spec.workspace_id.as_str()]);
+    arguments.push_all(["--ro-bind", "/usr", "/usr"]);
     for name in ["bin", "sbin", "lib", "lib64"] {
-        words.push_all(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
+        arguments.push_all(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
     }
-    words.push_all(["--proc", "/proc", "--dev", "/dev", "--dir", "/etc"]);
-    // In memory, so of a size: no cgroup may be there to count it.
-    words.push_all([
+    arguments.push_all(["--proc", "/proc", "--dev", "/dev", "--dir", "/etc"]);
+    // In memory, and limited in size, since there may be no cgroup that counts it.
+    arguments.push_all([
         "--perms", "1777", "--size", TMP_BYTES, "--tmpfs", "/tmp", "--size", RUN_BYTES, "--tmpfs",
         "/run",
     ]);
-    words.push_all([
+    arguments.push_all([
         "--perms",
         "1777",
         "--dir",
@@ -188,40 +187,40 @@ fn push_inner_sandbox(
         "--dir",
         "/run/user",
     ]);
-    words.push_all(["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]);
-    words.push_all(["--ro-bind-try", "/var/cache/fontconfig", "/var/cache/fontconfig"]);
+    arguments.push_all(["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]);
+    arguments.push_all(["--ro-bind-try", "/var/cache/fontconfig", "/var/cache/fontconfig"]);
     for name in ETC_FILES {
         let path = format!("/etc/{name}");
-        words.push_all(["--ro-bind-try", &path, &path]);
+        arguments.push_all(["--ro-bind-try", &path, &path]);
     }
     if spec.network {
-        words.push_all(["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]);
+        arguments.push_all(["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]);
     } else {
-        words.push("--unshare-net");
+        arguments.push("--unshare-net");
     }
-    words.bind("--ro-bind", folders.desktop_files, desktop_files::SANDBOX_DIR);
+    arguments.bind("--ro-bind", folders.desktop_files, desktop_files::SANDBOX_DIR);
     for name in ["passwd", "group", "hosts", "machine-id"] {
-        words.bind("--ro-bind", &folders.etc.join(name), format!("/etc/{name}"));
+        arguments.bind("--ro-bind", &folders.etc.join(name), format!("/etc/{name}"));
     }
     match spec.protocol {
         DisplayProtocol::Rfb => {
-            words.bind("--ro-bind", &folders.etc.join("vncpasswd"), "/run/vncpasswd")
+            arguments.bind("--ro-bind", &folders.etc.join("vncpasswd"), "/run/vncpasswd")
         }
         DisplayProtocol::Rdp => {
             for name in [rdp::CERTIFICATE, rdp::KEY] {
-                words.bind("--ro-bind", &folders.etc.join(name), format!("/run/{name}"));
+                arguments.bind("--ro-bind", &folders.etc.join(name), format!("/run/{name}"));
             }
-            // Where xrdp looks for its keyboard maps and settings: ours, not the machine's.
-            words.push_all([
+            // xrdp reads its keyboard maps and settings there: ours instead of the machine's.
+            arguments.push_all([
                 "--symlink",
                 &format!("{}/xrdp", desktop_files::SANDBOX_DIR),
                 "/etc/xrdp",
             ]);
         }
     }
-    words.bind("--bind", folders.socket, "/run/ws");
-    words.bind("--bind", folders.home, &home);
-    words.push_all(["--chdir", &home]);
+    arguments.bind("--bind", folders.socket, "/run/ws");
+    arguments.bind("--bind", folders.home, &home);
+    arguments.push_all(["--chdir", &home]);
     let (width, height) = limits.geometry;
     for (name, value) in [
         ("HOME", home.as_str()),
@@ -242,16 +241,15 @@ fn push_inner_sandbox(
         ("PORTCULLIS_TITLE", &without_controls(&spec.workspace_name)),
         ("PORTCULLIS_GEOMETRY", &format!("{width}x{height}")),
     ] {
-        words.push_all(["--setenv", name, value]);
+        arguments.push_all(["--setenv", name, value]);
     }
-    // Inside the user namespace, so that what is counted is this desktop's and not all of the
-    // uid's.
-    words.push("prlimit");
-    limits.prlimit().iter().for_each(|limit| words.push(limit));
-    words.push_all(["sh", spec.protocol.start_script()]);
+    // Inside the user namespace, so that only this desktop's processes count, not all of the uid's.
+    arguments.push("prlimit");
+    limits.prlimit().iter().for_each(|limit| arguments.push(limit));
+    arguments.push_all(["sh", spec.protocol.start_script()]);
 }
 
-/// The lines of `passwd` and `group`, `hosts`, and a machine id of its own.
+/// Contents of `passwd`, `group`, `hosts` and `machine-id`.
 #[must_use]
 pub fn etc_files(spec: &DesktopSpec, uid: u32) -> [(&'static str, String); 4] {
     let login = login_name(&spec.user_name);
@@ -271,7 +269,7 @@ pub fn etc_files(spec: &DesktopSpec, uid: u32) -> [(&'static str, String); 4] {
     ]
 }
 
-/// Text for people, without anything that is more than text.
+/// Display text without control characters.
 fn without_controls(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(crate::host::control::NAME_MAX).collect()
 }
@@ -280,12 +278,12 @@ fn without_controls(text: &str) -> String {
 struct Arguments(Vec<OsString>);
 
 impl Arguments {
-    fn push(&mut self, word: impl AsRef<OsStr>) {
-        self.0.push(word.as_ref().to_owned());
+    fn push(&mut self, argument: impl AsRef<OsStr>) {
+        self.0.push(argument.as_ref().to_owned());
     }
 
-    fn push_all<const N: usize>(&mut self, words: [&str; N]) {
-        words.iter().for_each(|word| self.push(word));
+    fn push_all<const N: usize>(&mut self, arguments: [&str; N]) {
+        arguments.iter().for_each(|argument| self.push(argument));
     }
 
     fn bind(&mut self, how: &str, from: &Path, to: impl AsRef<OsStr>) {

@@ -1,8 +1,8 @@
-//! A desktop's socket, opened so that nobody inside can point the agent somewhere else.
+//! A desktop's socket, opened so that its user cannot redirect the agent.
 //!
-//! The folder belongs to the session's user, who may put there what they like: a link to another
-//! program's socket, say, which a root agent could open and they could not. So the name is opened
-//! first without following links, looked at (a socket, of that user), and what was looked at is
+//! The folder belongs to the session's user, who may replace the socket, for example by a link to
+//! another program's socket, which a root agent could open and the user could not. So the name is
+//! opened without following links, checked (a socket, owned by that user), and the checked file is
 //! what is connected to.
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use tokio::net::UnixStream;
 
-/// The socket of one desktop; there or not yet.
+/// The socket of one desktop, which may not exist yet.
 #[derive(Debug)]
 pub(super) struct Socket {
     folder: OwnedFd,
@@ -20,7 +20,6 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Of this name in `folder`, of this user.
     pub(super) fn new(folder: &Path, name: &'static str, uid: u32) -> io::Result<Self> {
         let folder = open(
             folder,
@@ -30,8 +29,8 @@ impl Socket {
         Ok(Self { folder, name, uid })
     }
 
-    /// Connects. A descriptor's path is short, so the length of the state folder's does not matter
-    /// (unix(7): 108 bytes).
+    /// Connects, by the path of a descriptor, which is short enough however long the state folder's
+    /// path is (unix(7): 108 bytes).
     pub(super) async fn connect(&self) -> io::Result<UnixStream> {
         let found = openat(
             &self.folder,
@@ -43,7 +42,7 @@ impl Socket {
         if FileType::from_raw_mode(facts.st_mode) != FileType::Socket || facts.st_uid != self.uid {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "what is in the socket's place is not the desktop's",
+                "the file in place of the desktop's socket is not its own",
             ));
         }
         UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await

@@ -1,13 +1,12 @@
-//! Whose desktop, of which workspace, and what its server speaks.
+//! What is launched: for whom, of which workspace, and by which display protocol.
 
 use crate::domain::{SessionId, UserId, WorkspaceId};
 
-/// What a desktop's server speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DisplayProtocol {
-    /// RFB: TigerVNC.
+    /// TigerVNC.
     Rfb,
-    /// RDP: xrdp, joined to an Xorg of the desktop's own.
+    /// xrdp, connected to an Xorg in the same sandbox.
     Rdp,
 }
 
@@ -21,7 +20,6 @@ impl DisplayProtocol {
         }
     }
 
-    /// Its first program inside the sandbox.
     pub(super) fn start_script(self) -> &'static str {
         match self {
             Self::Rfb => "/etc/portcullis/start.sh",
@@ -30,21 +28,18 @@ impl DisplayProtocol {
     }
 }
 
-/// Whose desktop, and of what.
 #[derive(Clone, Debug)]
 pub struct DesktopSpec {
-    /// Session.
     pub session_id: SessionId,
-    /// Names the home.
+    /// Selects the home.
     pub user_id: UserId,
-    /// Shown in it.
+    /// Shown in the desktop.
     pub user_name: String,
-    /// Its host name.
+    /// The host name inside.
     pub workspace_id: WorkspaceId,
-    /// Its title.
+    /// The desktop's title.
     pub workspace_name: String,
-    /// Whether it reaches the host's network.
+    /// Whether the desktop reaches the host's network.
     pub network: bool,
-    /// What its server speaks.
     pub protocol: DisplayProtocol,
 }

@@ -1,5 +1,5 @@
-//! Who a running desktop belongs to: one task, which waits for its end, brings it about when asked,
-//! and clears up.
+//! Supervision of a running desktop: one task owns its process and resources, waits for its end or
+//! ends it on request, and removes what it used.
 
 use super::limits::Group;
 use super::socket::Socket;
@@ -18,19 +18,17 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long a desktop has to end by itself.
+/// Time between SIGTERM and SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
-/// How much of what it said last is kept, to say why it failed.
+/// Most bytes of the end of standard error that are kept for the log.
 const STDERR_TAIL_MAX: usize = 4096;
 
-/// Where a desktop is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Phase {
-    /// It runs.
     Running,
-    /// Its process ended; nothing more comes from it.
+    /// Its process has ended.
     Ended,
-    /// Nothing of it is left: no process, no socket.
+    /// No process, no socket and no cgroup remain.
     Gone,
 }
 
@@ -46,7 +44,7 @@ pub struct Desktop {
     stop: DropGuard,
 }
 
-/// What the owner has to clear up.
+/// What the supervisor task removes at the end.
 pub(super) struct OwnedResources {
     pub(super) session_id: SessionId,
     pub(super) child: Child,
@@ -55,47 +53,46 @@ pub(super) struct OwnedResources {
 }
 
 impl Desktop {
-    /// Hands a child to its owner task.
+    /// Starts the supervisor task of a child.
     pub(super) fn supervised(
-        estate: OwnedResources,
+        resources: OwnedResources,
         password: SecretString,
         certificate: Option<String>,
         socket: Socket,
     ) -> Self {
         let stop = CancellationToken::new();
-        let (phase, seen) = watch::channel(Phase::Running);
-        let session_id = estate.session_id;
+        let (phase, phase_receiver) = watch::channel(Phase::Running);
+        let session_id = resources.session_id;
         let ready = Arc::<AtomicBool>::default();
-        tokio::spawn(supervise(estate, stop.clone(), phase, Arc::clone(&ready)));
+        tokio::spawn(supervise(resources, stop.clone(), phase, Arc::clone(&ready)));
         Self {
             session_id,
             password,
             certificate,
             socket: Arc::new(socket),
-            phase: seen,
+            phase: phase_receiver,
             ready,
             stop: stop.drop_guard(),
         }
     }
 
-    /// Its server greeted: what it says from now on is its user's.
+    /// Its server has greeted: standard error may hold the user's data from now on.
     pub(super) fn mark_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 
-    /// Its session.
     #[must_use]
     pub fn session_id(&self) -> SessionId {
         self.session_id
     }
 
-    /// What its server asks for.
+    /// The password of its server.
     #[must_use]
     pub fn password(&self) -> &SecretString {
         &self.password
     }
 
-    /// SHA-256 of its server's certificate, in hexadecimal, when it has one.
+    /// SHA-256 of its server's certificate, hexadecimal, when it has one.
     #[must_use]
     pub fn certificate(&self) -> Option<&str> {
         self.certificate.as_deref()
@@ -104,39 +101,37 @@ impl Desktop {
     /// A new connection to its server.
     ///
     /// # Errors
-    /// When it does not listen, or something else is in its place.
+    /// When it does not listen, or its socket was replaced.
     pub async fn connect(&self) -> io::Result<UnixStream> {
         self.socket.connect().await
     }
 
-    /// What connects to it without keeping it alive.
+    /// Connects to it without keeping it running.
     #[must_use]
     pub fn connector(&self) -> DesktopConnector {
         DesktopConnector { socket: self.socket.clone(), phase: self.phase.clone() }
     }
 
-    /// Follows its life.
     #[must_use]
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.clone()
     }
 
-    /// Whether it runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
         *self.phase.borrow() == Phase::Running
     }
 
-    /// Ends it; nothing of it is left when this returns.
+    /// Ends it. Nothing of it remains when this returns.
     pub async fn stop(self) {
         let Self { mut phase, stop, .. } = self;
         stop.disarm().cancel();
-        // An error means the owner is gone, which it is only after the desktop.
+        // An error means that the supervisor task has ended, which it does after the desktop.
         let _ = phase.wait_for(|phase| *phase == Phase::Gone).await;
     }
 }
 
-/// A way to a desktop's server.
+/// Connects to a desktop's server without owning the desktop.
 #[derive(Clone, Debug)]
 pub struct DesktopConnector {
     socket: Arc<Socket>,
@@ -147,12 +142,12 @@ impl DesktopConnector {
     /// A new connection.
     ///
     /// # Errors
-    /// As [`FakeDesktop::connect`].
+    /// As [`Desktop::connect`].
     pub async fn connect(&self) -> io::Result<UnixStream> {
         self.socket.connect().await
     }
 
-    /// Waits until the desktop's process has ended.
+    /// Resolves when the desktop's process has ended.
     pub async fn ended(&self) {
         let mut phase = self.phase.clone();
         let _ = phase.wait_for(|phase| *phase >= Phase::Ended).await;
@@ -160,50 +155,50 @@ impl DesktopConnector {
 }
 
 async fn supervise(
-    mut estate: OwnedResources,
+    mut resources: OwnedResources,
     stop: CancellationToken,
     phase: watch::Sender<Phase>,
     greeted: Arc<AtomicBool>,
 ) {
-    let session = estate.session_id;
-    // Everything in the sandbox holds this pipe: its end is the end of them all.
-    let said = estate.child.stderr.take().map(|pipe| tokio::spawn(read_tail(pipe)));
-    let asked = tokio::select! {
-        _ = estate.child.wait() => false,
+    let session = resources.session_id;
+    // Every process in the sandbox holds this pipe: it ends when the last of them has ended.
+    let stderr = resources.child.stderr.take().map(|pipe| tokio::spawn(read_tail(pipe)));
+    let requested = tokio::select! {
+        _ = resources.child.wait() => false,
         () = stop.cancelled() => true,
     };
-    if asked {
-        terminate(&mut estate.child).await;
+    if requested {
+        terminate(&mut resources.child).await;
     }
     phase.send_replace(Phase::Ended);
-    let mut last_words = String::new();
-    if let Some(said) = said
-        && let Ok(Ok(words)) = tokio::time::timeout(TERM_GRACE, said).await
+    let mut stderr_tail = String::new();
+    if let Some(stderr) = stderr
+        && let Ok(Ok(tail)) = tokio::time::timeout(TERM_GRACE, stderr).await
     {
-        last_words = words;
+        stderr_tail = tail;
     }
     if !greeted.load(Ordering::Relaxed) {
-        // Of the sandbox and the server alone: no user has been in it.
-        tracing::warn!(%session, last_words = last_words.trim(), "desktop did not come up");
-    } else if asked {
+        // From the sandbox and the server only: no user has used it yet.
+        tracing::warn!(%session, stderr_tail = stderr_tail.trim(), "desktop did not start");
+    } else if requested {
         tracing::info!(%session, "desktop stopped");
     } else {
-        tracing::warn!(%session, "desktop ended by itself");
-        tracing::debug!(%session, last_words, "what it said last");
+        tracing::warn!(%session, "desktop ended unexpectedly");
+        tracing::debug!(%session, stderr_tail, "end of the desktop's standard error");
     }
-    let OwnedResources { group, folder, .. } = estate;
+    let OwnedResources { group, folder, .. } = resources;
     let cleared = tokio::task::spawn_blocking(move || {
         group.kill_and_remove();
         std::fs::remove_dir_all(&folder)
     });
     if let Ok(Err(error)) = cleared.await {
-        tracing::warn!(%session, %error, "a session's folder stays until the next start");
+        tracing::warn!(%session, %error, "a session's folder remains until the next start of the agent");
     }
     phase.send_replace(Phase::Gone);
 }
 
-/// Asks, waits, then does not ask. The child is not reaped before `wait` returns, so its id is
-/// nobody else's meanwhile.
+/// SIGTERM, then, after [`TERM_GRACE`], SIGKILL. The child is not reaped before `wait` returns, so
+/// its id is not reused meanwhile.
 async fn terminate(child: &mut Child) {
     let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
         return;
@@ -215,13 +210,13 @@ async fn terminate(child: &mut Child) {
     }
 }
 
-/// Reads to the end, keeping the last of it.
+/// Reads to the end and returns the last [`STDERR_TAIL_MAX`] bytes.
 async fn read_tail(mut pipe: impl AsyncRead + Unpin) -> String {
     let mut kept = VecDeque::with_capacity(STDERR_TAIL_MAX);
-    let mut piece = [0; 1024];
-    while let Ok(n @ 1..) = pipe.read(&mut piece).await {
+    let mut chunk = [0; 1024];
+    while let Ok(n @ 1..) = pipe.read(&mut chunk).await {
         kept.drain(..(kept.len() + n).saturating_sub(STDERR_TAIL_MAX).min(kept.len()));
-        kept.extend(&piece[..n]);
+        kept.extend(&chunk[..n]);
     }
     String::from_utf8_lossy(kept.make_contiguous()).into_owned()
 }
