@@ -4,8 +4,8 @@
 //! `viewer` -> `protocol` -> `tunnel` -> host agent. They meet only in `broker`. See
 //! ARCHITECTURE.md for what each module may use; a test holds the imports to that table.
 
-// What a future has room for is moved with it, and kept by every connection: what seldom happens is
-// boxed.
+// Futures are moved by value and live as long as their connection, so rarely taken branches are
+// boxed to keep them small.
 #![warn(clippy::large_futures)]
 
 pub mod app;
@@ -22,3 +22,7 @@ pub mod store;
 pub mod telemetry;
 pub mod tunnel;
 pub mod viewer;
+
+/// See docs/adr/0022.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

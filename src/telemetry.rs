@@ -1,9 +1,9 @@
-//! Logs: one JSON object a line on standard error, with the request's id; or readable lines for a
-//! person at a terminal.
+//! Logs on standard error: one JSON object per line, with the request's id, or readable lines for a
+//! terminal.
 //!
-//! Nothing here prints a secret. Secrets are [`crate::domain::secret::Secret`]s, whose `Debug` is
-//! redacted; the access line names a route's pattern and never a query; and the libraries that
-//! could print headers or frames (see [`QUIET`]) are held to `info`, whatever filter is asked for.
+//! No secret is logged. Secrets are [`crate::domain::secret::Secret`]s, whose `Debug` is redacted;
+//! the access log has the route's pattern and no query; and libraries that could print headers or
+//! frames (see [`SENSITIVE_LIBRARIES`]) are limited to `info`, whatever the filter says.
 
 use std::io;
 use tracing::{Level, Subscriber};
@@ -13,21 +13,19 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
-/// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// For a person.
+    /// For a terminal.
     Pretty,
 }
 
-/// What is logged when nothing is asked for.
 pub const DEFAULT_FILTER: &str = "info";
 
-/// Libraries whose debug lines hold headers, frames, queries or credentials of our users.
+/// Libraries whose debug messages contain headers, frames, queries or credentials of users.
 const SENSITIVE_LIBRARIES: [&str; 10] = [
     "actix_http",
     "actix_web",
@@ -41,29 +39,21 @@ const SENSITIVE_LIBRARIES: [&str; 10] = [
     "tungstenite",
 ];
 
-/// The logs cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter cannot be read.
-    #[error("log filter {filter:?} cannot be read: {why}")]
-    Filter {
-        /// As written.
-        filter: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// Logs were set up before.
+    #[error("log filter {filter:?} cannot be read: {reason}")]
+    Filter { filter: String, reason: String },
     #[error("logs were set up twice")]
     AlreadyInitialized,
 }
 
-/// Sets up logs for the process, on standard error. `filter` is a list such as
+/// Installs the process's subscriber, on standard error. `filter` is a list such as
 /// `info,portcullis::tunnel=debug`.
 ///
 /// # Errors
-/// [`TelemetryError`] when the filter cannot be read, or when logs were set up before.
+/// [`TelemetryError`] when the filter does not parse, or a subscriber is installed already.
 pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
-    // Also bridges the libraries that speak `log`.
+    // Also bridges the `log` crate.
     subscriber(format, filter, io::stderr)?
         .try_init()
         .map_err(|_| TelemetryError::AlreadyInitialized)
@@ -72,7 +62,7 @@ pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
 /// The same, to any writer: for tests.
 ///
 /// # Errors
-/// [`TelemetryError::Filter`] when the filter cannot be read.
+/// [`TelemetryError::Filter`] when the filter does not parse.
 pub fn subscriber<W>(
     format: Format,
     filter: &str,
@@ -97,8 +87,8 @@ where
     )))
 }
 
-/// Whether a line could hold what no line may hold. The filter alone could be talked into it, by a
-/// part of a library's name or the name of a span.
+/// Whether a message could contain a secret. The filter alone does not exclude that: it also
+/// matches parts of a library's name and names of spans.
 fn may_leak_secrets(target: &str, level: Level) -> bool {
     level > Level::INFO
         && SENSITIVE_LIBRARIES.iter().any(|name| {
@@ -108,17 +98,17 @@ fn may_leak_secrets(target: &str, level: Level) -> bool {
 
 fn parse_filter(text: &str) -> Result<EnvFilter, TelemetryError> {
     let text = if text.trim().is_empty() { DEFAULT_FILTER } else { text };
-    let bad = |why: String| TelemetryError::Filter { filter: text.to_owned(), why };
+    let bad = |reason: String| TelemetryError::Filter { filter: text.to_owned(), reason };
     let mut filter = EnvFilter::try_new(text).map_err(|e| bad(e.to_string()))?;
-    // Never louder than what was asked for as a whole.
-    let whole = text
+    // Not more verbose than the filter's general level.
+    let general = text
         .split(',')
         .find(|part| !part.contains('='))
         .and_then(|part| part.trim().parse().ok())
         .unwrap_or(LevelFilter::INFO);
-    let cap = whole.min(LevelFilter::INFO);
+    let cap = general.min(LevelFilter::INFO);
     for name in SENSITIVE_LIBRARIES {
-        // A directive for the same target replaces the one asked for.
+        // Replaces a directive of the filter for the same target.
         let quiet: Directive = format!("{name}={cap}")
             .parse()
             .map_err(|e: tracing_subscriber::filter::ParseError| bad(e.to_string()))?;
@@ -133,9 +123,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Lines {
+    impl io::Write for LogBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -146,7 +136,7 @@ mod tests {
     }
 
     fn logged(filter: &str, act: impl FnOnce()) -> Vec<serde_json::Value> {
-        let lines = Lines::default();
+        let lines = LogBuffer::default();
         let writer = lines.clone();
         let subscriber = subscriber(Format::Json, filter, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, act);
@@ -159,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_json_and_carries_its_request() {
+    fn a_line_is_json_with_the_request_id() {
         let lines = logged("info", || {
             let _in = tracing::info_span!("request", request_id = "r-1").entered();
             tracing::info!(status = 200, "request");
@@ -172,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_that_print_headers_stay_quiet() {
+    fn sensitive_libraries_are_limited_to_info() {
         let lines = logged("trace,h2=trace", || {
             tracing::trace!(target: "h2::frame", "authorization: Bearer x");
             tracing::debug!(target: "actix_http::h1", "cookie");
@@ -182,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_filter_is_named() {
+    fn a_bad_filter_is_reported() {
         assert!(parse_filter("info,==").unwrap_err().to_string().contains("info,=="));
     }
 }

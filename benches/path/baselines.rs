@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::machine::{cpu_seconds, external_command, is_installed};
+use crate::machine::{cpu_seconds, is_installed};
 use crate::table::{Row, Threshold};
 use crate::testbed::Testbed;
 use crate::tunnel::Speed;
@@ -55,7 +55,7 @@ async fn connect_when_ready(address: SocketAddr) -> Outcome<TcpStream> {
 }
 
 fn quiet_command(path: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = external_command(path);
+    let mut command = Command::new(path);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -1,12 +1,9 @@
 //! The machine: its description, resource usage of processes, statistics.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::time::Duration;
 
-use portcullis::app::memory::SETTINGS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::process::Command;
 
 use crate::{Outcome, fail};
 
@@ -33,15 +30,6 @@ pub fn description() -> String {
         .filter(|flag| cpu.split_whitespace().any(|word| word == *flag))
         .collect::<Vec<_>>();
     format!("{model}, {cores} cores, {memory} GiB, Linux {}, {}", kernel.trim(), wide.join(" "))
-}
-
-/// A command without the allocator settings that this program set for itself.
-pub fn external_command(path: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(path);
-    SETTINGS.iter().for_each(|(name, _)| {
-        command.env_remove(name);
-    });
-    command
 }
 
 /// Load averages now.

@@ -28,7 +28,6 @@ mod webload;
 use std::error::Error;
 use std::path::PathBuf;
 
-use portcullis::app::memory;
 use portcullis::tunnel::MTU_MAX;
 use table::Row;
 use testbed::Testbed;
@@ -60,8 +59,6 @@ impl Settings {
 }
 
 fn main() -> Outcome<()> {
-    // As `portcullis` does at its start.
-    memory::reexec_with_malloc_settings();
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Child processes inherit the limit.
     let files = machine::raise_open_file_limit(65_536);

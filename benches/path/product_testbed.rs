@@ -12,7 +12,7 @@ use portcullis::domain::secret::SecretString;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::machine::{external_command, resident_bytes};
+use crate::machine::resident_bytes;
 use crate::web::AppEndpoint;
 use crate::{Outcome, fail};
 
@@ -32,7 +32,7 @@ pub struct ProductTestbed {
 
 /// A command with the testbed's settings and no others of the environment.
 fn command(folder: &Path, at: SocketAddr, udp: SocketAddr, application: SocketAddr) -> Command {
-    let mut command = external_command(BINARY);
+    let mut command = Command::new(BINARY);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PORTCULLIS_")) {
         command.env_remove(name);
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-use crate::machine::{cpu_seconds, external_command, is_installed, median, resident_bytes};
+use crate::machine::{cpu_seconds, is_installed, median, resident_bytes};
 use crate::product_testbed::ProductTestbed;
 use crate::table::{Row, Threshold};
 use crate::testbed::Process;
@@ -265,7 +265,7 @@ impl Nginx {
         );
         let path = folder.join("nginx.conf");
         std::fs::write(&path, text)?;
-        let master = external_command("nginx")
+        let master = Command::new("nginx")
             .arg("-c")
             .arg(&path)
             .arg("-e")

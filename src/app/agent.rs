@@ -1,4 +1,4 @@
-//! How an agent is run: by `portcullis agent`, and inside a demo.
+//! Running an agent: by `portcullis agent`, and inside a demo.
 
 use super::cli::AgentArgs;
 use super::failure::Failure;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How long a stopping agent may take to end its desktops: they are gone, or killed with it.
+/// Longest stop of an agent; desktops that still run then are killed with it.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4500);
 /// Longest join token read from standard input.
 const TOKEN_LIMIT: u64 = 1024;
@@ -34,7 +34,7 @@ pub fn start(config: AgentConfig) -> Running {
 }
 
 impl Running {
-    /// Resolves when the agent ended by itself, which is a failure.
+    /// Resolves when the agent ended unexpectedly.
     pub async fn failed(&mut self) -> Failure {
         match (&mut self.task).await {
             Ok(Ok(())) => Failure::new("the agent ended"),
@@ -43,19 +43,18 @@ impl Running {
         }
     }
 
-    /// Ends the agent and every desktop it runs.
+    /// Ends the agent and its desktops.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         if self.task.is_finished() {
             return;
         }
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.task).await.is_err() {
-            tracing::warn!("agent.stop.late: its desktops are killed with it");
+            tracing::warn!("agent.stop.timeout: its desktops are killed with it");
         }
     }
 }
 
-/// An agent by its settings.
 #[must_use]
 pub fn config(settings: &Agent, state_dir: PathBuf, enrollment: Option<Enrollment>) -> AgentConfig {
     let limits = Limits {
@@ -72,8 +71,8 @@ pub fn config(settings: &Agent, state_dir: PathBuf, enrollment: Option<Enrollmen
     }
 }
 
-/// Whether the agent of this state folder is enrolled at a gateway with this UDP address. When it
-/// knows another, it is made to forget it.
+/// Whether the agent of this state folder is enrolled at a gateway with this UDP address. An
+/// identity of another gateway is deleted.
 ///
 /// # Errors
 /// A sentence naming the folder.
@@ -108,7 +107,7 @@ pub async fn run(args: AgentArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What to enrol with, when both parts are given; the state folder may make it unnecessary.
+/// The enrolment, when both parts are given; unnecessary when the state folder has an identity.
 fn enrollment(args: &AgentArgs, settings: &Agent) -> Result<Option<Enrollment>, Failure> {
     let (gateway, token) = match (&args.gateway, &args.join) {
         (Some(gateway), Some(token)) => (gateway.trim_end_matches('/').to_owned(), token),
@@ -142,7 +141,6 @@ fn enrollment(args: &AgentArgs, settings: &Agent) -> Result<Option<Enrollment>, 
     Ok(Some(Enrollment { gateway, token, name, trust }))
 }
 
-/// The machine's own name.
 pub(super) fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Some(name.trim().to_owned()).filter(|n| !n.is_empty()).unwrap_or_else(|| "host".to_owned())

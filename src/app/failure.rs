@@ -1,15 +1,14 @@
-//! Why a command failed: one line for standard error.
+//! The failure of a command.
 
 use crate::config::ConfigError;
 use crate::domain::{Error, ErrorKind};
 
-/// Why a command failed: one clear line for standard error.
+/// One line for standard error.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Failure(String);
 
 impl Failure {
-    /// A failure told as `sentence`.
     pub fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }
@@ -22,7 +21,7 @@ impl From<ConfigError> for Failure {
 }
 
 impl From<Error> for Failure {
-    /// Whoever is at the shell may read the cause that the API keeps for its log.
+    /// Includes the cause, which the API writes to the log only.
     fn from(e: Error) -> Self {
         match (e.kind, &e.source) {
             (ErrorKind::Internal, Some(cause)) => Self(format!("internal failure: {cause}")),

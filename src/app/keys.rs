@@ -1,5 +1,5 @@
 //! The gateway's own keys, in `DIR/keys`: the master key (seals secrets, signs the audit head) and
-//! the hub's WireGuard key. Made on first start; never printed, never in the database.
+//! the hub's WireGuard key. Created on first start; never printed, never in the database.
 
 use super::failure::Failure;
 use crate::files;
@@ -7,18 +7,17 @@ use data_encoding::BASE64;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// A key of 32 bytes, wiped when dropped.
+/// Zeroized when dropped.
 pub type Key = Zeroizing<[u8; 32]>;
 
-/// Both keys.
 pub struct Keys {
-    /// Everything sealed at rest hangs from it.
+    /// Root of everything that is sealed at rest.
     pub master: Key,
-    /// WireGuard private key of the hub: hosts know its public half.
+    /// WireGuard private key of the hub.
     pub hub: Key,
 }
 
-/// Reads the keys of a data folder, or makes them.
+/// Reads the keys of a data folder, or creates them.
 ///
 /// # Errors
 /// A sentence naming the file.
@@ -32,18 +31,18 @@ pub fn load_or_create(data_dir: &Path) -> Result<Keys, Failure> {
     })
 }
 
-/// Reads the master key only: for commands that must not make one.
+/// Reads the keys: for commands that must not create a master key.
 ///
 /// # Errors
 /// A sentence naming the file.
 pub fn load(data_dir: &Path) -> Result<Keys, Failure> {
     let master = data_dir.join("keys/master.key");
     if !master.exists() {
-        let told = format!(
+        let message = format!(
             "there is no master key at {}; start the gateway once, or name its data folder (server.data_dir)",
             master.display()
         );
-        return Err(Failure::new(told));
+        return Err(Failure::new(message));
     }
     load_or_create(data_dir)
 }
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_made_once_and_kept() {
+    fn keys_are_created_once() {
         let dir = tempfile::tempdir().unwrap();
         assert!(load(dir.path()).is_err());
         let first = load_or_create(dir.path()).unwrap();

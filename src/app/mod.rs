@@ -1,14 +1,14 @@
-//! The composition root: the only module that sees all others, and the command line.
+//! The composition root and the command line.
 //!
-//! | file | what it answers |
+//! | file | content |
 //! | --- | --- |
-//! | [`cli`] | which commands and options there are |
-//! | [`gateway`], [`lease`] | how a gateway is assembled, started and stopped in order; its lease on the database |
-//! | [`agent`] | how an agent is run |
-//! | [`demo`], [`demo_seed`], [`demo_board`] | everything on one machine, and what is in it |
-//! | [`open`] | how a gateway's data is opened |
+//! | [`cli`] | commands and options |
+//! | [`gateway`], [`lease`] | assembling, starting and stopping a gateway; its lease on the database |
+//! | [`agent`] | running an agent |
+//! | [`demo`], [`demo_seed`], [`demo_board`] | gateway and agent on one machine, with data |
+//! | [`open`] | opening a gateway's data |
 //! | [`admin`], [`audit`], [`shell`] | administration from the shell |
-//! | [`keys`], [`tls`], [`private`] | keys, certificate, and how files nobody else may read are made |
+//! | [`keys`], [`tls`] | keys and certificates |
 
 pub mod admin;
 pub mod agent;
@@ -21,7 +21,6 @@ pub mod failure;
 pub mod gateway;
 pub mod keys;
 pub mod lease;
-pub mod memory;
 pub mod open;
 pub mod shell;
 mod signals;
@@ -37,22 +36,18 @@ use signals::StopSignals;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What is still running when a command has ended gets this long.
+/// Longest wait for tasks that still run when a command has ended.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The command line: exit status 0 when it worked, 1 with one line on standard error when not, 2
-/// when it was used wrongly.
+/// Exit status 0 on success, 1 with one line on standard error on failure, 2 on wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
-    if matches!(command, Command::Demo(_) | Command::Serve(_) | Command::Agent(_)) {
-        memory::reexec_with_malloc_settings();
-    }
-    // Fails only when it was installed before, and then it is there.
+    // Fails only when a provider is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if matches!(command, Command::Agent(_)) {
-        // An agent does little but serve its tunnels.
+        // An agent mainly serves its tunnels.
         builder.worker_threads(crate::tunnel::worker_threads());
     }
     let runtime = match builder.enable_all().build() {

@@ -1,10 +1,10 @@
-//! The gateway's certificate: your PEM files, or one of our own.
+//! The gateway's certificate: the configured PEM files, or a generated one.
 //!
-//! Our own is a small private authority (`DIR/tls/ca.pem`, which clients trust) and a server
-//! certificate signed by it (`DIR/tls/server.pem`), both made on first start. An authority with a
-//! leaf, and not one self-signed certificate, because some clients refuse a trust anchor as a
-//! server's certificate and others refuse a leaf as a trust anchor. The leaf is kept over restarts,
-//! so that a browser that was told to trust it reconnects by itself, and is renewed at a start
+//! Generated are a private authority (`DIR/tls/ca.pem`, which clients trust) and a server
+//! certificate signed by it (`DIR/tls/server.pem`), both at the first start. It is an authority
+//! with a leaf, not one self-signed certificate, because some clients refuse a trust anchor as a
+//! server's certificate and others refuse a leaf as a trust anchor. The leaf is reused across
+//! restarts, so that a browser with an exception for it reconnects, and is renewed at a start
 //! within 30 days of its end or when the names change.
 
 use super::failure::Failure;
@@ -23,33 +23,31 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// Life of a leaf: browsers refuse those of more than 398 days.
+/// Browsers refuse leaf certificates of more than 398 days.
 const LEAF_VALIDITY: Duration = Duration::from_secs(397 * 86_400);
-/// A leaf is renewed when less than this is left.
+/// A leaf is renewed when less than this remains.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
-/// Life of the authority.
 const CA_VALIDITY: Duration = Duration::from_secs(20 * 365 * 86_400);
-/// Certificates are valid a little before they are made: clocks differ.
+/// Certificates are valid from before their creation, since clocks differ.
 const BACKDATE: Duration = Duration::from_secs(3600);
 
-/// A certificate of our own.
+/// Files of a generated certificate.
 pub struct OwnCertificate {
-    /// What clients trust.
+    /// The authority, which clients trust.
     pub ca: PathBuf,
     /// The server's chain.
     pub certificate: PathBuf,
-    /// Its key.
     pub key: PathBuf,
 }
 
-/// What is remembered about a leaf, so that it need not be parsed.
+/// Facts about a leaf, stored so that it need not be parsed.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
 struct LeafRecord {
     names: Vec<String>,
     ends: Timestamp,
 }
 
-/// The certificate of our own in `DIR/tls`, made or renewed when needed.
+/// The generated certificate in `DIR/tls`, created or renewed when necessary.
 ///
 /// # Errors
 /// A sentence naming the file.
@@ -61,7 +59,7 @@ pub fn own_certificate(
     load_or_issue(data_dir, "server", all_names(names), now)
 }
 
-/// The certificate of every name right below `domain`, signed by the same authority.
+/// A wildcard certificate for `*.domain`, signed by the same authority.
 ///
 /// # Errors
 /// A sentence naming the file.
@@ -85,11 +83,12 @@ fn load_or_issue(
     let file = |end: &str| dir.join(format!("{stem}.{end}"));
     let own = OwnCertificate { ca: dir.join("ca.pem"), certificate: file("pem"), key: file("key") };
     let note_path = file("json");
-    let kept = files::read_private(&note_path)
+    let stored = files::read_private(&note_path)
         .ok()
         .and_then(|bytes| serde_json::from_slice::<LeafRecord>(&bytes).ok());
-    let good = kept.is_some_and(|note| note.names == names && note.ends > now.after(RENEW_BEFORE));
-    if good && own.ca.exists() && own.certificate.exists() && own.key.exists() {
+    let is_valid =
+        stored.is_some_and(|note| note.names == names && note.ends > now.after(RENEW_BEFORE));
+    if is_valid && own.ca.exists() && own.certificate.exists() && own.key.exists() {
         return Ok(own);
     }
     let made = issue(&dir, &own, &names, now);
@@ -102,7 +101,7 @@ fn load_or_issue(
     Ok(own)
 }
 
-/// The names every certificate of our own has, and the given ones.
+/// The names of every generated certificate, and the given ones.
 fn all_names(given: &[String]) -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     for name in given {
@@ -144,8 +143,8 @@ fn issue(
     Ok(LeafRecord { names: names.to_vec(), ends: now.after(LEAF_VALIDITY) })
 }
 
-/// The authority's certificate but for its key. Its name is constant: with the same key, a leaf
-/// made years later still chains to it.
+/// Parameters of the authority's certificate. Its name is constant, so that a leaf of years later
+/// still chains to it.
 fn ca_params(now: Timestamp) -> Result<CertificateParams, Box<dyn std::error::Error>> {
     let mut ca = CertificateParams::new(Vec::<String>::new())?;
     ca.distinguished_name.push(DnType::CommonName, "Portcullis private authority");
@@ -161,7 +160,7 @@ fn offset_date_time(moment: Timestamp) -> Result<OffsetDateTime, time::error::Co
     OffsetDateTime::from_unix_timestamp(moment.unix_seconds())
 }
 
-/// SHA-256 of a PEM file's first certificate, hex: what a host that joins can be told to believe.
+/// SHA-256 of a PEM file's first certificate, hexadecimal: the `--pin` of joining hosts.
 ///
 /// # Errors
 /// A sentence naming the file.
@@ -172,7 +171,7 @@ pub fn fingerprint(certificate: &Path) -> Result<String, Failure> {
     Ok(hex::encode(Sha256::digest(&leaf)))
 }
 
-/// A server's TLS settings from PEM files.
+/// A server's TLS configuration from PEM files.
 ///
 /// # Errors
 /// A sentence naming the file.
@@ -203,8 +202,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_772_721_000_000);
 
-    /// A whole handshake in memory, the client trusting nothing but `ca`.
-    fn trusted(own: &OwnCertificate, name: &'static str) -> Result<(), rustls::Error> {
+    /// A complete handshake in memory with a client that trusts `ca` only.
+    fn handshake(own: &OwnCertificate, name: &'static str) -> Result<(), rustls::Error> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&own.ca).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -241,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn our_certificate_is_trusted_by_its_names_and_kept() {
+    fn a_generated_certificate_is_trusted_for_its_names_and_reused() {
         let dir = tempfile::tempdir().unwrap();
         let own_one = own_certificate(dir.path(), &["desk.example".into()], NOW).unwrap();
         for name in ["localhost", "127.0.0.1", "::1", "desk.example"] {
-            trusted(&own_one, name).unwrap_or_else(|e| panic!("{name}: {e}"));
+            handshake(&own_one, name).unwrap_or_else(|e| panic!("{name}: {e}"));
         }
-        assert!(trusted(&own_one, "other.example").is_err());
+        assert!(handshake(&own_one, "other.example").is_err());
         for secret in ["ca.key", "server.key"] {
             assert_eq!(
                 std::fs::metadata(dir.path().join("tls").join(secret))
@@ -266,7 +265,7 @@ mod tests {
             NOW.after(Duration::from_secs(300 * 86_400)),
         )
         .unwrap();
-        assert_eq!(std::fs::read(&again.certificate).unwrap(), before, "kept while it is good");
+        assert_eq!(std::fs::read(&again.certificate).unwrap(), before, "reused while it is valid");
     }
 
     #[test]
@@ -275,11 +274,11 @@ mod tests {
         let gateway = own_certificate(dir.path(), &[], NOW).unwrap();
         let apps = own_wildcard_certificate(dir.path(), "apps.localhost", NOW).unwrap();
         assert_eq!(gateway.ca, apps.ca);
-        trusted(&apps, "3f0c6a1e-0000-4000-8000-000000000000.apps.localhost").unwrap();
+        handshake(&apps, "3f0c6a1e-0000-4000-8000-000000000000.apps.localhost").unwrap();
         for other in ["apps.localhost", "localhost", "a.b.apps.localhost"] {
-            assert!(trusted(&apps, other).is_err(), "{other}");
+            assert!(handshake(&apps, other).is_err(), "{other}");
         }
-        assert!(trusted(&gateway, "a.apps.localhost").is_err());
+        assert!(handshake(&gateway, "a.apps.localhost").is_err());
         let before = std::fs::read(&apps.certificate).unwrap();
         assert_eq!(
             std::fs::read(
@@ -287,7 +286,7 @@ mod tests {
             )
             .unwrap(),
             before,
-            "kept while it is good"
+            "reused while it is valid"
         );
     }
 
@@ -301,9 +300,9 @@ mod tests {
         let new = own_certificate(dir.path(), &[], NOW).unwrap();
         assert_eq!(std::fs::read(&new.ca).unwrap(), ca);
         assert_ne!(std::fs::read(&new.certificate).unwrap(), leaf);
-        trusted(&new, "localhost").unwrap();
+        handshake(&new, "localhost").unwrap();
         own_certificate(dir.path(), &["added.example".into()], NOW).unwrap();
-        trusted(&new, "added.example").unwrap();
+        handshake(&new, "added.example").unwrap();
     }
 
     #[test]

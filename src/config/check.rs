@@ -1,5 +1,4 @@
-//! Which values make no sense, alone or together. Each refusal is a sentence that names the key and
-//! says what to write instead.
+//! Rules for values, alone and together. Each refusal names the key and says what is valid.
 
 use super::error::ConfigError;
 use super::settings::Config;
@@ -16,8 +15,8 @@ fn is_level(word: &str) -> bool {
     ["off", "error", "warn", "info", "debug", "trace"].contains(&word)
 }
 
-/// A name below which every session can have one of 36 characters more (RFC 1035 section 2.3.4),
-/// and that is not where the gateway itself is.
+/// A domain that leaves room for a label of 36 characters (RFC 1035 section 2.3.4), and that does
+/// not contain the gateway's own name.
 fn is_apps_domain(domain: &str, public_url: &str) -> bool {
     let label = |l: &str| {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -29,15 +28,15 @@ fn is_apps_domain(domain: &str, public_url: &str) -> bool {
     };
     let gateway = public_url.strip_prefix("https://").unwrap_or_default();
     let gateway = gateway.rsplit_once(':').map_or(gateway, |(host, _)| host);
-    // The last label of an address is a number (RFC 3696 section 2): that is no domain.
+    // The last label of an IP address is numeric, that of a domain is not (RFC 3696 section 2).
     let last_is_word =
         domain.rsplit('.').next().is_some_and(|last| !last.bytes().all(|b| b.is_ascii_digit()));
-    let apart =
+    let is_separate =
         domain != gateway && !gateway.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    domain.len() <= 253 - 37 && domain.split('.').all(label) && last_is_word && apart
+    domain.len() <= 253 - 37 && domain.split('.').all(label) && last_is_word && is_separate
 }
 
-/// Every rule, with what is said when it does not hold.
+/// Every rule, with its message.
 fn rules(c: &Config) -> Vec<(bool, &'static str)> {
     let within = |span: DurationSetting, least: DurationSetting, most: DurationSetting| {
         (least..=most).contains(&span)
@@ -173,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_make_sense() {
+    fn defaults_are_valid() {
         check(&Config::default()).unwrap();
     }
 
     #[test]
     fn each_refusal_names_its_key() {
-        type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 17] = [
+        type Change = fn(&mut Config);
+        let cases: [(&str, Change); 17] = [
             ("agent.services", |c| {
                 c.agent.services = ["a=h:1", "a=h:2"].map(|s| s.parse().unwrap()).to_vec()
             }),
@@ -203,9 +202,9 @@ mod tests {
             ("tunnel.mtu_max", |c| c.tunnel.mtu_max = 8921),
             ("log.level", |c| c.log.level = "loud".into()),
         ];
-        for (key, spoil) in cases {
+        for (key, change) in cases {
             let mut config = Config::default();
-            spoil(&mut config);
+            change(&mut config);
             assert!(check(&config).unwrap_err().to_string().contains(key), "{key}");
         }
     }

@@ -1,45 +1,31 @@
-//! Why settings cannot be used.
+//! Failures to load settings.
 
-/// Why the settings cannot be used: one sentence, naming the key and where it was written.
+/// One sentence that names the key and its source.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration file {path}: {why}")]
-    Unreadable {
-        /// The file.
-        path: String,
-        /// The system's words.
-        why: String,
-    },
-    /// The file is not TOML.
-    #[error("the configuration file {path} is not valid TOML: {why}")]
-    NotToml {
-        /// The file.
-        path: String,
-        /// The parser's words.
-        why: String,
-    },
-    /// Nobody knows this key.
+    #[error("cannot read the configuration file {path}: {reason}")]
+    Unreadable { path: String, reason: String },
+    #[error("the configuration file {path} is not valid TOML: {reason}")]
+    NotToml { path: String, reason: String },
     #[error("unknown setting {key} in {source_name}{hint}")]
     Unknown {
-        /// Full name.
+        /// `section.key`.
         key: String,
         /// File or environment variable.
         source_name: String,
         /// `; did you mean ...?`, or empty.
         hint: String,
     },
-    /// The value is of the wrong kind.
-    #[error("bad value for {key} in {source_name}: {why}")]
+    /// The value has the wrong type.
+    #[error("bad value for {key} in {source_name}: {reason}")]
     BadValue {
-        /// Full name.
+        /// `section.key`.
         key: String,
         /// File or environment variable.
         source_name: String,
-        /// What was expected.
-        why: String,
+        reason: String,
     },
-    /// The values read, but cannot work.
+    /// The values violate a rule.
     #[error("{0}")]
     Invalid(String),
 }

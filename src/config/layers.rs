@@ -1,5 +1,4 @@
-//! How the layers are laid over each other: one value at a time, so that a bad one can be blamed by
-//! name and place.
+//! Merging the layers one value at a time, so that a bad value is reported with its key and source.
 
 use super::error::ConfigError;
 use super::settings::Config;
@@ -8,9 +7,9 @@ use std::path::Path;
 
 /// Prefix of environment variables that are settings.
 const PREFIX: &str = "PORTCULLIS_";
-/// Between section and key in an environment variable.
+/// Separates section and key in an environment variable.
 const SEPARATOR: &str = "__";
-/// Variables with our prefix that are not settings: options of the command line.
+/// Variables with the prefix that are options of the command line.
 const NOT_SETTINGS: [&str; 3] = ["PORTCULLIS_CONFIG", "PORTCULLIS_JOIN", "PORTCULLIS_PASSWORD"];
 
 /// A value from one of the layers.
@@ -21,10 +20,9 @@ struct Setting {
     source_name: String,
 }
 
-/// As it was written.
 enum RawValue {
     Typed(Value),
-    /// From the environment: everything is text there, and the default says of what kind it is.
+    /// From the environment; the default determines the type.
     Text(String),
 }
 
@@ -65,20 +63,20 @@ fn set(tree: &mut Map<String, Value>, setting: Setting) -> Result<(), ConfigErro
             .map_or_else(String::new, |known| format!("; did you mean {known}?"));
         return Err(ConfigError::Unknown { key: name, source_name, hint });
     };
-    let bad = |why: String| ConfigError::BadValue {
+    let bad = |reason: String| ConfigError::BadValue {
         key: name.clone(),
         source_name: source_name.clone(),
-        why,
+        reason,
     };
     *slot = match value {
         RawValue::Typed(value) => value,
         RawValue::Text(text) => parse_like(slot, &text).map_err(bad)?,
     };
-    // Everything set before was good, so a failure now is this value's.
+    // All earlier values were valid, so a failure is due to this one.
     read(tree).map(|_| ()).map_err(bad)
 }
 
-/// The text as a value of the same kind as `model`.
+/// The text as a value of the same type as `model`.
 fn parse_like(model: &Value, text: &str) -> Result<Value, String> {
     match model {
         Value::Bool(_) => text
@@ -122,12 +120,12 @@ fn from_environment(
 fn from_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path)
-        .map_err(|e| ConfigError::Unreadable { path: shown.clone(), why: e.to_string() })?;
+        .map_err(|e| ConfigError::Unreadable { path: shown.clone(), reason: e.to_string() })?;
     let table = config::Config::builder()
         .add_source(config::File::from_str(&text, config::FileFormat::Toml))
         .build()
         .and_then(config::Config::try_deserialize::<Map<String, Value>>)
-        .map_err(|e| ConfigError::NotToml { path: shown.clone(), why: e.to_string() })?;
+        .map_err(|e| ConfigError::NotToml { path: shown.clone(), reason: e.to_string() })?;
     let mut settings = Vec::new();
     for (section, keys) in table {
         let Value::Object(keys) = keys else {
@@ -149,7 +147,7 @@ fn from_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
     Ok(settings)
 }
 
-/// The known name most like `name`, when one is near enough to be a slip.
+/// The known name closest to `name`, if it is close enough to be a typing error.
 fn nearest(tree: &Map<String, Value>, name: &str) -> Option<String> {
     let known = tree.iter().flat_map(|(section, keys)| {
         keys.as_object().into_iter().flatten().map(move |(key, _)| format!("{section}.{key}"))
@@ -157,7 +155,7 @@ fn nearest(tree: &Map<String, Value>, name: &str) -> Option<String> {
     known.map(|k| (distance(&k, name), k)).filter(|(d, _)| *d <= 3).min().map(|(_, k)| k)
 }
 
-/// Edits between two short texts (Levenshtein).
+/// Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_key_or_value_is_named_with_its_place() {
+    fn a_bad_key_or_value_is_reported_with_its_source() {
         assert_eq!(
             refusal("[server]\nlisten_on = \"x\"\n", &[]),
             "unknown setting server.listen_on in p.toml; did you mean server.listen?"
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back_without_the_password() {
+    fn the_printed_settings_can_be_loaded_and_lack_the_password() {
         let mut config = Config::default();
         config.database.url = "postgres://u:hunter2@h/d".parse().unwrap();
         config.tls.names = vec!["a \"quoted\" name".into()];
@@ -294,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_told() {
-        let told =
+    fn a_missing_file_is_reported() {
+        let message =
             Config::load(Config::default(), Some(Path::new("/nonexistent/p.toml")), env(&[]))
                 .unwrap_err()
                 .to_string();
         assert!(
-            told.starts_with("cannot read the configuration file /nonexistent/p.toml: "),
-            "{told}"
+            message.starts_with("cannot read the configuration file /nonexistent/p.toml: "),
+            "{message}"
         );
     }
 }

@@ -27,7 +27,7 @@ use std::path::Path;
 use value::{DatabaseUrl, DirectTarget, IsBlank};
 
 impl Config {
-    /// Lays file and environment over `base`, which is the defaults but for a demo.
+    /// Merges file and environment over `base`, which is the defaults except for a demo.
     ///
     /// # Errors
     /// [`ConfigError`] with the key's full name and its source.
@@ -41,7 +41,7 @@ impl Config {
         Ok(config)
     }
 
-    /// With more services of a host.
+    /// With additional services of the agent.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] when they are too many, or two have one name.
@@ -57,14 +57,14 @@ impl Config {
         self.database.url.resolve_in(&self.server.data_dir)
     }
 
-    /// The two PEM files of the web applications' certificate, when it is not our own.
+    /// The two PEM files of the web applications' certificate, when one is configured.
     #[must_use]
     pub fn apps_pem_files(&self) -> Option<(&Path, &Path)> {
         let (cert, key) = (self.apps.certificate.as_path(), self.apps.private_key.as_path());
         (!cert.is_blank() && !key.is_blank()).then_some((cert, key))
     }
 
-    /// The two PEM files, when the certificate is not our own.
+    /// The two PEM files, when a certificate is configured.
     #[must_use]
     pub fn pem_files(&self) -> Option<(&Path, &Path)> {
         let (cert, key) = (self.tls.certificate.as_path(), self.tls.private_key.as_path());
@@ -73,14 +73,14 @@ impl Config {
 }
 
 impl fmt::Display for Config {
-    /// As TOML, the database's password left out.
+    /// As TOML, without the database's password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = self.clone();
         shown.database.url = DatabaseUrl::new(&self.database.url.to_string());
         for (section, keys) in layers::tree(&shown).map_err(|_| fmt::Error)? {
             writeln!(f, "[{section}]")?;
             for (key, value) in keys.as_object().into_iter().flatten() {
-                // JSON's texts, numbers, booleans and lists of texts are TOML's.
+                // JSON strings, numbers, booleans and arrays of strings are valid TOML.
                 writeln!(f, "{key} = {value}")?;
             }
             writeln!(f)?;

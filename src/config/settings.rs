@@ -8,31 +8,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Everything that can be set.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where it listens and keeps its files.
     pub server: Server,
-    /// Its certificate.
     pub tls: Tls,
-    /// Where its data is.
     pub database: Database,
-    /// How people prove who they are.
     pub auth: Auth,
-    /// How long sessions live.
     pub sessions: Sessions,
-    /// Where web applications are shown.
+    /// Origins of web applications.
     pub apps: Apps,
-    /// The WireGuard hub.
     pub tunnel: Tunnel,
-    /// Targets reached through no tunnel.
+    /// Targets without a tunnel.
     pub direct: Direct,
-    /// What `portcullis agent` does on a workspace host.
+    /// For `portcullis agent`.
     pub agent: Agent,
-    /// Who may read the metrics.
     pub metrics: Metrics,
-    /// What it writes to its log.
     pub log: Log,
 }
 

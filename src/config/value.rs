@@ -1,4 +1,4 @@
-//! Kinds of values in the settings.
+//! Types of values in the settings.
 
 use crate::domain::route::is_target_name;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -7,27 +7,23 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A span of time, written as a whole number and a unit: `500ms`, `30s`, `10m`, `12h`, `7d`.
+/// A duration, written as a whole number and a unit: `500ms`, `30s`, `10m`, `12h`, `7d`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct DurationSetting(pub Duration);
 
 impl DurationSetting {
-    /// Seconds.
     #[must_use]
     pub const fn secs(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }
-    /// Minutes.
     #[must_use]
     pub const fn minutes(n: u64) -> Self {
         Self::secs(n * 60)
     }
-    /// Hours.
     #[must_use]
     pub const fn hours(n: u64) -> Self {
         Self::minutes(n * 60)
     }
-    /// Days.
     #[must_use]
     pub const fn days(n: u64) -> Self {
         Self::hours(n * 24)
@@ -69,19 +65,18 @@ impl FromStr for DurationSetting {
     }
 }
 
-/// Where the data is: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`. Printed without its
-/// password.
+/// `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/NAME`. Printed without its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// Takes a text as it is; [`FromStr`] checks it.
+    /// Without validation; [`FromStr`] validates.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// The whole text, password and all: for opening the database and nothing else.
+    /// The text including the password: only for opening the database.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -93,7 +88,7 @@ impl DatabaseUrl {
         self.0.strip_prefix("sqlite:").map(Path::new)
     }
 
-    /// The same, a relative SQLite path being inside `dir`.
+    /// With a relative SQLite path resolved against `dir`.
     #[must_use]
     pub fn resolve_in(&self, dir: &Path) -> Self {
         match self.sqlite_path() {
@@ -110,11 +105,11 @@ impl fmt::Display for DatabaseUrl {
         let Some((scheme, rest)) = self.0.split_once("://") else {
             return f.write_str(&self.0);
         };
-        // The last `@` before the path ends the credentials; options may hold a password, too, and
-        // are left out.
+        // The last `@` before the path ends the credentials. Options are omitted, since they may
+        // hold a password, too.
         let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
         match rest.rsplit_once('@') {
-            Some((_, place)) => write!(f, "{scheme}://***@{place}"),
+            Some((_, location)) => write!(f, "{scheme}://***@{location}"),
             None => write!(f, "{scheme}://{rest}"),
         }
     }
@@ -135,7 +130,7 @@ impl FromStr for DatabaseUrl {
         let postgres = ["postgres://", "postgresql://"]
             .iter()
             .any(|p| text.strip_prefix(p).is_some_and(|rest| !rest.is_empty()));
-        // The text may hold a password: the sentence does not repeat it.
+        // The message does not repeat the text, which may hold a password.
         if sqlite || postgres {
             Ok(Self::new(text))
         } else {
@@ -144,13 +139,12 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-/// A server that may be reached, by a name, written `NAME=HOST:PORT`: without a tunnel
-/// (`direct.allow`), or through a host (`agent.services`).
+/// A named server, written `NAME=HOST:PORT`, reachable without a tunnel (`direct.allow`) or through
+/// a host (`agent.services`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirectTarget {
-    /// What workspaces call it.
     pub name: String,
-    /// Where it is.
+    /// `host:port`.
     pub address: String,
 }
 
@@ -196,9 +190,8 @@ macro_rules! as_text {
 }
 as_text!(DurationSetting, DatabaseUrl, DirectTarget);
 
-/// An empty text or path means "none".
+/// Whether a value is empty, which means "none".
 pub trait IsBlank {
-    /// Whether it is empty.
     fn is_blank(&self) -> bool;
 }
 
@@ -219,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_read_and_print() {
+    fn durations_parse_and_print() {
         for (text, ms) in [
             ("500ms", 500),
             ("30s", 30_000),
@@ -228,9 +221,9 @@ mod tests {
             ("7d", 604_800_000),
             ("0s", 0),
         ] {
-            let span: DurationSetting = text.parse().unwrap();
-            assert_eq!(span.0, Duration::from_millis(ms), "{text}");
-            assert_eq!(span.to_string(), text);
+            let duration: DurationSetting = text.parse().unwrap();
+            assert_eq!(duration.0, Duration::from_millis(ms), "{text}");
+            assert_eq!(duration.to_string(), text);
         }
         assert_eq!("90s".parse::<DurationSetting>().unwrap().to_string(), "90s");
         for bad in
@@ -241,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn direct_targets_have_a_name_and_a_place() {
+    fn direct_targets_have_a_name_and_an_address() {
         for good in ["old-box=192.0.2.7:5900", "a=[2001:db8::1]:1", "b=desk.example:65535"] {
             assert_eq!(good.parse::<DirectTarget>().unwrap().to_string(), good);
         }
