@@ -1,23 +1,22 @@
-//! `portcullis user`, `workspace` and `host`: administration from the shell, on the same use cases
-//! as the API.
+//! `portcullis user`, `workspace` and `host`: administration from the command line, by the use
+//! cases of the API.
 
+use super::admin_output::{print_hosts, print_users, print_workspaces};
 use super::cli::{HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, WorkspaceCommand};
 use super::failure::Failure;
-use super::shell::{Shell, print_table, read_or_generate_password};
+use super::shell::{Shell, read_or_generate_password};
 use super::{gateway, tls};
 use crate::broker::model::{
     HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, UpstreamChange, UserChange, WebChange,
-    WorkspaceChange, WorkspaceView,
+    WorkspaceChange,
 };
+use crate::domain::HostId;
 use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
 use crate::domain::upstream::TrustRule;
-use crate::domain::user::User;
-use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
-use crate::domain::{HostId, Timestamp};
-use serde_json::json;
+use crate::domain::web_app::UpstreamSignIn;
 
-/// Does a `portcullis user` command.
+/// Runs a `portcullis user` command.
 ///
 /// # Errors
 /// A sentence for standard error.
@@ -35,7 +34,7 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
         }
         UserCommand::List { format, at } => {
             let shell = Shell::open(&at).await?;
-            list_users(&shell.broker.users(&shell.origin, &shell.caller).await?, format.json);
+            print_users(&shell.broker.users(&shell.origin, &shell.caller).await?, format.json);
         }
         UserCommand::Disable { user } => {
             let shell = Shell::open(&user.at).await?;
@@ -101,36 +100,7 @@ async fn update_user(shell: &Shell, email: &str, change: UserChange) -> Result<(
     Ok(())
 }
 
-fn list_users(users: &[User], as_json: bool) {
-    if as_json {
-        let list: Vec<_> = users
-            .iter()
-            .map(|u| {
-                json!({"id": u.id, "email": u.email, "name": u.name, "role": u.role, "organization_id": u.organization_id,
-                    "mfa_enrolled": u.mfa_enrolled, "disabled": u.disabled, "created_at": u.created_at, "last_login_at": u.last_login_at})
-            })
-            .collect();
-        println!("{}", json!(list));
-        return;
-    }
-    let rows: Vec<Vec<String>> = users
-        .iter()
-        .map(|u| {
-            let state = if u.disabled { "disabled" } else { "enabled" };
-            vec![
-                u.email.clone(),
-                u.name.clone(),
-                u.role.to_string(),
-                yes_or_no(u.mfa_enrolled),
-                state.into(),
-                time_or_never(u.last_login_at),
-            ]
-        })
-        .collect();
-    print_table(&["EMAIL", "NAME", "ROLE", "2ND FACTOR", "STATE", "LAST SIGN-IN"], &rows);
-}
-
-/// Does a `portcullis workspace` command.
+/// Runs a `portcullis workspace` command.
 ///
 /// # Errors
 /// A sentence for standard error.
@@ -152,43 +122,7 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
         WorkspaceCommand::List { format, at } => {
             let shell = Shell::open(&at).await?;
             let all = shell.broker.workspaces(&shell.caller).await?;
-            if format.json {
-                let list: Vec<_> = all
-                    .iter()
-                    .map(|v| {
-                        let w = &v.workspace;
-                        json!({"id": w.id, "name": w.name, "description": w.description, "type": w.kind, "icon": w.icon, "tags": w.tags,
-                            "requires_mfa": w.requires_mfa, "single_seat": w.single_seat, "network": w.network,
-                            "allowed_roles": w.allowed_roles, "maintenance": w.maintenance, "target": w.target.as_ref().map(target_json),
-                            "policy": {"clipboard": w.policy.clipboard.as_str(), "files": w.policy.files, "read_only": w.policy.read_only},
-                            "server": server_json(v)})
-                    })
-                    .collect();
-                println!("{}", json!(list));
-                return Ok(());
-            }
-            let rows: Vec<Vec<String>> = all
-                .iter()
-                .map(|v| {
-                    let w = &v.workspace;
-                    let roles: Vec<&str> = w.allowed_roles.iter().map(|r| r.as_str()).collect();
-                    let seats = if w.single_seat { "one" } else { "each user" };
-                    let state = if w.maintenance { "maintenance" } else { "in service" };
-                    vec![
-                        w.id.to_string(),
-                        w.name.clone(),
-                        w.kind.as_str().into(),
-                        seats.into(),
-                        yes_or_no(w.requires_mfa),
-                        roles.join(","),
-                        state.into(),
-                    ]
-                })
-                .collect();
-            print_table(
-                &["ID", "NAME", "TYPE", "SEATS", "NEEDS 2ND FACTOR", "ROLES", "STATE"],
-                &rows,
-            );
+            print_workspaces(&all, format.json);
         }
         WorkspaceCommand::Update { id, name, rest, at } => {
             let shell = Shell::open(&at).await?;
@@ -275,7 +209,7 @@ fn web_change(args: WebArgs) -> Result<WebChange, Failure> {
             ));
         }
     };
-    // `--methods ""` is one empty word: nothing is named, so everything may pass.
+    // `--methods ""` is one empty word and means no restriction.
     let words = |list: Option<Vec<String>>| {
         list.map(|list| list.into_iter().filter(|word| !word.trim().is_empty()).collect())
     };
@@ -324,50 +258,7 @@ fn trust_rule(args: &ServerArgs) -> Result<Option<TrustRule>, Failure> {
     }
 }
 
-/// A workspace's server, as `--json` shows it.
-fn server_json(view: &WorkspaceView) -> Option<serde_json::Value> {
-    let server = view.upstream.as_ref()?;
-    let managed = server.managed.as_ref()?;
-    let trust = match &managed.trust {
-        TrustRule::FirstUse => json!({"rule": "first_use"}),
-        TrustRule::Pinned(pin) => json!({"rule": "pinned", "fingerprint": pin.to_string()}),
-        TrustRule::Authority { roots, name } => {
-            json!({"rule": "authority", "roots": roots, "name": name})
-        }
-    };
-    let (pinned, offered) = (managed.state.pinned, managed.state.offered.as_ref());
-    let web = managed.web.as_ref().map(web_json);
-    Some(
-        json!({"credential": server.source.as_str(), "credential_saved": server.credential_saved, "exclusive": server.exclusive,
-        "keyboard": server.keyboard.map(|id| format!("0x{id:08x}")), "username": managed.username, "domain": managed.domain, "trust": trust, "web": web,
-        "certificate": {"pinned": pinned.map(|(pin, _)| pin.to_string()), "pinned_at": pinned.map(|(_, at)| at),
-            "offered": offered.map(|o| o.fingerprint.to_string()), "offered_at": offered.map(|o| o.at), "offered_subject": offered.map(|o| &o.subject)}}),
-    )
-}
-
-/// A web application, as `--json` shows it.
-fn web_json(web: &WebAppConfig) -> serde_json::Value {
-    let (identity, requests) = (&web.identity, &web.requests);
-    let sign_in = match &web.sign_in {
-        UpstreamSignIn::None => json!({"by": "none"}),
-        UpstreamSignIn::Basic => json!({"by": "basic"}),
-        UpstreamSignIn::Header(name) => json!({"by": "header", "header": name}),
-    };
-    json!({"scheme": web.scheme.as_str(), "host": web.host, "start": web.start, "sign_in": sign_in,
-        "identity": {"headers": identity.headers, "assertion_audience": identity.assertion_audience},
-        "requests": {"methods": requests.methods, "paths": requests.paths, "upload": requests.upload, "download": requests.download,
-            "max_request": requests.max_request}})
-}
-
-fn target_json(target: &TargetSpec) -> serde_json::Value {
-    match target {
-        TargetSpec::Host { host_id, port } => json!({"host_id": host_id, "port": port}),
-        TargetSpec::Service { host_id, name } => json!({"host_id": host_id, "service": name}),
-        TargetSpec::Direct { name } => json!({"direct": name}),
-    }
-}
-
-/// Does a `portcullis host` command.
+/// Runs a `portcullis host` command.
 ///
 /// # Errors
 /// A sentence for standard error.
@@ -379,7 +270,7 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
                 .broker
                 .create_join_token(&shell.origin, &shell.caller, name, valid_for.0)
                 .await?;
-            // A certificate of our own is known to nobody: the host is told which one to believe.
+            // A generated certificate is not publicly trusted: the host pins it.
             let pin = match shell.config.pem_files() {
                 Some(_) => String::new(),
                 None => format!(
@@ -423,7 +314,7 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
         }
         HostCommand::List { format, at } => {
             let shell = Shell::open(&at).await?;
-            list_hosts(&shell.broker.hosts(&shell.origin, &shell.caller).await?, format.json);
+            print_hosts(&shell.broker.hosts(&shell.origin, &shell.caller).await?, format.json);
         }
         HostCommand::Remove { host, at } => {
             let shell = Shell::open(&at).await?;
@@ -448,46 +339,6 @@ fn find_host(hosts: &[HostView], named: &str) -> Result<HostId, Failure> {
             Err(Failure::new(format!("there is no host {named}; `portcullis host list` shows all")))
         }
     }
-}
-
-fn list_hosts(hosts: &[HostView], as_json: bool) {
-    if as_json {
-        let list: Vec<_> = hosts
-            .iter()
-            .map(|v| {
-                let h = &v.host;
-                json!({"id": h.id, "name": h.name, "kind": h.kind.as_str(), "public_key": h.public_key, "address": h.address, "endpoint": h.endpoint, "version": h.version,
-                    "enrolled_at": h.enrolled_at, "last_seen_at": h.last_seen_at, "sessions": v.sessions})
-            })
-            .collect();
-        println!("{}", json!(list));
-        return;
-    }
-    // Whether a host is connected only its gateway knows: nothing is said about it here.
-    let rows: Vec<Vec<String>> = hosts
-        .iter()
-        .map(|v| {
-            let h = &v.host;
-            vec![
-                h.id.to_string(),
-                h.name.clone(),
-                h.kind.as_str().into(),
-                h.address.to_string(),
-                h.version.clone(),
-                v.sessions.to_string(),
-                time_or_never(h.last_seen_at),
-            ]
-        })
-        .collect();
-    print_table(&["ID", "NAME", "KIND", "ADDRESS", "VERSION", "SESSIONS", "LAST SEEN"], &rows);
-}
-
-fn yes_or_no(is: bool) -> String {
-    if is { "yes" } else { "no" }.to_owned()
-}
-
-fn time_or_never(at: Option<Timestamp>) -> String {
-    at.map_or_else(|| "never".to_owned(), |t| t.to_string())
 }
 
 /// `1 session`, `2 sessions`.

@@ -1,5 +1,5 @@
-//! `portcullis audit`: proves the log in a database or in an export, writes an export, and prints
-//! the key that proves the log's end.
+//! `portcullis audit`: verifies the log in a database or an export, writes an export, and prints
+//! the public key of the log's signed head.
 
 use super::cli::{AuditCommand, GatewayDataArgs};
 use super::failure::Failure;
@@ -17,13 +17,13 @@ use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Longest line of an export; an entry is far shorter.
+/// Longest line of an export, in bytes; an entry is far shorter.
 const LINE_LIMIT: u64 = 1024 * 1024;
 
-/// Does a `portcullis audit` command.
+/// Runs a `portcullis audit` command.
 ///
 /// # Errors
-/// A sentence for standard error; for `verify` it names the first entry that is wrong.
+/// For `verify`, names the first invalid entry.
 pub async fn run(command: AuditCommand) -> Result<(), Failure> {
     match command {
         AuditCommand::Verify { export: Some(file), public_key, .. } => {
@@ -44,7 +44,7 @@ fn vault(at: &GatewayDataArgs) -> Result<Vault, Failure> {
     Ok(Vault::from_master_key(*keys::load(&load_config(at)?.server.data_dir)?.master))
 }
 
-/// Checks heads by a public key, and signs none.
+/// Verifies heads by a public key, and signs none.
 struct PublicKeyVerifier(String);
 
 impl HeadSigner for PublicKeyVerifier {
@@ -65,7 +65,7 @@ async fn verify_database(
         Some(url) => url,
         None => load_config(at)?.database_url(),
     };
-    // Opening would make an empty database, whose log is whole.
+    // Opening would create an empty database, whose log is valid.
     if let Some(path) = url.sqlite_path().filter(|path| !path.exists()) {
         return Err(Failure::new(format!("there is no database at {}", path.display())));
     }
@@ -111,12 +111,12 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
         line.clear();
         lines.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
         if line.is_empty() {
-            let told = format!(
+            let message = format!(
                 "the export {} was cut off: its last line, the signed head, is missing ({} entries are good)",
                 file.display(),
                 chain.entries()
             );
-            return Err(Failure::new(told));
+            return Err(Failure::new(message));
         }
         let text = line.trim_ascii_end();
         if let Ok(last) = serde_json::from_slice::<ExportTrailer>(text) {
@@ -151,7 +151,7 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes a line. One that does not read, or reads as an entry but holds anything more, was changed.
+/// Verifies a line. One that does not parse, or holds more than an entry, was changed.
 fn verify_line(chain: &mut Verifier, text: &[u8]) -> Result<(), ChainFault> {
     let changed = ChainFault::Changed { seq: chain.entries() + 1 };
     let Ok(entry) = serde_json::from_slice::<Entry>(text) else { return Err(changed) };

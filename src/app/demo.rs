@@ -1,6 +1,6 @@
-//! Everything on one machine, with no configuration: gateway, SQLite, a certificate of its own, and
-//! an agent in the same process that enrols by a real one-time token over HTTPS and is reached
-//! through a real WireGuard tunnel over loopback. Nothing here is a short cut.
+//! The demo: a gateway with SQLite and a generated certificate, and an agent in the same process,
+//! without configuration. The agent enrols with a one-time token over HTTPS and is reached through
+//! a WireGuard tunnel over loopback, as in production.
 
 use super::cli::{DemoArgs, TotpCodeArgs};
 use super::demo_seed::{self, DemoUser};
@@ -27,19 +27,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What scripts read; there only while the demo is ready.
+/// Read by scripts; exists only while the demo is ready.
 const READY_FILE: &str = "demo.json";
-/// What was made at the first start.
+/// Users with their passwords, created at the first start.
 const USERS_FILE: &str = "demo-users.json";
-/// The UDP port of the hub, so that the agent finds it again.
+/// The UDP port of the hub, reused so that the agent finds it.
 const PORT_FILE: &str = "demo-port.json";
-/// Held while it runs.
 const LOCK_FILE: &str = "demo.lock";
-/// The agent's state.
 const AGENT_DIR: &str = "agent";
-/// How long the agent may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the agent's join token is good.
 const JOIN_TOKEN_TTL: Duration = Duration::from_secs(60);
 
 /// Runs a demo until it is asked to stop.
@@ -50,7 +46,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let dir = create_data_dir(args.data_dir)?;
     let _lock = lock_data_dir(&dir)?;
     let mut stop = StopSignals::new()?;
-    // Ready means written, so what a former run wrote is not there while this one gets ready.
+    // The file's existence means ready, so that of an earlier run is removed.
     remove_if_exists(&dir.join(READY_FILE))?;
     let listener = gateway::listen(args.listen)?;
     let address = listener.local_addr().map_err(|e| Failure::new(e.to_string()))?;
@@ -88,12 +84,12 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         failure = gateway.failed() => Err(failure),
     };
     remove_if_exists(&dir.join(READY_FILE))?;
-    // Both at once: each has its own limit of time, and together they must end within five seconds.
+    // Concurrently: each has its own limit, and together they must end within five seconds.
     tokio::join!(gateway.stop(), agent.stop());
     outcome
 }
 
-/// Prints a demo user's present one-time code.
+/// Prints a demo user's current one-time code.
 ///
 /// # Errors
 /// When there is no such user, or it has no second factor.
@@ -128,7 +124,7 @@ fn user_list(users: &[DemoUser]) -> String {
     users.iter().map(|u| u.email.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// The demo's folder: as asked, else one of the user's.
+/// The given folder, or the default one in the user's data folder.
 fn data_dir_path(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let own = || {
         let data = std::env::var_os("XDG_DATA_HOME").filter(|d| !d.is_empty()).map(PathBuf::from);
@@ -149,7 +145,7 @@ fn create_data_dir(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     Ok(dir)
 }
 
-/// Keeps a second demo out of a folder, before it removes what the first one shows.
+/// Excludes a second demo from a folder.
 fn lock_data_dir(dir: &Path) -> Result<File, Failure> {
     let path = dir.join(LOCK_FILE);
     let lock = files::try_lock(&path)
@@ -171,11 +167,11 @@ fn remove_if_exists(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Where the demo's web applications are shown: browsers resolve every name below `localhost` to
-/// this machine (RFC 6761 section 6.3).
+/// Domain of the web applications' origins: browsers resolve every name below `localhost` to this
+/// machine (RFC 6761 section 6.3).
 const APPS_DOMAIN: &str = "apps.localhost";
 
-/// A demo's defaults; the environment may still change them.
+/// A demo's defaults; the environment overrides them.
 fn default_config(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
     let mut config = Config::default();
     config.server.listen = address;
@@ -193,7 +189,7 @@ fn default_config(dir: &Path, address: SocketAddr) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// The port of the last start, when it is still free; else any.
+/// The port of the last start when it is free, else any.
 fn saved_port(dir: &Path) -> u16 {
     let kept = files::read_private(&dir.join(PORT_FILE))
         .ok()
@@ -219,9 +215,8 @@ async fn start_agent(
     if !agent::is_enrolled(&state, gateway.hub_address)? {
         let (broker, origin) = (&gateway.broker, RequestSource::local("demo"));
         let caller = broker.system_principal().await?;
-        // Another port means another start from the beginning: what an agent knows of its gateway,
-        // it learns by enrolling. A standard peer knows the gateway by its key alone, and is
-        // called.
+        // With another port the agent must enrol again, since it learns the gateway's address by
+        // enrolling. A standard peer knows the gateway by its key only, and is kept.
         for old in broker
             .hosts(&origin, &caller)
             .await?
@@ -247,14 +242,14 @@ async fn start_agent(
     Ok(agent::start(settings))
 }
 
-/// Resolves when the agent's tunnel is up; its host.
+/// Waits until the agent's tunnel is up; returns its host.
 async fn wait_for_agent(broker: &Broker) -> Result<HostId, Failure> {
     let up = async {
         let mut every = tokio::time::interval(Duration::from_millis(20));
         loop {
             every.tick().await;
             let health = broker.health().await;
-            // Any other host that is connected starts no desktops.
+            // Other hosts start no desktops.
             let hosts = match broker.system_principal().await {
                 Ok(caller) => {
                     broker.hosts(&RequestSource::local("demo"), &caller).await.unwrap_or_default()
@@ -325,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_welcome_says_where_and_how() {
+    fn the_ready_message_has_address_and_credentials() {
         let users = [DemoUser {
             email: "a@b.c".into(),
             password: "pw".into(),

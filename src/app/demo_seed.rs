@@ -1,5 +1,5 @@
-//! What is in a demo: users of every role, with passwords and second factors made for it, and
-//! workspaces. Seeding again changes nothing.
+//! Data of a demo: users of every role, with generated passwords and second factors, and
+//! workspaces. Seeding is idempotent.
 
 use super::failure::Failure;
 use super::shell::generated_password;
@@ -17,20 +17,19 @@ use crate::host::desktop::rdp;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// A demo user: how to sign in.
+/// Credentials of a demo user.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct DemoUser {
     /// E-mail address.
     pub email: String,
-    /// Password, made for this demo.
     pub password: String,
     /// `member`, `admin` or `security`.
     pub role: Role,
-    /// Base32; none: not enrolled yet.
+    /// Base32; `None`: not enrolled.
     pub totp_secret: Option<String>,
 }
 
-/// Address, name, role, and whether a second factor is enrolled for them.
+/// Address, name, role, and whether a second factor is enrolled.
 const USERS: [(&str, &str, Role, bool); 4] = [
     ("alex@demo.test", "Alex Meyer", Role::Member, true),
     ("ada@demo.test", "Ada Santos", Role::Admin, true),
@@ -114,7 +113,7 @@ const WORKSPACES: [Definition; 5] = [
     },
 ];
 
-/// How a tile's text begins when this machine lacks what its workspace needs.
+/// Beginning of the description of a workspace whose programs are not installed.
 const UNAVAILABLE: &str = "Not available on this machine:";
 
 fn is_seeded_description(description: &str, d: &Definition) -> bool {
@@ -127,13 +126,12 @@ pub fn workspace_ids() -> Vec<&'static str> {
     WORKSPACES.iter().map(|w| w.id).chain([BOARD_ID]).collect()
 }
 
-/// The agent's name for the web application.
+/// Name of the agent's service.
 pub const BOARD_SERVICE: &str = "board";
-/// Its workspace.
 const BOARD_ID: &str = "ws-team-board";
 
-/// Sees to it that the web application's workspace is there and leads to this host's service. After
-/// the agent has enrolled: until then there is no host.
+/// Creates the web application's workspace, or points it to this host's service. Needs an enrolled
+/// agent.
 ///
 /// # Errors
 /// A sentence for standard error.
@@ -143,7 +141,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
     let target = TargetSpec::Service { host_id, name: BOARD_SERVICE.to_owned() };
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
     match broker.workspace(&caller, &id).await {
-        // The agent was enrolled anew since the last start.
+        // The agent has enrolled again since the last start.
         Ok(found) if found.workspace.target.as_ref() != Some(&target) => broker
             .update_workspace(&origin, &caller, &id, change)
             .await
@@ -178,9 +176,8 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
     }
 }
 
-/// Sees to it that the demo's users and workspaces are there, and returns how to sign in. What was
-/// made at the first start is kept in `secrets`: the database holds no password and shows no
-/// secret.
+/// Creates the demo's users and workspaces, and returns the credentials. Those of the first start
+/// are stored in `secrets`, since the database holds no passwords.
 ///
 /// # Errors
 /// A sentence for standard error.
@@ -193,7 +190,7 @@ pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Fail
             known.iter().find(|u| u.email == row.0).cloned().unwrap_or_else(|| new_user(row))
         })
         .collect();
-    // Kept before they are set: a start that is cut off here leaves no password that nobody knows.
+    // Stored before they are set, so that an interrupted start leaves no unknown password.
     files::replace_private(
         secrets,
         &serde_json::to_vec_pretty(&users).map_err(|e| Failure::new(e.to_string()))?,
@@ -229,7 +226,7 @@ fn saved_users(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
     }
 }
 
-/// Makes a user, or gives one whose password nobody knows any more a new one.
+/// Creates a user, or sets a new password for one whose password is lost.
 async fn ensure_user(
     broker: &Broker,
     caller: &Principal,
@@ -263,7 +260,7 @@ async fn ensure_user(
     Ok(())
 }
 
-/// What a workspace's tile says: what it is, or why it cannot be had on this machine.
+/// A workspace's description: what it is, or why it is not available on this machine.
 fn description_for(d: &Definition, missing: &[&str]) -> String {
     if missing.is_empty() {
         return d.description.to_owned();
@@ -298,7 +295,8 @@ async fn ensure_workspace(
         properties: rest,
     };
     match broker.workspace(caller, &id).await {
-        // Packages came or went since the last start. What an admin wrote instead stays.
+        // Packages were installed or removed since the last start. An administrator's own text
+        // stays.
         Ok(found)
             if found.workspace.description != description
                 && is_seeded_description(&found.workspace.description, d) =>
@@ -328,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tile_says_what_is_missing_and_only_our_own_words_are_replaced() {
+    fn a_description_names_missing_packages_and_only_seeded_ones_are_replaced() {
         let rdp = WORKSPACES.iter().find(|d| d.kind == WorkspaceKind::Rdp).unwrap();
         let without = description_for(rdp, &["xrdp", "xorgxrdp"]);
         assert_eq!(

@@ -31,18 +31,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How long the last entries and the tunnels may take at the end.
+/// Longest time for the last audit entry, and for closing the tunnels.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A gateway that serves.
+/// A running gateway.
 pub struct Gateway {
-    /// The use cases.
     pub broker: Broker,
-    /// Where HTTPS is served.
+    /// Address of the HTTPS server.
     pub address: SocketAddr,
     /// UDP address of the hub.
     pub hub_address: SocketAddr,
-    /// What clients trust, when the certificate is our own.
+    /// The authority's certificate, when it is generated.
     pub ca: Option<PathBuf>,
     server: http::server::RunningServer,
     hub: Hub,
@@ -211,8 +210,7 @@ impl Gateway {
     }
 }
 
-/// Keeps a second gateway out of a data folder: the two would undo each other's tunnels and
-/// desktops.
+/// Excludes a second gateway from a data folder.
 fn lock_data_dir(data_dir: &Path) -> Result<File, Failure> {
     let path = data_dir.join("gateway.lock");
     let lock = files::try_lock(&path)
@@ -244,16 +242,15 @@ async fn acquire_lease(
 /// # Errors
 /// A sentence naming the address.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let told = |e| Failure::new(format!("cannot listen on {address} (server.listen): {e}"));
-    let listener = TcpListener::bind(address).map_err(told)?;
-    listener.set_nonblocking(true).map_err(told)?;
+    let failed = |e| Failure::new(format!("cannot listen on {address} (server.listen): {e}"));
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
 
-/// The certificate served.
 struct Certificate {
     tls: rustls::ServerConfig,
-    /// What clients trust and what hosts are told, when it is our own.
+    /// The authority's file and the certificate's SHA-256, when it is generated.
     own: Option<(PathBuf, String)>,
 }
 
@@ -266,7 +263,7 @@ fn certificate(config: &Config, now: Timestamp) -> Result<Certificate, Failure> 
     Ok(Certificate { tls, own: Some((own.ca, tls::fingerprint(&own.certificate)?)) })
 }
 
-/// The certificate of our own, made or renewed when needed.
+/// The generated certificate, created or renewed when necessary.
 ///
 /// # Errors
 /// A sentence naming the file.
@@ -276,14 +273,14 @@ pub fn own_certificate(config: &Config, now: Timestamp) -> Result<tls::OwnCertif
     tls::own_certificate(&config.server.data_dir, &names, now)
 }
 
-/// What an administrator should know of a configuration that works, but not with every browser.
+/// A warning about a configuration that does not work with every browser.
 pub fn apps_domain_warning(config: &Config) -> Option<String> {
     let (domain, gateway) = (&config.apps.domain, &config.server.public_url);
-    // A name without a dot is this machine's own: nobody else's browser is asked.
-    let foreign = !domain.is_empty()
+    // A name without a dot is only used on this machine.
+    let is_other_site = !domain.is_empty()
         && public_host(config).is_some_and(|host| host.contains('.'))
         && !is_same_site(domain, gateway);
-    foreign.then(|| {
+    is_other_site.then(|| {
         format!(
             "apps.domain {domain} is not below the name of server.public_url: a browser that blocks third parties may not let an application store \
             anything inside the viewer's page. A name such as apps.{} avoids that.",
@@ -292,7 +289,7 @@ pub fn apps_domain_warning(config: &Config) -> Option<String> {
     })
 }
 
-/// Where web applications are shown, when the configuration says so.
+/// Settings of web applications' origins, when a domain is configured.
 fn apps_settings(config: &Config, now: Timestamp) -> Result<Option<AppsSettings>, Failure> {
     let domain = &config.apps.domain;
     if domain.is_empty() {
@@ -342,13 +339,12 @@ fn endpoint(config: &Config, hub: SocketAddr) -> String {
 }
 
 /// The gateway's address inside every tunnel: the first of the sessions' network, which the store
-/// gives to nobody.
+/// does not allocate.
 fn tunnel_address(config: &Config) -> IpAddr {
     let (network, _) = open::settings(config).session_network;
     IpAddr::V4(Ipv4Addr::from(u32::from(network) + 1))
 }
 
-/// What the hub says of itself, now.
 fn tunnel_status(hub: &Hub, fleet: &HubFleet) -> HubStatus {
     let mut status = HubStatus {
         running: hub.is_running(),

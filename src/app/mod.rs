@@ -11,6 +11,7 @@
 //! | [`keys`], [`tls`] | keys and certificates |
 
 pub mod admin;
+mod admin_output;
 pub mod agent;
 pub mod audit;
 pub mod cli;

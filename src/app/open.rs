@@ -1,5 +1,5 @@
-//! Opening a gateway's data: the store, the vault of the master key, and the check that the two
-//! belong together.
+//! Opening a gateway's data: the store, the vault of the master key, and the check that they belong
+//! together.
 
 use super::failure::Failure;
 use super::keys;
@@ -18,10 +18,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Where the database remembers which master key it belongs to.
+/// Setting that identifies the database's master key.
 const KEY_CHECK: &str = "master_key_check";
 
-/// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -31,7 +30,6 @@ impl Clock for SystemClock {
     }
 }
 
-/// Signs the head of the audit log with a key of the vault.
 struct VaultSigner(Vault);
 
 impl HeadSigner for VaultSigner {
@@ -43,18 +41,18 @@ impl HeadSigner for VaultSigner {
     }
 }
 
-/// Opens the database and runs its migrations, off the asynchronous threads.
+/// Opens the database and runs its migrations, on a blocking thread.
 ///
 /// # Errors
-/// A sentence with the database's own words.
+/// The database's message.
 pub async fn store(url: &DatabaseUrl, vault: &Vault) -> Result<Store, Failure> {
     store_with(url, Arc::new(VaultSigner(vault.clone()))).await
 }
 
-/// The same with another signer.
+/// As [`store`], with another signer.
 ///
 /// # Errors
-/// A sentence with the database's own words.
+/// The database's message.
 pub async fn store_with(url: &DatabaseUrl, signer: Arc<dyn HeadSigner>) -> Result<Store, Failure> {
     let opened = url.clone();
     tokio::task::spawn_blocking(move || Store::open_with(opened.expose(), signer))
@@ -63,8 +61,8 @@ pub async fn store_with(url: &DatabaseUrl, signer: Arc<dyn HeadSigner>) -> Resul
         .map_err(|e| Failure::new(format!("cannot open the database {url}: {e}")))
 }
 
-/// Refuses a database that belongs to another master key, before anything is written; remembers
-/// ours in a fresh one.
+/// Refuses a database of another master key before anything is written; a new database is assigned
+/// ours.
 ///
 /// # Errors
 /// A sentence saying what to do.
@@ -84,15 +82,14 @@ pub async fn check_master_key(
         return Ok(());
     }
     let key = config.server.data_dir.join("keys/master.key");
-    let told = format!(
+    let message = format!(
         "the master key {} does not belong to the database {}; put back the key it was made with",
         key.display(),
         config.database_url()
     );
-    Err(Failure::new(told))
+    Err(Failure::new(message))
 }
 
-/// What the broker decides by.
 #[must_use]
 pub fn settings(config: &Config) -> Settings {
     Settings {
@@ -111,7 +108,7 @@ pub fn settings(config: &Config) -> Settings {
     }
 }
 
-/// The use cases for an administrative command: on the gateway's data, without its tunnels.
+/// A broker for an administrative command: on the gateway's data, without its tunnels.
 ///
 /// # Errors
 /// A sentence saying what is missing.
@@ -129,8 +126,8 @@ pub async fn open_for_cli(config: &Config) -> Result<Broker, Failure> {
     ))
 }
 
-/// The fleet of a process that holds no tunnels: the gateway beside it does, notices what was
-/// changed, and acts.
+/// The fleet of a process without tunnels. The running gateway notices the changes and acts on
+/// them.
 #[derive(Default)]
 struct NoFleet {
     changed: watch::Sender<u64>,

@@ -1,8 +1,8 @@
-//! What administrative commands share: the use cases on the gateway's data, passwords from people,
-//! and tables for them.
+//! What administrative commands share: a broker on the gateway's data, reading passwords, and
+//! printing tables.
 //!
-//! A command works beside a running gateway, on the same database: what it ends there, the
-//! gateway's sentinel notices and cuts.
+//! A command runs beside the gateway on the same database; the gateway's change watcher acts on
+//! what it changes.
 
 use super::cli::GatewayDataArgs;
 use super::failure::Failure;
@@ -17,20 +17,16 @@ use std::process::{Command, Stdio};
 
 /// Longest password line read from standard input.
 const LINE_LIMIT: u64 = 1024;
-/// What it holds.
 const PASSWORD_PROMPT_NAME: &str = "the password";
-/// Letters of generated passwords: none that look like another.
+/// Without letters and digits that are easily confused.
 const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// An administrator at the shell.
+/// What an administrative command works with.
 pub struct Shell {
-    /// The use cases.
     pub broker: Broker,
     /// As whom: an admin, audited as `system`.
     pub caller: Principal,
-    /// From where.
     pub origin: RequestSource,
-    /// By which settings.
     pub config: Config,
 }
 
@@ -64,7 +60,7 @@ impl Shell {
     }
 }
 
-/// The settings an administrative command works by.
+/// The settings of an administrative command.
 ///
 /// # Errors
 /// As [`Config::load`].
@@ -76,10 +72,10 @@ pub fn load_config(at: &GatewayDataArgs) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// A password: made, or read from standard input.
+/// A generated password, or one from standard input.
 ///
 /// # Errors
-/// When nothing usable comes.
+/// When the input is empty, or the repetition differs.
 pub fn read_or_generate_password(generate: bool) -> Result<SecretString, Failure> {
     if generate {
         return Ok(generated_password());
@@ -96,7 +92,7 @@ pub fn read_or_generate_password(generate: bool) -> Result<SecretString, Failure
     }
 }
 
-/// A strong password people can type: four groups of five, 100 bits.
+/// Four groups of five characters, 100 bits.
 #[must_use]
 pub fn generated_password() -> SecretString {
     let letter = || char::from(PASSWORD_ALPHABET[usize::from(rand::random::<u8>() & 31)]);
@@ -104,10 +100,10 @@ pub fn generated_password() -> SecretString {
     SecretString::new([group(), group(), group(), group()].join("-"))
 }
 
-/// One line of standard input, holding `what`.
+/// One line of standard input; `what` names it in errors.
 ///
 /// # Errors
-/// When none comes.
+/// When there is none.
 pub fn read_secret_line(what: &str, limit: u64) -> Result<SecretString, Failure> {
     let mut line = zeroize::Zeroizing::new(String::new());
     let mut limited = std::io::Read::take(std::io::stdin().lock(), limit);
@@ -133,7 +129,7 @@ fn prompt(prompt: &str) -> Result<SecretString, Failure> {
     typed
 }
 
-/// Prints rows under headings, each column as wide as it needs.
+/// Prints rows under headings, in aligned columns.
 pub fn print_table(headings: &[&str], rows: &[Vec<String>]) {
     print!("{}", format_table(headings, rows));
 }
@@ -155,7 +151,7 @@ fn format_table(headings: &[&str], rows: &[Vec<String>]) -> String {
     };
     let mut text = line(headings.to_vec());
     for row in rows {
-        // A name may hold anything: control characters must not reach the terminal.
+        // Names are arbitrary: control characters must not reach the terminal.
         let clean: Vec<String> = row
             .iter()
             .map(|c| c.chars().map(|ch| if ch.is_control() { '?' } else { ch }).collect())

@@ -1,7 +1,8 @@
 //! One gateway serves from a database: a second one is refused, the lease of one that crashed is
 //! taken over, and one that lost its lease stops.
 
-use super::stack::{Stack, TIMEOUT, signal};
+use super::processes::signal;
+use super::stack::{Stack, TIMEOUT};
 use crate::support::db::{Backend, empty_database};
 use crate::support::free_port;
 use crate::support::process_guard::{GuardedChild, spawn_guarded};

@@ -1,6 +1,7 @@
 //! Faults, on the real thing: gateway and host as processes of their own, killed, frozen, starved
 //! and lied to.
 
+mod processes;
 mod stack;
 
 mod demo;

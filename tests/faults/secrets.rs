@@ -2,7 +2,8 @@
 //! log, not in the database, not in any process's arguments or environment, and every file is its
 //! owner's alone.
 
-use super::stack::{PASSWORD, Stack, TIMEOUT, WORKSPACE, display_servers};
+use super::processes::display_servers;
+use super::stack::{PASSWORD, Stack, TIMEOUT, WORKSPACE};
 use crate::product::totp_code;
 use base64::Engine as _;
 use data_encoding::BASE32_NOPAD;
@@ -62,7 +63,7 @@ fn vnc_password(server: u32) -> String {
 /// Arguments and environment of every process below one, and its own.
 fn seen_from_outside(root: u32) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
-    for pid in super::stack::descendants(root) {
+    for pid in super::processes::descendants(root) {
         for part in ["cmdline", "environ"] {
             let path = format!("/proc/{pid}/{part}");
             found.push((path.clone(), std::fs::read(&path).unwrap_or_default()));

@@ -1,5 +1,5 @@
-//! What these tests share: specs, processes seen from outside, waiting with a limit, a client that
-//! proves the password.
+//! Shared by the host's tests: specs, processes as the system lists them, waiting, and a client that
+//! authenticates.
 
 use crate::support::vnc::VncClient;
 use crate::support::wait::eventually;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
-/// Longest wait for something that should be quick, on a machine that is busy.
+/// Longest wait, on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A spec whose title marks its processes: every one of them has it in its arguments or its
@@ -32,7 +32,7 @@ pub fn spec(user: UserId) -> (DesktopSpec, String) {
     (spec, mark)
 }
 
-/// Ids of the processes that carry a mark. Zombies carry nothing.
+/// Ids of the processes with a mark. Zombies have none.
 pub fn processes_with_mark(mark: &str) -> Vec<u32> {
     let holds = |path: std::path::PathBuf| {
         std::fs::read(path)
@@ -97,7 +97,7 @@ pub async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     eventually(what, async || done()).await;
 }
 
-/// Waits for a file to be there and whole (it ends in `end`), and reads it.
+/// Waits until a file exists and ends in `end`, and reads it.
 pub async fn read_complete_file(path: &Path, end: &str) -> String {
     let mut text = String::new();
     wait_until(&format!("{}", path.display()), || {
@@ -135,7 +135,7 @@ pub async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A client of a desktop: proves the password, then looks at it the way a browser does.
+/// A client of a desktop that authenticates and then acts as a browser does.
 pub async fn connect_client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stream: S,
     password: &str,
@@ -159,8 +159,8 @@ pub async fn connect_client<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             }
         }
         far.write_all(&reply).await?;
-        // ClientInit ends the handshake with the browser; the desktop is asked to share itself by
-        // whoever stands between.
+        // ClientInit ends the handshake with the browser; the relay asks the desktop for a shared
+        // session.
         stream.write_all(&[1]).await?;
         stream.write_all(&pending).await?;
         tokio::io::copy_bidirectional(&mut far, &mut stream).await
@@ -172,14 +172,14 @@ pub fn home(dir: &Path, user: UserId) -> PathBuf {
     dir.join("homes").join(user.to_string())
 }
 
-/// Has the next desktop's terminal run a script, and gives what it printed.
+/// Runs a script in a desktop's terminal and returns its output.
 pub async fn run_in_desktop(
     launcher: &Launcher,
     dir: &Path,
     spec: DesktopSpec,
     script: &str,
 ) -> String {
-    // The first desktop makes the home.
+    // The first desktop creates the home.
     let first = DesktopSpec { session_id: portcullis::domain::SessionId::new(), ..spec.clone() };
     launcher.launch(first).await.unwrap().stop().await;
     let home = home(dir, spec.user_id);

@@ -1,11 +1,13 @@
-//! The host agent: control API over plain streams, real desktops in real sandboxes, and the whole
-//! loop through real tunnels.
+//! The host agent: the control API over in-memory streams, desktops in their sandboxes, and both
+//! through tunnels.
 
 mod agent_end_to_end;
 mod control;
 mod desktop;
 mod enroll;
+mod gateway_harness;
 mod harness;
 mod orphans;
 mod rdp;
+mod services;
 mod web;

@@ -1,7 +1,7 @@
 //! Launching web applications through a real agent and real tunnels: they answer, or the launch
 //! says why not.
 
-use super::agent_end_to_end::{
+use super::gateway_harness::{
     gateway_state, order, start_enrolled_agent_with, start_gateway, wait_until_connected,
 };
 use super::harness::TIMEOUT;

@@ -176,13 +176,13 @@ mod tests {
     fn notes_are_limited() {
         let board = Board::new();
         let mut state = board.state();
-        let wish = |text: &str| ClientCommand::Add {
+        let command = |text: &str| ClientCommand::Add {
             text: text.to_owned(),
             colour: "<b>".into(),
             x: 9000,
             y: 1,
         };
-        state.apply(add(&format!("a\u{7}b\n{}", "x".repeat(1000))), "Ada");
+        state.apply(command(&format!("a\u{7}b\n{}", "x".repeat(1000))), "Ada");
         let note = state.notes.last().unwrap().clone();
         assert_eq!(
             (note.text.chars().count(), note.colour.as_str(), note.x, note.by.as_str()),
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!((note.text.as_str(), note.x, note.y, note.by.as_str()), ("new", 5, 6, "Ada"));
         state.apply(ClientCommand::Remove { id: note.id }, "Sam");
         assert!(!state.notes.iter().any(|n| n.id == note.id));
-        (0..500).for_each(|_| state.apply(add("x"), "Ada"));
+        (0..500).for_each(|_| state.apply(command("x"), "Ada"));
         assert_eq!(state.notes.len(), NOTES_MAX);
     }
 
