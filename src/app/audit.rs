@@ -173,7 +173,7 @@ async fn export(output: Option<&Path>, at: &GatewayDataArgs) -> Result<(), Failu
         )),
         None => Box::new(BufWriter::new(std::io::stdout().lock())),
     };
-    let unwritten = |e: std::io::Error| Failure::new(format!("cannot write the export: {e}"));
+    let write_failure = |e: std::io::Error| Failure::new(format!("cannot write the export: {e}"));
     loop {
         let entries = reader.next().await?;
         if entries.is_empty() {
@@ -181,9 +181,9 @@ async fn export(output: Option<&Path>, at: &GatewayDataArgs) -> Result<(), Failu
         }
         for entry in &entries {
             let line = serde_json::to_string(entry).map_err(|e| Failure::new(e.to_string()))?;
-            writeln!(out, "{line}").map_err(unwritten)?;
+            writeln!(out, "{line}").map_err(write_failure)?;
         }
     }
     let last = serde_json::json!({"head": reader.head, "public_key": public_key});
-    writeln!(out, "{last}").and_then(|()| out.flush()).map_err(unwritten)
+    writeln!(out, "{last}").and_then(|()| out.flush()).map_err(write_failure)
 }
