@@ -8,7 +8,7 @@ use super::{keys, open};
 use crate::auth::Vault;
 use crate::auth::vault::verify_head_with;
 use crate::config::value::DatabaseUrl;
-use crate::domain::audit::{ChainFault, Entry, Head, Verifier};
+use crate::domain::audit::{ChainFault, ExportedEntry, Head, Verifier};
 use crate::files;
 use crate::store::{HeadSigner, Store};
 use serde::Deserialize;
@@ -143,6 +143,12 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
     }
     chain.finish(&last.head).map_err(|fault| chain_failure(&fault, chain.entries()))?;
     println!("{} entries, whole and unaltered; head {}", chain.entries(), last.head.hash);
+    if chain.withheld() > 0 {
+        println!(
+            "{} of them are of other organizations or of none: the export has only their hashes.",
+            chain.withheld()
+        );
+    }
     if public_key.is_none() {
         println!(
             "Proved by the key in the file itself. To know that it is your gateway's, give --public-key with what `portcullis audit public-key` printed there."
@@ -154,11 +160,13 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
 /// Verifies a line. One that does not parse, or holds more than an entry, was changed.
 fn verify_line(chain: &mut Verifier, text: &[u8]) -> Result<(), ChainFault> {
     let changed = ChainFault::Changed { seq: chain.entries() + 1 };
-    let Ok(entry) = serde_json::from_slice::<Entry>(text) else { return Err(changed) };
-    if serde_json::to_vec(&entry).is_ok_and(|bytes| bytes == text) {
-        chain.push(&entry)
-    } else {
-        Err(changed)
+    let Ok(entry) = serde_json::from_slice::<ExportedEntry>(text) else { return Err(changed) };
+    if !serde_json::to_vec(&entry).is_ok_and(|bytes| bytes == text) {
+        return Err(changed);
+    }
+    match &entry {
+        ExportedEntry::Entry(entry) => chain.push(entry),
+        ExportedEntry::Withheld(entry) => chain.push_withheld(entry),
     }
 }
 

@@ -13,7 +13,9 @@ pub mod export;
 
 pub use action::Action;
 pub use chain::{ChainFault, GENESIS, Head, Verifier};
-pub use entry::{Actor, Draft, Entry, EntryTarget, Outcome, canonical_json};
+pub use entry::{
+    Actor, Draft, Entry, EntryTarget, ExportedEntry, Outcome, WithheldEntry, canonical_json,
+};
 
 #[cfg(test)]
 mod tests;

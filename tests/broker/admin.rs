@@ -141,8 +141,8 @@ on_both! {
             if page.is_empty() { break }
             exported.extend(page);
         }
-        assert_eq!(exported.last().map(|e| e.seq), Some(export.head.seq), "it ends where it began");
-        assert_eq!(exported.last().unwrap().action, "export_audit");
+        assert_eq!(exported.last().map(|e| e.seq()), Some(export.head.seq), "it ends where it began");
+        assert_eq!(exported.last().unwrap().entry().unwrap().action, "export_audit");
         let verdict = fixture.broker.audit_verify(&origin(), &root).await.unwrap();
         assert_eq!(verdict.fault, None);
         assert!(verdict.entries > 7);

@@ -4,7 +4,7 @@
 //! The ids do not exist, so an authorized request reaches "not found" and changes nothing.
 
 use crate::support::app::TestApp;
-use crate::support::client::Client;
+use crate::support::client::{Answer, Client};
 use portcullis::http::api::definition::Route;
 use portcullis::http::api::workspaces;
 use reqwest::Method;
@@ -14,17 +14,17 @@ use std::collections::BTreeSet;
 const UNKNOWN_ID: &str = "00000000-0000-4000-8000-000000000000";
 
 /// A request body, and the status for an anonymous client, a member, an admin, and security.
-struct Row {
-    operation: &'static str,
-    body: Value,
-    expected: [u16; 4],
+pub(super) struct Row {
+    pub(super) operation: &'static str,
+    pub(super) body: Value,
+    pub(super) expected: [u16; 4],
 }
 
 fn row(operation: &'static str, body: Value, expected: [u16; 4]) -> Row {
     Row { operation, body, expected }
 }
 
-fn table() -> Vec<Row> {
+pub(super) fn table() -> Vec<Row> {
     let none = || Value::Null;
     let credential = || json!({"username": "ann", "password": "p"});
     let user = json!({"email": "new@example.test", "name": "New", "password": "a long enough passphrase 1", "role": "member"});
@@ -115,6 +115,13 @@ on_both! {
     }
 }
 
+/// Sends the request of a row.
+pub(super) async fn request(caller: &Client, route: &Route, path: &str, row: &Row) -> Answer {
+    let body = (!row.body.is_null()).then(|| row.body.to_string().into_bytes());
+    let method = Method::from_bytes(route.method.as_str().as_bytes()).unwrap();
+    caller.send(method, path, body).await
+}
+
 /// The status only: an event stream does not end.
 async fn status_of(caller: &Client, route: &Route, row: &Row) -> u16 {
     let id = if route.path.starts_with("/api/workspaces") { "ws-unknown" } else { UNKNOWN_ID };
@@ -122,9 +129,7 @@ async fn status_of(caller: &Client, route: &Route, row: &Row) -> u16 {
     if route.operation_id == "events" {
         return caller.open(&path).await.status().as_u16();
     }
-    let body = (!row.body.is_null()).then(|| row.body.to_string().into_bytes());
-    let method = Method::from_bytes(route.method.as_str().as_bytes()).unwrap();
-    let response = caller.send(method, &path, body).await;
+    let response = request(caller, route, &path, row).await;
     if response.status >= 400 {
         response.detail();
         assert_eq!(

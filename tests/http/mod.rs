@@ -9,6 +9,7 @@ mod input;
 mod matrix;
 mod openapi;
 mod ops;
+mod organizations;
 mod pages;
 mod second_api;
 mod secrets;

@@ -12,11 +12,12 @@ use super::fake_fleet::FakeFleet;
 use super::logs;
 use portcullis::auth::totp;
 use portcullis::broker::Broker;
-use portcullis::broker::model::{HostEnrollment, NewWorkspace, WorkspaceChange};
+use portcullis::broker::model::{AuditQuery, HostEnrollment, NewWorkspace, WorkspaceChange};
+use portcullis::domain::principal::Principal;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::domain::{Clock, HostId, Timestamp, UserId, WorkspaceId};
+use portcullis::domain::{Clock, HostId, OrganizationId, Timestamp, UserId, WorkspaceId};
 use portcullis::http::api::definition::{Api, Apis};
 use portcullis::http::api::workspaces;
 use portcullis::http::apps::AppsSettings;
@@ -26,6 +27,7 @@ use portcullis::http::server::{self, RunningServer};
 use portcullis::http::server_limits::ServerLimits;
 use portcullis::http::settings::Settings;
 use portcullis::http::state::AppState;
+use portcullis::store::Store;
 use portcullis::viewer::{self, Dial};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -200,27 +202,9 @@ impl TestApp {
             ("security", Role::Security, true),
             ("newcomer", Role::Member, false),
         ];
+        let organization = system.organization_id().unwrap();
         for (name, role, enrolled) in people {
-            // Written to the store directly: the use case would hash the password, which is slow on
-            // purpose.
-            let user = User {
-                id: UserId::new(),
-                organization_id: system.organization_id().unwrap(),
-                email: format!("{name}@example.test"),
-                name: name.to_owned(),
-                role,
-                mfa_enrolled: false,
-                disabled: false,
-                created_at: self.clock.now(),
-                last_login_at: None,
-            };
-            let stored = user.clone();
-            self._db.store.write(move |tx| tx.insert_user(&stored, &password().1)).await.unwrap();
-            let totp = enrolled.then(totp::new_secret);
-            if let Some(secret) = &totp {
-                self.broker.set_totp(&shell, &system, user.id, secret).await.unwrap();
-            }
-            self.users.insert(name, TestUser { id: user.id, email: user.email, totp });
+            self.add_user(name, organization, role, enrolled).await;
         }
         let token = self
             .broker
@@ -258,6 +242,42 @@ impl TestApp {
             };
             self.broker.create_workspace(&shell, &system, new).await.unwrap();
         }
+    }
+
+    /// A user with the password of all; `enrolled`: with a second factor.
+    pub async fn add_user(
+        &mut self,
+        name: &'static str,
+        organization_id: OrganizationId,
+        role: Role,
+        enrolled: bool,
+    ) {
+        // Written to the store directly: the use case would hash the password, which is slow on
+        // purpose.
+        let user = User {
+            id: UserId::new(),
+            organization_id,
+            email: format!("{name}@example.test"),
+            name: name.to_owned(),
+            role,
+            mfa_enrolled: false,
+            disabled: false,
+            created_at: self.clock.now(),
+            last_login_at: None,
+        };
+        let stored = user.clone();
+        self._db.store.write(move |tx| tx.insert_user(&stored, &password().1)).await.unwrap();
+        let totp = enrolled.then(totp::new_secret);
+        if let Some(secret) = &totp {
+            let system = Principal::System { organization_id: Some(organization_id) };
+            let source = RequestSource::local("test");
+            self.broker.set_totp(&source, &system, user.id, secret).await.unwrap();
+        }
+        self.users.insert(name, TestUser { id: user.id, email: user.email, totp });
+    }
+
+    pub fn store(&self) -> &Store {
+        &self._db.store
     }
 
     pub fn user(&self, name: &str) -> &TestUser {
@@ -313,12 +333,14 @@ impl TestApp {
         second
     }
 
-    /// Audit entries that match a query, newest first.
+    /// Audit entries that match a query, newest first, as the operator of the gateway reads them.
     pub async fn audit_entries(&self, query: &str) -> Vec<Value> {
-        let answer =
-            self.signed_in("security").await.get(&format!("/api/audit?limit=500&{query}")).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        answer.json()["entries"].as_array().unwrap().clone()
+        let query = format!("limit=500&{query}");
+        let query = actix_web::web::Query::<AuditQuery>::from_query(&query).unwrap().into_inner();
+        let operator = Principal::System { organization_id: None };
+        let page = self.broker.audit(&RequestSource::local("test"), &operator, query).await;
+        let entries = page.unwrap().items;
+        entries.iter().map(|entry| serde_json::to_value(entry).unwrap()).collect()
     }
 
     /// Stops the server gracefully; true when all connections ended in time.

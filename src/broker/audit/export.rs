@@ -1,7 +1,7 @@
 //! A permitted reader of the audit log.
 
 use crate::broker::Broker;
-use crate::domain::audit::{Entry, Head};
+use crate::domain::audit::{Entry, ExportedEntry, Head};
 use crate::domain::{OrganizationId, Result};
 use crate::store::AuditFilter;
 
@@ -12,39 +12,45 @@ pub(in crate::broker) const PAGE_SIZE: usize = 500;
 pub struct AuditExport {
     pub(in crate::broker) broker: Broker,
     pub(in crate::broker) after: i64,
-    pub(in crate::broker) chosen: Option<(OrganizationId, AuditFilter)>,
+    /// Whose entries are shown; `None`: everybody's.
+    pub(in crate::broker) organization: Option<OrganizationId>,
+    pub(in crate::broker) filter: Option<AuditFilter>,
     /// The head when the export began, which is where it ends.
     pub head: Head,
 }
 
 impl AuditExport {
-    /// The next page (up to 500); empty at the end.
+    /// The next page (up to 500); empty at the end. Of the whole log, entries of other organizations
+    /// are withheld, so that its chain can be verified.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn next(&mut self) -> Result<Vec<Entry>> {
-        if let Some((organization, filter)) = self.chosen.clone() {
-            let page = self
-                .broker
-                .inner
-                .store
-                .read(move |tx| tx.audit_page(organization, &filter))
-                .await?;
-            if let (Some((_, filter)), Some(last)) = (&mut self.chosen, page.last()) {
-                filter.before_seq = Some(last.seq);
-            }
-            return Ok(page);
+    pub async fn next(&mut self) -> Result<Vec<ExportedEntry>> {
+        let organization = self.organization;
+        let entries = match self.filter.clone() {
+            Some(filter) => self.next_matching(filter).await?,
+            None => self.next_of_log().await?,
+        };
+        Ok(entries.into_iter().map(|entry| entry.for_reader(organization)).collect())
+    }
+
+    async fn next_matching(&mut self, filter: AuditFilter) -> Result<Vec<Entry>> {
+        let organization = self.organization;
+        let store = &self.broker.inner.store;
+        let page = store.read(move |tx| tx.audit_page(organization, &filter)).await?;
+        if let (Some(filter), Some(last)) = (&mut self.filter, page.last()) {
+            filter.before_seq = Some(last.seq);
         }
+        Ok(page)
+    }
+
+    async fn next_of_log(&mut self) -> Result<Vec<Entry>> {
         let (after, end) = (self.after, self.head.seq);
         if after >= end {
             return Ok(Vec::new());
         }
-        let mut page = self
-            .broker
-            .inner
-            .store
-            .read(move |tx| tx.audit_entries_after(after, PAGE_SIZE))
-            .await?;
+        let store = &self.broker.inner.store;
+        let mut page = store.read(move |tx| tx.audit_entries_after(after, PAGE_SIZE)).await?;
         page.retain(|entry| entry.seq <= end);
         self.after = page.last().map_or(end, |entry| entry.seq);
         Ok(page)

@@ -1,6 +1,6 @@
 //! The hash chain of the audit log: its signed head, and its verification.
 
-use super::entry::Entry;
+use super::entry::{Entry, WithheldEntry};
 use serde::{Deserialize, Serialize};
 
 /// `prev_hash` of the first entry.
@@ -59,11 +59,12 @@ pub enum ChainFault {
 pub struct Verifier {
     seq: i64,
     hash: String,
+    withheld: i64,
 }
 
 impl Default for Verifier {
     fn default() -> Self {
-        Self { seq: 0, hash: GENESIS.to_owned() }
+        Self { seq: 0, hash: GENESIS.to_owned(), withheld: 0 }
     }
 }
 
@@ -73,22 +74,46 @@ impl Verifier {
     /// # Errors
     /// [`ChainFault`] of the first faulty entry.
     pub fn push(&mut self, entry: &Entry) -> Result<(), ChainFault> {
-        let expected = self.seq + 1;
-        if entry.seq > expected {
-            return Err(ChainFault::Missing { seq: expected });
-        }
-        if entry.seq < expected {
-            return Err(ChainFault::Reordered { seq: entry.seq, expected });
-        }
+        self.check_position(entry.seq)?;
         if entry.computed_hash() != entry.hash {
             return Err(ChainFault::Changed { seq: entry.seq });
         }
-        if entry.prev_hash != self.hash {
-            return Err(ChainFault::BrokenLink { seq: entry.seq });
-        }
-        self.seq = entry.seq;
-        self.hash.clone_from(&entry.hash);
+        self.link(entry.seq, &entry.prev_hash, &entry.hash)
+    }
+
+    /// Verifies the position and the link of a withheld entry; its content is unknown.
+    ///
+    /// # Errors
+    /// [`ChainFault`] of the first faulty entry.
+    pub fn push_withheld(&mut self, entry: &WithheldEntry) -> Result<(), ChainFault> {
+        self.check_position(entry.seq)?;
+        self.link(entry.seq, &entry.prev_hash, &entry.hash)?;
+        self.withheld += 1;
         Ok(())
+    }
+
+    fn check_position(&self, seq: i64) -> Result<(), ChainFault> {
+        let expected = self.seq + 1;
+        match seq.cmp(&expected) {
+            std::cmp::Ordering::Greater => Err(ChainFault::Missing { seq: expected }),
+            std::cmp::Ordering::Less => Err(ChainFault::Reordered { seq, expected }),
+            std::cmp::Ordering::Equal => Ok(()),
+        }
+    }
+
+    fn link(&mut self, seq: i64, prev_hash: &str, hash: &str) -> Result<(), ChainFault> {
+        if prev_hash != self.hash {
+            return Err(ChainFault::BrokenLink { seq });
+        }
+        self.seq = seq;
+        hash.clone_into(&mut self.hash);
+        Ok(())
+    }
+
+    /// Verified entries whose content was withheld.
+    #[must_use]
+    pub fn withheld(&self) -> i64 {
+        self.withheld
     }
 
     #[must_use]

@@ -127,6 +127,55 @@ pub struct Entry {
     pub hash: String,
 }
 
+/// An entry that its reader may not see: its position and hashes, so that the chain can be verified.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithheldEntry {
+    pub seq: i64,
+    pub prev_hash: String,
+    pub hash: String,
+}
+
+/// An entry as a reader of one organization gets it: those of other organizations, and those of
+/// none, are withheld.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ExportedEntry {
+    Entry(Entry),
+    Withheld(WithheldEntry),
+}
+
+impl ExportedEntry {
+    #[must_use]
+    pub fn seq(&self) -> i64 {
+        match self {
+            Self::Entry(entry) => entry.seq,
+            Self::Withheld(entry) => entry.seq,
+        }
+    }
+
+    /// `None`: it is withheld.
+    #[must_use]
+    pub fn entry(&self) -> Option<&Entry> {
+        match self {
+            Self::Entry(entry) => Some(entry),
+            Self::Withheld(_) => None,
+        }
+    }
+}
+
+impl Entry {
+    /// As a reader of `organization` gets it; `None` reads everything.
+    #[must_use]
+    pub fn for_reader(self, organization: Option<OrganizationId>) -> ExportedEntry {
+        if organization.is_none() || self.organization_id == organization {
+            return ExportedEntry::Entry(self);
+        }
+        let Self { seq, prev_hash, hash, .. } = self;
+        ExportedEntry::Withheld(WithheldEntry { seq, prev_hash, hash })
+    }
+}
+
 impl Draft {
     /// The entry at position `seq` after the entry with `prev_hash`.
     #[must_use]

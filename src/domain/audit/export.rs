@@ -3,7 +3,7 @@
 //! verified offline by anybody who knows the key.
 
 use super::chain::{ChainFault, Head, Verifier};
-use super::entry::{Entry, canonical_json};
+use super::entry::{ExportedEntry, canonical_json};
 use serde::{Deserialize, Serialize};
 
 /// Longest accepted line, in bytes.
@@ -76,16 +76,20 @@ impl ExportReader {
             self.trailer = Some(seal);
             return Ok(());
         }
-        let entry: Entry =
+        let line_entry: ExportedEntry =
             serde_json::from_str(text).map_err(|_| ExportFault::Unreadable { line })?;
         // The hash covers the members of an entry; a line with additional members, or with the same
         // values spelled differently, contains something that the hash does not cover.
         let actual = serde_json::from_str(text).map(|value| canonical_json(&value));
-        let canonical = serde_json::to_value(&entry).map(|value| canonical_json(&value));
+        let canonical = serde_json::to_value(&line_entry).map(|value| canonical_json(&value));
         if actual.ok() != canonical.ok() {
             return Err(ExportFault::Unreadable { line });
         }
-        self.chain.push(&entry).map_err(|fault| ExportFault::Chain { line, fault })
+        let pushed = match &line_entry {
+            ExportedEntry::Entry(entry) => self.chain.push(entry),
+            ExportedEntry::Withheld(entry) => self.chain.push_withheld(entry),
+        };
+        pushed.map_err(|fault| ExportFault::Chain { line, fault })
     }
 
     #[must_use]

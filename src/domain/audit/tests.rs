@@ -337,3 +337,32 @@ fn the_actor_names_its_principal() {
     entry.actor.kind = None;
     assert_ne!(entry.computed_hash(), entry.hash, "the type is part of the hash");
 }
+
+#[test]
+fn other_organizations_entries_are_withheld_and_the_chain_verifies() {
+    let (own, other) = (OrganizationId::new(), OrganizationId::new());
+    let mut entries: Vec<Entry> = Vec::new();
+    for (n, organization_id) in (1..).zip([None, Some(own), Some(other), Some(own)]) {
+        let prev = entries.last().map_or(GENESIS.to_owned(), |e| e.hash.clone());
+        entries.push(Draft { organization_id, ..draft(n) }.chain(n, &prev));
+    }
+    let seen: Vec<_> = entries.iter().cloned().map(|e| e.for_reader(Some(own))).collect();
+    assert_eq!(seen.iter().filter_map(|e| e.entry()).count(), 2);
+    let mut lines: Vec<String> = seen.iter().map(|e| serde_json::to_string(e).unwrap()).collect();
+    let trailer = ExportTrailer { head: head_of(&entries), public_key: "key".to_owned() };
+    lines.push(serde_json::to_string(&trailer).unwrap());
+    assert!(!lines.concat().contains(&other.to_string()));
+    assert!(read_export(&lines, Some("key")).is_ok());
+    // A withheld entry cannot be removed, replaced or extended.
+    let mut removed = lines.clone();
+    removed.remove(2);
+    assert!(read_export(&removed, Some("key")).is_err());
+    let replaced = lines[2].replace(&entries[2].hash, GENESIS);
+    let replaced = [&lines[..2], &[replaced], &lines[3..]].concat();
+    assert!(read_export(&replaced, Some("key")).is_err());
+    let mut extended = lines.clone();
+    extended[2].insert_str(1, r#""action":"login","#);
+    assert!(read_export(&extended, Some("key")).is_err());
+    // The operator reads everything.
+    assert!(entries.into_iter().all(|e| e.for_reader(None).entry().is_some()));
+}

@@ -37,10 +37,21 @@ pub struct AuditFilter {
     pub limit: usize,
 }
 
+impl AuditFilter {
+    /// Whether an indexed column is compared.
+    fn is_selective(&self) -> bool {
+        self.actor.is_some()
+            || self.action.is_some()
+            || self.workspace_id.is_some()
+            || self.session_id.is_some()
+            || self.outcome.is_some()
+    }
+}
+
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_entries, treat_none_as_default_value = false)]
-pub(in crate::store) struct AuditRow {
-    pub(in crate::store) seq: i64,
+pub(crate) struct AuditRow {
+    pub(crate) seq: i64,
     time: i64,
     organization_id: Option<String>,
     actor_id: Option<String>,
@@ -93,7 +104,7 @@ impl AuditRow {
 
     /// The entry, if every stored text is in the canonical spelling: another spelling of the same
     /// value would match the hash but not a filter.
-    pub(in crate::store) fn into_entry(self) -> Result<Entry> {
+    pub(crate) fn into_entry(self) -> Result<Entry> {
         let organization_id: Option<OrganizationId> =
             super::parse_optional(self.organization_id.as_deref(), "organization id")?;
         if organization_id.map(|id| id.to_string()) != self.organization_id {
@@ -196,7 +207,7 @@ impl Tx<'_> {
     }
 
     /// Signs the head of an empty log.
-    pub(in crate::store) fn sign_genesis_head(&mut self) -> Result<()> {
+    pub(crate) fn sign_genesis_head(&mut self) -> Result<()> {
         let head = self.audit_head()?;
         if head.seq == 0 && head.signature.is_empty() {
             let signature = self.signer()?.sign(&Head::signed_text(0, &head.hash));
@@ -211,21 +222,27 @@ impl Tx<'_> {
         Ok(audit_head::table.find(1).select(audit_head::seq).first(self.conn)?)
     }
 
-    /// Entries of an organization, and those without one, newest first.
+    /// Entries of an organization, or of all and of none, newest first.
     pub fn audit_page(
         &mut self,
-        organization: OrganizationId,
+        organization: Option<OrganizationId>,
         filter: &AuditFilter,
     ) -> Result<Vec<Entry>> {
         use audit_entries as a;
         let mut query = a::table
             .select(AuditRow::as_select())
-            .filter(
-                a::organization_id.eq(organization.to_string()).or(a::organization_id.is_null()),
-            )
             .order(a::seq.desc())
             .limit(limit(filter.limit))
             .into_boxed::<MultiBackend>();
+        if let Some(organization) = organization.map(|id| id.to_string()) {
+            // Where another column selects, `lower` keeps SQLite from preferring the index of the
+            // organization, which may have most entries of the log.
+            query = if filter.is_selective() {
+                query.filter(lower(a::organization_id).eq(organization))
+            } else {
+                query.filter(a::organization_id.eq(organization))
+            };
+        }
         if let Some(actor) = &filter.actor {
             query = match Uuid::parse_str(actor) {
                 Ok(id) => query.filter(a::actor_id.eq(id.hyphenated().to_string())),
@@ -277,7 +294,7 @@ impl Tx<'_> {
     }
 
     /// Rows after one sequence number and up to another, oldest first.
-    pub(in crate::store) fn audit_rows(
+    pub(crate) fn audit_rows(
         &mut self,
         after: i64,
         up_to: i64,
@@ -292,7 +309,7 @@ impl Tx<'_> {
     }
 
     /// Sequence numbers of the first and the last entry.
-    pub(in crate::store) fn audit_seq_range(&mut self) -> Result<Option<(i64, i64)>> {
+    pub(crate) fn audit_seq_range(&mut self) -> Result<Option<(i64, i64)>> {
         let first: Option<i64> = audit_entries::table
             .select(audit_entries::seq)
             .order(audit_entries::seq)

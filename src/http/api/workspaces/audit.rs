@@ -5,7 +5,7 @@ use super::dto::audit::{AuditPage, AuditParams, AuditVerification, ExportFormat,
 use super::error_body::Problem;
 use super::responses::ok;
 use crate::broker::audit::AuditExport;
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Entry, ExportedEntry};
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, QueryParams, RequestMeta};
 use crate::http::state::AppState;
@@ -32,6 +32,8 @@ pub async fn list(
 ///
 /// The whole log as `jsonl` has one entry per line as it was hashed, and ends with
 /// `{"head":{"seq","hash","signature"},"public_key"}`: a file without that line is incomplete.
+/// Entries of other organizations, and of none, are withheld: only their `seq`, `prev_hash` and
+/// `hash` are in it, which the chain needs.
 #[utoipa::path(get, path = "/api/audit/export", tag = "audit", operation_id = "exportAudit", params(ExportParams),
     responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"))), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem)),
@@ -104,7 +106,11 @@ fn export_body(
                         );
                         text.push('\n');
                     }
-                    ExportFormat::Csv => text.push_str(&csv_row(entry)),
+                    ExportFormat::Csv => {
+                        if let ExportedEntry::Entry(entry) = entry {
+                            text.push_str(&csv_row(entry));
+                        }
+                    }
                 }
             }
             if !entries.is_empty() {
