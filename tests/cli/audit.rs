@@ -1,4 +1,4 @@
-//! `portcullis audit verify` on databases and exports that somebody had in hands: what was changed,
+//! `portcullis audit verify` on manipulated databases and exports: what was changed,
 //! removed, reordered or cut off is named.
 
 use super::{failure, run, success};

@@ -7,11 +7,7 @@ use std::time::Duration;
 
 /// The longest prefix of `text` of at most `max` bytes that ends at a character boundary.
 pub(in crate::broker) fn truncate_utf8(text: &str, max: usize) -> &str {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(max)]
 }
 
 /// A count as a JSON integer that every reader represents exactly (RFC 7493 section 2.2).

@@ -65,11 +65,7 @@ struct NewRow<'a> {
 
 /// The longest prefix of `text` of at most `max` bytes, without NUL, which PostgreSQL cannot store.
 fn truncated(text: &str, max: usize) -> Cow<'_, str> {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = text.get(..end).unwrap_or_default();
+    let text = &text[..text.floor_char_boundary(max)];
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
