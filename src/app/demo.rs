@@ -214,18 +214,20 @@ async fn start_agent(
     let mut enrollment = None;
     if !agent::is_enrolled(&state, gateway.hub_address)? {
         let (broker, origin) = (&gateway.broker, RequestSource::local("demo"));
-        let caller = broker.system_principal().await?;
+        let caller = broker.organizations().system_principal().await?;
         // With another port the agent must enrol again, since it learns the gateway's address by
         // enrolling. A standard peer knows the gateway by its key only, and is kept.
         for old in broker
-            .hosts(&origin, &caller)
+            .hosts()
+            .list(&origin, &caller)
             .await?
             .into_iter()
             .filter(|view| view.host.kind == HostKind::Agent)
         {
-            broker.remove_host(&origin, &caller, old.host.id).await?;
+            broker.hosts().remove(&origin, &caller, old.host.id).await?;
         }
         let token = broker
+            .hosts()
             .create_join_token(&origin, &caller, Some(config.agent.name.clone()), JOIN_TOKEN_TTL)
             .await?
             .token;
@@ -248,12 +250,14 @@ async fn wait_for_agent(broker: &Broker) -> Result<HostId, Failure> {
         let mut every = tokio::time::interval(Duration::from_millis(20));
         loop {
             every.tick().await;
-            let health = broker.health().await;
+            let health = broker.health().probe().await;
             // Other hosts start no desktops.
-            let hosts = match broker.system_principal().await {
-                Ok(caller) => {
-                    broker.hosts(&RequestSource::local("demo"), &caller).await.unwrap_or_default()
-                }
+            let hosts = match broker.organizations().system_principal().await {
+                Ok(caller) => broker
+                    .hosts()
+                    .list(&RequestSource::local("demo"), &caller)
+                    .await
+                    .unwrap_or_default(),
                 Err(_) => Vec::new(),
             };
             let up = |view: &HostView| {

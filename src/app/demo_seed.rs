@@ -136,14 +136,16 @@ const BOARD_ID: &str = "ws-team-board";
 /// # Errors
 /// A sentence for standard error.
 pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
-    let (caller, origin) = (broker.system_principal().await?, RequestSource::local("demo"));
+    let (caller, origin) =
+        (broker.organizations().system_principal().await?, RequestSource::local("demo"));
     let id = WorkspaceId::parse(BOARD_ID).map_err(|e| Failure::new(e.to_string()))?;
     let target = TargetSpec::Service { host_id, name: BOARD_SERVICE.to_owned() };
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
-    match broker.workspace(&caller, &id).await {
+    match broker.workspaces().get(&caller, &id).await {
         // The agent has enrolled again since the last start.
         Ok(found) if found.workspace.target.as_ref() != Some(&target) => broker
-            .update_workspace(&origin, &caller, &id, change)
+            .workspaces()
+            .update(&origin, &caller, &id, change)
             .await
             .map(drop)
             .map_err(Failure::from),
@@ -170,7 +172,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
                 kind: WorkspaceKind::Html5,
                 properties: rest,
             };
-            broker.create_workspace(&origin, &caller, new).await.map(drop).map_err(Failure::from)
+            broker.workspaces().create(&origin, &caller, new).await.map(drop).map_err(Failure::from)
         }
         Err(e) => Err(e.into()),
     }
@@ -182,7 +184,8 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
 /// # Errors
 /// A sentence for standard error.
 pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
-    let (caller, origin) = (broker.system_principal().await?, RequestSource::local("demo"));
+    let (caller, origin) =
+        (broker.organizations().system_principal().await?, RequestSource::local("demo"));
     let known = saved_users(secrets)?;
     let users: Vec<DemoUser> = USERS
         .iter()
@@ -198,7 +201,7 @@ pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Fail
     .map_err(|e| Failure::new(format!("cannot write {}: {e}", secrets.display())))?;
     for (user, (email, name, ..)) in users.iter().zip(USERS) {
         let is_known = known.iter().any(|u| u.email == email);
-        if !is_known || broker.find_user(&caller, email).await?.is_none() {
+        if !is_known || broker.users().find_by_email(&caller, email).await?.is_none() {
             ensure_user(broker, &caller, &origin, name, user).await?;
         }
     }
@@ -235,14 +238,14 @@ async fn ensure_user(
     user: &DemoUser,
 ) -> Result<(), Failure> {
     let password = SecretString::new(user.password.clone());
-    let id = match broker.find_user(caller, &user.email).await? {
+    let id = match broker.users().find_by_email(caller, &user.email).await? {
         Some(found) => {
             let change = UserChange {
                 password: Some(password),
                 disabled: Some(false),
                 ..UserChange::default()
             };
-            broker.update_user(origin, caller, found.id, change).await?.id
+            broker.users().update(origin, caller, found.id, change).await?.id
         }
         None => {
             let new = NewUser {
@@ -251,11 +254,11 @@ async fn ensure_user(
                 password,
                 role: user.role,
             };
-            broker.create_user(origin, caller, new).await?.id
+            broker.users().create(origin, caller, new).await?.id
         }
     };
     if let Some(secret) = &user.totp_secret {
-        broker.set_totp(origin, caller, id, &SecretString::new(secret.clone())).await?;
+        broker.totp().set(origin, caller, id, &SecretString::new(secret.clone())).await?;
     }
     Ok(())
 }
@@ -294,7 +297,7 @@ async fn ensure_workspace(
         kind: d.kind,
         properties: rest,
     };
-    match broker.workspace(caller, &id).await {
+    match broker.workspaces().get(caller, &id).await {
         // Packages were installed or removed since the last start. An administrator's own text
         // stays.
         Ok(found)
@@ -308,14 +311,15 @@ async fn ensure_workspace(
                 ..WorkspaceChange::default()
             };
             broker
-                .update_workspace(origin, caller, &id, change)
+                .workspaces()
+                .update(origin, caller, &id, change)
                 .await
                 .map(drop)
                 .map_err(Failure::from)
         }
         Ok(_) => Ok(()),
         Err(e) if e.kind == ErrorKind::NotFound => {
-            broker.create_workspace(origin, caller, new).await.map(drop).map_err(Failure::from)
+            broker.workspaces().create(origin, caller, new).await.map(drop).map_err(Failure::from)
         }
         Err(e) => Err(e.into()),
     }

@@ -121,12 +121,12 @@ impl Gateway {
         let broker =
             Broker::new(store, vault, fleet.clone(), Arc::new(SystemClock), open::settings(config));
         let source = RequestSource::local("gateway");
-        broker.ensure_organization(&config.server.organization).await?;
-        broker.start(&source).await?;
+        broker.organizations().ensure(&config.server.organization).await?;
+        broker.lifecycle().start(&source).await?;
         let (draining, drained) = watch::channel(false);
         let maintenance = tokio::spawn({
             let (broker, drained) = (broker.clone(), drained.clone());
-            async move { broker.maintain(drained).await }
+            async move { broker.lifecycle().maintain(drained).await }
         });
 
         let streams =
@@ -195,7 +195,7 @@ impl Gateway {
         }
         match tokio::time::timeout(
             SHUTDOWN_TIMEOUT,
-            self.broker.stop(&RequestSource::local("gateway")),
+            self.broker.lifecycle().stop(&RequestSource::local("gateway")),
         )
         .await
         {

@@ -38,8 +38,8 @@ impl Shell {
     pub async fn open(at: &GatewayDataArgs) -> Result<Self, Failure> {
         let config = load_config(at)?;
         let broker = open::open_for_cli(&config).await?;
-        broker.ensure_organization(&config.server.organization).await?;
-        let caller = broker.system_principal().await?;
+        broker.organizations().ensure(&config.server.organization).await?;
+        let caller = broker.organizations().system_principal().await?;
         Ok(Self {
             broker,
             caller,
@@ -53,7 +53,7 @@ impl Shell {
     /// # Errors
     /// When there is none.
     pub async fn user(&self, email: &str) -> Result<User, Failure> {
-        let found = self.broker.find_user(&self.caller, email).await?;
+        let found = self.broker.users().find_by_email(&self.caller, email).await?;
         found.ok_or_else(|| {
             Failure::new(format!("there is no user {email}; `portcullis user list` shows all"))
         })

@@ -16,130 +16,339 @@
 //!
 //! `ports, model < core < catalog, identity, targets, hosts, audit < sessions < jobs`.
 //!
-//! A use case decides (policy makes the permit), changes and audits in one transaction, and only
-//! then acts on the world: notifies watchers, cuts keys, calls hosts. What must not be left
-//! half-done when a browser goes away runs in a task of its own ([`Broker::apart`]).
+//! A use case decides (the policy grants a permit), changes and audits in one transaction, and only
+//! then acts: revokes streams, drops keys, calls hosts. What must not be left half done when a
+//! client disconnects runs in a task of its own.
 
 pub mod audit;
-mod catalog;
+pub mod catalog;
 pub mod core;
-mod hosts;
-mod identity;
-mod jobs;
+pub mod hosts;
+pub mod identity;
+pub mod jobs;
 pub mod model;
 pub mod ports;
-mod sessions;
+pub mod sessions;
 pub mod targets;
 
-use crate::auth::{TokenKeys, Vault, rate_limit::AttemptLimiter};
-use crate::domain::{Clock, Error, Result, Timestamp};
+use self::core::changes::Changes;
+use self::core::sealing::Sealer;
+use self::core::session_tracker::SessionTracker;
+pub use self::core::settings::Settings;
+use self::core::signing_keys::SigningKeys;
+use self::core::stream_registry::StreamRegistry;
+use self::core::teardown::Teardown;
+use self::core::throttles::{self, HashQueue};
+use self::core::unit_of_work::AuditedStore;
+use crate::auth::Vault;
+use crate::domain::{Clock, Timestamp};
 use crate::store::Store;
-use std::future::Future;
+use audit::query::AuditLog;
+use catalog::placement::Placements;
+use catalog::workspaces::Workspaces;
+use hosts::enroll::Hosts;
+use hosts::gateway_identity::GatewayIdentityStore;
+use hosts::peers::Peers;
+use identity::organizations::Organizations;
+use identity::password::Passwords;
+use identity::tokens::Logins;
+use identity::totp::Totp;
+use identity::users::Users;
+use jobs::change_feed::ChangeFeed;
+use jobs::change_watcher::ChangeWatcher;
+use jobs::health::Health;
+use jobs::host_observations::ReconcilerState;
+use jobs::lifecycle::Lifecycle;
+use jobs::reconciler::Reconciler;
+use ports::host_fleet::HostFleet;
+use sessions::launch::Launcher;
+use sessions::list::Sessions;
+use sessions::open_stream::Streams;
+use sessions::view::SessionViews;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
-use tokio::sync::{OnceCell, Semaphore};
+use targets::certificates::Certificates;
+use targets::credentials::Credentials;
+use targets::stream_events::StreamEvents;
+use targets::web_requests::WebRequests;
 
-/// The broker's part of the configuration.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Every user must have a second factor (default true).
-    pub mfa_required: bool,
-    /// Issuer shown in authenticator apps.
-    pub issuer: String,
-    /// Lifetime of an access token (default 10 min).
-    pub access_ttl: Duration,
-    /// Lifetime of an unused login (default 7 days).
-    pub refresh_ttl: Duration,
-    /// Lifetime of the token between the two factors (default 5 min).
-    pub mfa_ttl: Duration,
-    /// Lifetime of a stream ticket (default 30 s).
-    pub ticket_ttl: Duration,
-    /// Maximum lifetime of a session (default 12 h).
-    pub session_ttl: Duration,
-    /// How long a host keeps a desktop without its gateway (default 10 min).
-    pub grace: Duration,
-    /// Timeout of a launch (default 15 s).
-    pub launch_timeout: Duration,
-    /// Addresses for session tunnels, as network and prefix length (default 10.64.0.0/10).
-    pub session_network: (std::net::Ipv4Addr, u8),
-    /// The gateway has a domain for the origins of web applications.
-    pub web_applications: bool,
-    /// Maximum number of streams per session (default 4).
-    pub max_viewers: usize,
-}
-
+/// The use cases, by noun. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
-    inner: Arc<Inner>,
+    nouns: Arc<Nouns>,
 }
 
-struct Inner {
-    store: Store,
-    vault: Vault,
-    fleet: Arc<dyn ports::host_fleet::HostFleet>,
-    clock: Arc<dyn Clock>,
-    settings: Settings,
-    streams: core::stream_registry::StreamRegistry,
-    /// Signing keys of access tokens; loaded or created at first use.
-    keys: OnceCell<TokenKeys>,
-    password_limiter: AttemptLimiter,
-    otp_limiter: AttemptLimiter,
-    audit_limiter: AttemptLimiter,
-    /// Audit entries about unauthenticated requests suppressed since the last one written.
-    suppressed_entries: AtomicU64,
-    /// Concurrent password hashes, and requests waiting for one.
-    hash_permits: Arc<Semaphore>,
-    hash_queue: Arc<Semaphore>,
-    hash_count: AtomicU64,
-    reconciler: jobs::lifecycle::ReconcilerState,
-    /// Entered credentials that no stream has used yet.
-    ephemeral_credentials: targets::credentials::EphemeralCredentials,
+struct Nouns {
+    store: AuditedStore,
+    change_feed: ChangeFeed,
+    passwords: Passwords,
+    totp: Totp,
+    logins: Logins,
+    users: Users,
+    organizations: Organizations,
+    workspaces: Workspaces,
+    credentials: Credentials,
+    certificates: Certificates,
+    stream_events: StreamEvents,
+    web_requests: WebRequests,
+    hosts: Hosts,
+    peers: Peers,
+    audit: AuditLog,
+    launcher: Launcher,
+    sessions: Sessions,
+    streams: Streams,
+    lifecycle: Lifecycle,
+    health: Health,
 }
 
 impl Broker {
-    /// Runs nothing until [`Broker::start`].
+    /// Runs nothing until [`Lifecycle::start`].
     #[must_use]
+    #[allow(clippy::too_many_lines)]
     pub fn new(
         store: Store,
         vault: Vault,
-        fleet: Arc<dyn ports::host_fleet::HostFleet>,
+        fleet: Arc<dyn HostFleet>,
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
         let started = clock.now();
-        Self {
-            inner: Arc::new(Inner {
-                store,
-                vault,
-                fleet,
-                clock,
+        let settings = Arc::new(settings);
+        let changes = Changes::default();
+        let streams = StreamRegistry::default();
+        let tracker = SessionTracker::default();
+        let store = AuditedStore::new(store, clock, changes.clone());
+        let sealer = Sealer::new(vault.clone());
+        let keys = SigningKeys::new(store.clone(), sealer.clone());
+        let hash_queue = HashQueue::default();
+        let password_limiter = Arc::new(throttles::password_limiter());
+        let teardown = Teardown {
+            store: store.clone(),
+            fleet: fleet.clone(),
+            streams: streams.clone(),
+            tracker: tracker.clone(),
+            changes: changes.clone(),
+        };
+        let placements = Placements {
+            store: store.clone(),
+            fleet: fleet.clone(),
+            web_applications: settings.web_applications,
+        };
+        let identity = GatewayIdentityStore { store: store.clone(), fleet: fleet.clone() };
+        let audit = AuditLog { store: store.clone(), vault };
+        let credentials =
+            Credentials { store: store.clone(), sealer: sealer.clone(), ephemeral: Arc::default() };
+        let views = SessionViews { fleet: fleet.clone(), streams: streams.clone() };
+        let reconciler = Reconciler {
+            store: store.clone(),
+            sealer: sealer.clone(),
+            fleet: fleet.clone(),
+            tracker: tracker.clone(),
+            changes: changes.clone(),
+            teardown: teardown.clone(),
+            ephemeral: credentials.ephemeral.clone(),
+            settings: settings.clone(),
+            state: Arc::new(ReconcilerState::new(started)),
+        };
+        let change_watcher = ChangeWatcher {
+            store: store.clone(),
+            fleet: fleet.clone(),
+            streams: streams.clone(),
+            tracker: tracker.clone(),
+            changes: changes.clone(),
+            teardown: teardown.clone(),
+        };
+        let nouns = Nouns {
+            passwords: Passwords {
+                store: store.clone(),
+                keys: keys.clone(),
+                settings: settings.clone(),
+                password_limiter: password_limiter.clone(),
+                hash_queue: hash_queue.clone(),
+            },
+            totp: Totp {
+                store: store.clone(),
+                sealer: sealer.clone(),
+                keys: keys.clone(),
+                settings: settings.clone(),
+                password_limiter,
+                otp_limiter: Arc::new(throttles::otp_limiter()),
+            },
+            logins: Logins {
+                store: store.clone(),
+                keys: keys.clone(),
+                settings: settings.clone(),
+                streams: streams.clone(),
+                teardown: teardown.clone(),
+            },
+            users: Users { store: store.clone(), hash_queue, teardown: teardown.clone() },
+            organizations: Organizations { store: store.clone() },
+            workspaces: Workspaces {
+                store: store.clone(),
+                sealer: sealer.clone(),
+                placements: placements.clone(),
+                streams: streams.clone(),
+                changes: changes.clone(),
+                teardown: teardown.clone(),
+            },
+            certificates: Certificates {
+                store: store.clone(),
+                streams: streams.clone(),
+                changes: changes.clone(),
+            },
+            stream_events: StreamEvents { store: store.clone() },
+            web_requests: WebRequests { store: store.clone(), keys: keys.clone() },
+            hosts: Hosts {
+                store: store.clone(),
+                sealer: sealer.clone(),
+                fleet: fleet.clone(),
+                identity: identity.clone(),
+                changes: changes.clone(),
+                teardown: teardown.clone(),
+            },
+            peers: Peers {
+                store: store.clone(),
+                sealer: sealer.clone(),
+                fleet: fleet.clone(),
+                identity: identity.clone(),
+                changes: changes.clone(),
+                session_network: settings.session_network,
+            },
+            launcher: Launcher {
+                store: store.clone(),
+                sealer: sealer.clone(),
+                fleet: fleet.clone(),
+                placements,
+                views: views.clone(),
+                changes: changes.clone(),
+                tracker: tracker.clone(),
+                teardown: teardown.clone(),
+                settings: settings.clone(),
+            },
+            sessions: Sessions { store: store.clone(), views, teardown },
+            streams: Streams {
+                store: store.clone(),
+                fleet: fleet.clone(),
+                streams: streams.clone(),
+                credentials: credentials.clone(),
                 settings,
-                streams: core::stream_registry::StreamRegistry::default(),
-                keys: OnceCell::new(),
-                password_limiter: identity::password::password_limiter(),
-                otp_limiter: identity::password::otp_limiter(),
-                audit_limiter: identity::password::audit_limiter(),
-                suppressed_entries: AtomicU64::new(0),
-                hash_permits: Arc::new(Semaphore::new(identity::password::hash_concurrency())),
-                hash_queue: Arc::new(Semaphore::new(identity::password::HASH_QUEUE_LEN)),
-                hash_count: AtomicU64::new(0),
-                reconciler: jobs::lifecycle::ReconcilerState::new(started),
-                ephemeral_credentials: targets::credentials::EphemeralCredentials::default(),
-            }),
-        }
+            },
+            lifecycle: Lifecycle {
+                store: store.clone(),
+                sealer,
+                keys,
+                fleet: fleet.clone(),
+                identity,
+                streams: streams.clone(),
+                tracker: tracker.clone(),
+                reconciler,
+                change_watcher,
+            },
+            health: Health { store: store.clone(), fleet, audit: audit.clone(), streams, tracker },
+            audit,
+            credentials,
+            change_feed: ChangeFeed { store: store.clone(), changes },
+            store,
+        };
+        Self { nouns: Arc::new(nouns) }
     }
 
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.inner.clock.now()
+        self.nouns.store.now()
     }
 
-    /// Runs a future to completion even if the caller is dropped.
-    async fn spawn_to_completion<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        tokio::spawn(work).await.map_err(Error::internal)?
+    #[must_use]
+    pub fn change_feed(&self) -> &ChangeFeed {
+        &self.nouns.change_feed
+    }
+
+    #[must_use]
+    pub fn passwords(&self) -> &Passwords {
+        &self.nouns.passwords
+    }
+
+    #[must_use]
+    pub fn totp(&self) -> &Totp {
+        &self.nouns.totp
+    }
+
+    #[must_use]
+    pub fn logins(&self) -> &Logins {
+        &self.nouns.logins
+    }
+
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.nouns.users
+    }
+
+    #[must_use]
+    pub fn organizations(&self) -> &Organizations {
+        &self.nouns.organizations
+    }
+
+    #[must_use]
+    pub fn workspaces(&self) -> &Workspaces {
+        &self.nouns.workspaces
+    }
+
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.nouns.credentials
+    }
+
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.nouns.certificates
+    }
+
+    #[must_use]
+    pub fn stream_events(&self) -> &StreamEvents {
+        &self.nouns.stream_events
+    }
+
+    #[must_use]
+    pub fn web_requests(&self) -> &WebRequests {
+        &self.nouns.web_requests
+    }
+
+    #[must_use]
+    pub fn hosts(&self) -> &Hosts {
+        &self.nouns.hosts
+    }
+
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        &self.nouns.peers
+    }
+
+    #[must_use]
+    pub fn audit(&self) -> &AuditLog {
+        &self.nouns.audit
+    }
+
+    #[must_use]
+    pub fn launcher(&self) -> &Launcher {
+        &self.nouns.launcher
+    }
+
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.nouns.sessions
+    }
+
+    #[must_use]
+    pub fn streams(&self) -> &Streams {
+        &self.nouns.streams
+    }
+
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.nouns.lifecycle
+    }
+
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.nouns.health
     }
 }

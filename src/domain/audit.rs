@@ -10,12 +10,14 @@ mod action;
 mod chain;
 mod entry;
 pub mod export;
+mod reason;
 
 pub use action::Action;
 pub use chain::{ChainFault, GENESIS, Head, Verifier};
 pub use entry::{
     Actor, Draft, Entry, EntryTarget, ExportedEntry, Outcome, WithheldEntry, canonical_json,
 };
+pub use reason::Reason;
 
 #[cfg(test)]
 mod tests;

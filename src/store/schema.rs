@@ -186,6 +186,8 @@ diesel::table! {
         host_id -> Nullable<Text>,
         address -> Text,
         way -> Text,
+        state -> Text,
+        expires_at -> BigInt,
     }
 }
 
@@ -320,5 +322,7 @@ diesel::joinable!(user_credentials -> workspaces (workspace_row));
 
 diesel::allow_tables_to_appear_in_same_query!(totp, users);
 diesel::allow_tables_to_appear_in_same_query!(live_sessions, sessions);
+diesel::allow_tables_to_appear_in_same_query!(live_sessions, workspaces);
+diesel::allow_tables_to_appear_in_same_query!(sessions, workspaces);
 diesel::allow_tables_to_appear_in_same_query!(workspace_certificates, workspaces);
 diesel::allow_tables_to_appear_in_same_query!(user_credentials, workspaces);

@@ -131,7 +131,7 @@ async fn close(opened: OpenStream, reason: &str) {
     let OpenStream { broker, origin, grant, refusals } = opened;
     let session_id = grant.lease.session().id;
     refusals.flush(&BrokerStreamAudit { broker: &broker, origin: &origin, grant: &grant }).await;
-    if let Err(error) = broker.close_stream(&origin, grant, reason).await {
+    if let Err(error) = broker.streams().close(&origin, grant, reason).await {
         tracing::error!(%session_id, reason, %error, cause = error.source.as_deref().map(tracing::field::display), "viewer.stream.unrecorded");
     }
 }

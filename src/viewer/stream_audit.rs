@@ -65,7 +65,8 @@ impl StreamAudit for BrokerStreamAudit<'_> {
         certificate: &PresentedCertificate,
     ) -> Result<CertificateCheck> {
         self.broker
-            .check_certificate(self.origin, &self.grant.lease, self.grant.caller(), certificate)
+            .certificates()
+            .check(self.origin, &self.grant.lease, self.grant.caller(), certificate)
             .await
     }
 
@@ -75,28 +76,28 @@ impl StreamAudit for BrokerStreamAudit<'_> {
         reason: &'static str,
     ) -> Result<()> {
         self.broker
-            .refuse_certificate(
-                self.origin,
-                &self.grant.lease,
-                self.grant.caller(),
-                certificate,
-                reason,
-            )
+            .certificates()
+            .refuse(self.origin, &self.grant.lease, self.grant.caller(), certificate, reason)
             .await
     }
 
     async fn login_refused(&self, reason: &'static str) -> Result<()> {
-        self.broker.login_refused(self.origin, &self.grant.lease, self.grant.caller(), reason).await
+        self.broker
+            .stream_events()
+            .login_refused(self.origin, &self.grant.lease, self.grant.caller(), reason)
+            .await
     }
 
     async fn destination_refused(&self, asked: &str) -> Result<()> {
         self.broker
+            .stream_events()
             .destination_refused(self.origin, &self.grant.lease, self.grant.caller(), asked)
             .await
     }
 
     async fn transfer_refused(&self, refused: &TransferRefusal) -> Result<()> {
         self.broker
+            .stream_events()
             .transfer_refused(self.origin, &self.grant.lease, self.grant.caller(), refused)
             .await
     }

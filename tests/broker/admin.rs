@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use base64::Engine as _;
-use portcullis::broker::core::stream_registry::Topic;
+use portcullis::broker::core::changes::Topic;
 use portcullis::broker::model::*;
 use portcullis::domain::audit::ChainFault;
 use portcullis::domain::user::Role;
@@ -22,29 +22,29 @@ on_both! {
             ("a@example.com", &"n".repeat(81), PASSWORD),
             ("a@example.com", "A", "short"),
         ] {
-            let answer = fixture.broker.create_user(&origin(), &root, new(email, name, password)).await;
+            let answer = fixture.broker.users().create(&origin(), &root, new(email, name, password)).await;
             assert_eq!(error_kind(answer), ErrorKind::Invalid, "{email} {name} {password}");
         }
-        let ann = fixture.broker.create_user(&origin(), &root, new("Ann@Example.com", " Ann ", PASSWORD)).await.unwrap();
+        let ann = fixture.broker.users().create(&origin(), &root, new("Ann@Example.com", " Ann ", PASSWORD)).await.unwrap();
         assert_eq!((ann.email.as_str(), ann.name.as_str()), ("Ann@Example.com", "Ann"));
-        let (answer, log) = fixture.audited_during(fixture.broker.create_user(&origin(), &root, new("ANN@example.COM", "B", PASSWORD))).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.users().create(&origin(), &root, new("ANN@example.COM", "B", PASSWORD))).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["create_user denied email_taken".to_owned()]));
         let change = |role, disabled| UserChange { role, disabled, ..UserChange::default() };
         for own in [change(Some(Role::Member), None), change(None, Some(true))] {
-            let (answer, log) = fixture.audited_during(fixture.broker.update_user(&origin(), &root, root.user.id, own)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.users().update(&origin(), &root, root.user.id, own)).await;
             assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["update_user denied own_account".to_owned()]));
         }
         let renamed = UserChange { name: Some("Root".into()), ..UserChange::default() };
-        assert_eq!(fixture.broker.update_user(&origin(), &root, root.user.id, renamed).await.unwrap().name, "Root");
-        let (answer, log) = fixture.audited_during(fixture.broker.update_user(&origin(), &root, ann.id, change(Some(Role::Security), Some(true)))).await;
+        assert_eq!(fixture.broker.users().update(&origin(), &root, root.user.id, renamed).await.unwrap().name, "Root");
+        let (answer, log) = fixture.audited_during(fixture.broker.users().update(&origin(), &root, ann.id, change(Some(Role::Security), Some(true)))).await;
         assert_eq!(answer.unwrap().role, Role::Security);
         assert_eq!(log, ["update_user success -", "disable_user success -"]);
-        let (_, log) = fixture.audited_during(fixture.broker.update_user(&origin(), &root, ann.id, change(None, Some(false)))).await;
+        let (_, log) = fixture.audited_during(fixture.broker.users().update(&origin(), &root, ann.id, change(None, Some(false)))).await;
         assert_eq!(log, ["enable_user success -"]);
-        let (answer, log) = fixture.audited_during(fixture.broker.update_user(&origin(), &root, UserId::new(), change(None, None))).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.users().update(&origin(), &root, UserId::new(), change(None, None))).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, vec!["access_denied denied unknown".to_owned()]));
-        assert_eq!(fixture.broker.users(&origin(), &root).await.unwrap().len(), 2);
-        assert_eq!(fixture.broker.find_user(&root, " ann@EXAMPLE.com").await.unwrap().unwrap().id, ann.id);
+        assert_eq!(fixture.broker.users().list(&origin(), &root).await.unwrap().len(), 2);
+        assert_eq!(fixture.broker.users().find_by_email(&root, " ann@EXAMPLE.com").await.unwrap().unwrap().id, ann.id);
     }
 
     async fn workspaces_are_validated(db) {
@@ -56,20 +56,20 @@ on_both! {
             kind: WorkspaceKind::Linux,
             properties: WorkspaceChange::default(),
         };
-        let create = |new| async { fixture.broker.create_workspace(&origin(), &fixture.system, new).await };
+        let create = |new| async { fixture.broker.workspaces().create(&origin(), &fixture.system, new).await };
         let first = create(new(None, "Linux Desktop")).await.unwrap().workspace;
         assert_eq!((first.id.as_str(), first.requires_mfa, first.single_seat, first.network), ("ws-linux-desktop", true, false, false));
         assert_eq!(create(new(None, "Linux Desktop")).await.unwrap().workspace.id.as_str(), "ws-linux-desktop-2");
         let (answer, log) = fixture.audited_during(create(new(Some("ws-linux-desktop"), "Other"))).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["create_workspace denied id_taken".to_owned()]));
         assert_eq!(error_kind(create(new(None, "  ")).await), ErrorKind::Invalid);
-        let mut events = fixture.broker.changes(&fixture.system);
+        let mut events = fixture.broker.change_feed().subscribe(&fixture.system);
         let change = WorkspaceChange { maintenance: Some(true), tags: Some(vec!["a".into(), "a".into()]), ..WorkspaceChange::default() };
-        let changed = fixture.broker.update_workspace(&origin(), &fixture.system, &first.id, change).await.unwrap();
+        let changed = fixture.broker.workspaces().update(&origin(), &fixture.system, &first.id, change).await.unwrap();
         assert_eq!((changed.workspace.tags, changed.workspace.maintenance), (vec!["a".to_owned()], true));
-        assert_eq!(events.recv().await.unwrap().topic, Topic::Workspaces);
-        fixture.broker.delete_workspace(&origin(), &fixture.system, &first.id).await.unwrap();
-        assert_eq!(error_kind(fixture.broker.delete_workspace(&origin(), &fixture.system, &first.id).await), ErrorKind::NotFound);
+        assert_eq!(events.recv().await.unwrap(), Topic::Workspaces);
+        fixture.broker.workspaces().delete(&origin(), &fixture.system, &first.id).await.unwrap();
+        assert_eq!(error_kind(fixture.broker.workspaces().delete(&origin(), &fixture.system, &first.id).await), ErrorKind::NotFound);
         create(new(Some("ws-linux-desktop"), "Again")).await.unwrap();
     }
 
@@ -77,30 +77,30 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         let root = fixture.caller("root", Role::Admin).await;
         let b64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
-        let join = || async { fixture.broker.create_join_token(&origin(), &root, None, Duration::from_secs(60)).await.unwrap().token };
+        let join = || async { fixture.broker.hosts().create_join_token(&origin(), &root, None, Duration::from_secs(60)).await.unwrap().token };
         let request = |token: &portcullis::domain::secret::SecretString, key: &str| HostEnrollment {
             token: token.clone(), name: "rack 7".into(), public_key: key.into(), version: "0.1.0".into(),
         };
         let token = join().await;
         for bad in ["", "AAAA", "not base64", &b64(&[0; 32]), &b64(&[1; 33])] {
-            assert_eq!(error_kind(fixture.broker.enroll_host(&origin(), request(&token, bad)).await), ErrorKind::Invalid, "{bad}");
+            assert_eq!(error_kind(fixture.broker.hosts().enroll(&origin(), request(&token, bad)).await), ErrorKind::Invalid, "{bad}");
         }
-        let enrolled = fixture.broker.enroll_host(&origin(), request(&token, &b64(&[9; 32]))).await.unwrap();
+        let enrolled = fixture.broker.hosts().enroll(&origin(), request(&token, &b64(&[9; 32]))).await.unwrap();
         assert_eq!(enrolled.host.name, "rack 7");
         assert_eq!(fixture.fleet.host_key(enrolled.host.id).map(|k| b64(&k)).as_ref(), Some(enrolled.preshared_key.expose()));
-        let (answer, log) = fixture.audited_during(fixture.broker.enroll_host(&origin(), request(&token, &b64(&[8; 32])))).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.hosts().enroll(&origin(), request(&token, &b64(&[8; 32])))).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unauthenticated, vec!["enroll_host denied join_token".to_owned()]));
-        assert_eq!(error_kind(fixture.broker.enroll_host(&origin(), request(&join().await, &b64(&[9; 32]))).await), ErrorKind::Conflict, "the key is taken");
+        assert_eq!(error_kind(fixture.broker.hosts().enroll(&origin(), request(&join().await, &b64(&[9; 32]))).await), ErrorKind::Conflict, "the key is taken");
         let late = join().await;
         fixture.clock.advance(Duration::from_secs(60));
-        assert_eq!(error_kind(fixture.broker.enroll_host(&origin(), request(&late, &b64(&[7; 32]))).await), ErrorKind::Unauthenticated);
-        let hosts = fixture.broker.hosts(&origin(), &root).await.unwrap();
+        assert_eq!(error_kind(fixture.broker.hosts().enroll(&origin(), request(&late, &b64(&[7; 32]))).await), ErrorKind::Unauthenticated);
+        let hosts = fixture.broker.hosts().list(&origin(), &root).await.unwrap();
         assert_eq!(hosts.len(), 2);
         let addresses: std::collections::HashSet<_> = hosts.iter().map(|h| h.host.address).collect();
         assert_eq!(addresses.len(), 2);
-        fixture.broker.remove_host(&origin(), &root, enrolled.host.id).await.unwrap();
-        assert_eq!(error_kind(fixture.broker.remove_host(&origin(), &root, enrolled.host.id).await), ErrorKind::NotFound);
-        assert_eq!(error_kind(fixture.broker.remove_host(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
+        fixture.broker.hosts().remove(&origin(), &root, enrolled.host.id).await.unwrap();
+        assert_eq!(error_kind(fixture.broker.hosts().remove(&origin(), &root, enrolled.host.id).await), ErrorKind::NotFound);
+        assert_eq!(error_kind(fixture.broker.hosts().remove(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
         let text = serde_json::to_string(&fixture.audit_log().await).unwrap();
         assert!(!text.contains(enrolled.preshared_key.expose()) && !text.contains("join_A"));
     }
@@ -109,9 +109,9 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
         for _ in 0..7 {
-            let _ = fixture.broker.users(&origin(), &ann).await;
+            let _ = fixture.broker.users().list(&origin(), &ann).await;
         }
-        let page = |query| async { fixture.broker.audit(&origin(), &root, query).await };
+        let page = |query| async { fixture.broker.audit().query(&origin(), &root, query).await };
         let denied = || AuditQuery { action: Some("access_denied".into()), actor: Some("ANN@example.com".into()), limit: Some(3), ..AuditQuery::default() };
         let mut seen = Vec::new();
         let mut cursor = None;
@@ -133,8 +133,8 @@ on_both! {
         ] {
             assert_eq!(error_kind(page(bad).await), ErrorKind::Invalid);
         }
-        let mut export = fixture.broker.audit_export(&origin(), &root).await.unwrap();
-        let _ = fixture.broker.users(&origin(), &ann).await;
+        let mut export = fixture.broker.audit().export(&origin(), &root).await.unwrap();
+        let _ = fixture.broker.users().list(&origin(), &ann).await;
         let mut exported = Vec::new();
         loop {
             let page = export.next().await.unwrap();
@@ -143,23 +143,23 @@ on_both! {
         }
         assert_eq!(exported.last().map(|e| e.seq()), Some(export.head.seq), "it ends where it began");
         assert_eq!(exported.last().unwrap().entry().unwrap().action, "export_audit");
-        let verdict = fixture.broker.audit_verify(&origin(), &root).await.unwrap();
+        let verdict = fixture.broker.audit().verify(&origin(), &root).await.unwrap();
         assert_eq!(verdict.fault, None);
         assert!(verdict.entries > 7);
         assert_eq!(entry_summary(&fixture.audit_log().await.pop().unwrap()), "verify_audit success -");
         db.raw("UPDATE audit_entries SET reason = 'nothing' WHERE seq = 5");
-        let verdict = fixture.broker.audit_verify(&origin(), &root).await.unwrap();
+        let verdict = fixture.broker.audit().verify(&origin(), &root).await.unwrap();
         assert_eq!(verdict.fault, Some(ChainFault::Changed { seq: 5 }));
         assert!(entry_summary(&fixture.audit_log().await.pop().unwrap()).starts_with("verify_audit error entry 5"));
     }
 
     async fn health_detects_forged_head(db) {
         let fixture = BrokerFixture::new(&db).await;
-        let health = fixture.broker.health().await;
+        let health = fixture.broker.health().probe().await;
         assert!(health.database.is_ok() && health.audit.unwrap() > 0);
         assert_eq!((health.hosts_connected, health.hosts_total), (1, 1));
         db.raw("UPDATE audit_head SET seq = seq - 1");
-        assert_eq!(fixture.broker.health().await.audit, Err("head_signature".into()));
+        assert_eq!(fixture.broker.health().probe().await.audit, Err("head_signature".into()));
     }
 
     async fn no_change_without_audit(db) {
@@ -169,15 +169,15 @@ on_both! {
         let session = fixture.launch(&ann, &ws).await;
         let grant = fixture.open_stream(&ann, session.id).await;
         db.raw("ALTER TABLE audit_entries RENAME TO gone");
-        assert!(fixture.broker.disconnect(&origin(), &ann, session.id).await.is_err());
-        assert!(fixture.broker.issue_ticket(&origin(), &ann, session.id).await.is_err());
-        assert!(fixture.broker.open_stream(&origin(), session.id, StreamProof::Principal(&ann)).await.is_err());
-        assert!(fixture.broker.login(&origin(), "ann@example.com", &secret(PASSWORD)).await.is_err());
-        assert!(fixture.broker.users(&origin(), &ann).await.is_err());
+        assert!(fixture.broker.sessions().disconnect(&origin(), &ann, session.id).await.is_err());
+        assert!(fixture.broker.streams().issue_ticket(&origin(), &ann, session.id).await.is_err());
+        assert!(fixture.broker.streams().open(&origin(), session.id, StreamProof::Principal(&ann)).await.is_err());
+        assert!(fixture.broker.passwords().sign_in(&origin(), "ann@example.com", &secret(PASSWORD)).await.is_err());
+        assert!(fixture.broker.users().list(&origin(), &ann).await.is_err());
         db.raw("ALTER TABLE gone RENAME TO audit_entries");
         assert_eq!(fixture.stored_session(session.id).await, session);
         assert!(fixture.fleet.has_tunnel(session.id) && !fixture.fleet.was_cut(session.id));
-        assert_eq!(fixture.broker.session(&ann, session.id).await.unwrap().viewers, 1);
+        assert_eq!(fixture.broker.sessions().get(&ann, session.id).await.unwrap().viewers, 1);
         drop(grant);
         fixture.assert_chain_valid().await;
     }

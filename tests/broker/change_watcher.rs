@@ -17,13 +17,13 @@ on_both! {
         let (mut stream, mut unaffected) = (fixture.open_stream(&ann, session.id).await, fixture.open_stream(&bob, other.id).await);
         let (stop, stopped) = watch::channel(false);
         let broker = fixture.broker.clone();
-        let running = tokio::spawn(async move { broker.maintain(stopped).await });
+        let running = tokio::spawn(async move { broker.lifecycle().maintain(stopped).await });
         let (command_line, no_fleet) = fixture.second_process(settings());
-        let caller = command_line.system_principal().await.unwrap();
+        let caller = command_line.organizations().system_principal().await.unwrap();
         let off = UserChange { disabled: Some(true), ..UserChange::default() };
         let ((), right) = tokio::join!(
             async {
-                command_line.update_user(&origin(), &caller, ann.user.id, off).await.unwrap();
+                command_line.users().update(&origin(), &caller, ann.user.id, off).await.unwrap();
             },
             wait_revoked(&mut stream)
         );
@@ -36,7 +36,7 @@ on_both! {
         // The seat is free.
         fixture.launch(&bob, &ws).await;
         // A login revoked elsewhere cuts its streams and leaves the desktop.
-        command_line.reset_mfa(&origin(), &caller, bob.user.id).await.unwrap();
+        command_line.users().reset_mfa(&origin(), &caller, bob.user.id).await.unwrap();
         assert_eq!(wait_revoked(&mut unaffected).await, StreamAuthorization::SignedOut);
         assert!(fixture.fleet.has_tunnel(other.id));
         // And the one who was watching for changes is told to look.
@@ -51,19 +51,19 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         let (stop, stopped) = watch::channel(false);
         let broker = fixture.broker.clone();
-        let running = tokio::spawn(async move { broker.maintain(stopped).await });
+        let running = tokio::spawn(async move { broker.lifecycle().maintain(stopped).await });
         let (command_line, _) = fixture.second_process(settings());
-        let caller = command_line.system_principal().await.unwrap();
+        let caller = command_line.organizations().system_principal().await.unwrap();
         for (round, reason) in [EndReason::WorkspaceRemoved, EndReason::AdminStopped, EndReason::SignedOutByAdmin, EndReason::HostLost].into_iter().enumerate() {
             let ws = fixture.workspace(&format!("ws-{round}"), WorkspaceChange::default()).await;
             let ann = fixture.caller(&format!("ann{round}"), Role::Member).await;
             let session = fixture.launch(&ann, &ws).await;
             let mut stream = fixture.open_stream(&ann, session.id).await;
             match reason {
-                EndReason::WorkspaceRemoved => command_line.delete_workspace(&origin(), &caller, &ws).await.unwrap(),
-                EndReason::AdminStopped => command_line.terminate(&origin(), &caller, session.id).await.unwrap(),
-                EndReason::SignedOutByAdmin => command_line.sign_out_user(&origin(), &caller, ann.user.id).await.unwrap(),
-                _ => command_line.remove_host(&origin(), &caller, fixture.host).await.unwrap(),
+                EndReason::WorkspaceRemoved => command_line.workspaces().delete(&origin(), &caller, &ws).await.unwrap(),
+                EndReason::AdminStopped => command_line.sessions().terminate(&origin(), &caller, session.id).await.unwrap(),
+                EndReason::SignedOutByAdmin => command_line.users().sign_out(&origin(), &caller, ann.user.id).await.unwrap(),
+                _ => command_line.hosts().remove(&origin(), &caller, fixture.host).await.unwrap(),
             }
             assert_eq!(wait_revoked(&mut stream).await, session_ended(reason));
             fixture.wait_for_session(session.id, |s| s.state == State::Closed(reason)).await;

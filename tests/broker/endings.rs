@@ -24,12 +24,14 @@ type End = for<'a> fn(&'a Scene<'a>) -> BoxFuture<'a, ()>;
 /// Who ends it how; why the stream says it ended; and what is logged for it.
 const WAYS: [(EndReason, &str, End); 8] = [
     (EndReason::UserDisconnected, "disconnect_session", |s| {
-        Box::pin(async { s.fixture.broker.disconnect(&origin(), &s.ann, s.session).await.unwrap() })
+        Box::pin(async {
+            s.fixture.broker.sessions().disconnect(&origin(), &s.ann, s.session).await.unwrap()
+        })
     }),
     (EndReason::WorkspaceStopped, "stop_workspace", |s| {
         Box::pin(async {
             assert_eq!(
-                s.fixture.broker.stop_workspace(&origin(), &s.ann, &s.ws).await.unwrap(),
+                s.fixture.broker.workspaces().stop(&origin(), &s.ann, &s.ws).await.unwrap(),
                 [s.session]
             )
         })
@@ -37,19 +39,19 @@ const WAYS: [(EndReason, &str, End); 8] = [
     (EndReason::AdminStopped, "stop_workspace", |s| {
         Box::pin(async {
             assert_eq!(
-                s.fixture.broker.stop_workspace(&origin(), &s.admin, &s.ws).await.unwrap(),
+                s.fixture.broker.workspaces().stop(&origin(), &s.admin, &s.ws).await.unwrap(),
                 [s.session]
             )
         })
     }),
     (EndReason::AdminStopped, "terminate_session", |s| {
         Box::pin(async {
-            s.fixture.broker.terminate(&origin(), &s.admin, s.session).await.unwrap()
+            s.fixture.broker.sessions().terminate(&origin(), &s.admin, s.session).await.unwrap()
         })
     }),
     (EndReason::SignedOutByAdmin, "terminate_session", |s| {
         Box::pin(async {
-            s.fixture.broker.sign_out_user(&origin(), &s.admin, s.ann.user.id).await.unwrap()
+            s.fixture.broker.users().sign_out(&origin(), &s.admin, s.ann.user.id).await.unwrap()
         })
     }),
     (EndReason::UserDisabled, "terminate_session", |s| {
@@ -58,7 +60,8 @@ const WAYS: [(EndReason, &str, End); 8] = [
             assert!(
                 s.fixture
                     .broker
-                    .update_user(&origin(), &s.admin, s.ann.user.id, off)
+                    .users()
+                    .update(&origin(), &s.admin, s.ann.user.id, off)
                     .await
                     .unwrap()
                     .disabled
@@ -67,12 +70,12 @@ const WAYS: [(EndReason, &str, End); 8] = [
     }),
     (EndReason::WorkspaceRemoved, "terminate_session", |s| {
         Box::pin(async {
-            s.fixture.broker.delete_workspace(&origin(), &s.admin, &s.ws).await.unwrap()
+            s.fixture.broker.workspaces().delete(&origin(), &s.admin, &s.ws).await.unwrap()
         })
     }),
     (EndReason::HostLost, "terminate_session", |s| {
         Box::pin(async {
-            s.fixture.broker.remove_host(&origin(), &s.admin, s.fixture.host).await.unwrap()
+            s.fixture.broker.hosts().remove(&origin(), &s.admin, s.fixture.host).await.unwrap()
         })
     }),
 ];
@@ -97,7 +100,7 @@ on_both! {
             assert!(stored.ended_at.is_some());
             assert!(log.contains(&format!("{action} success {reason}")), "{reason}: {log:?}");
             assert!(log.contains(&format!("close_session success {reason}")), "{reason}: {log:?}");
-            let again = fixture.broker.disconnect(&origin(), &scene.ann, session.id).await.unwrap_err();
+            let again = fixture.broker.sessions().disconnect(&origin(), &scene.ann, session.id).await.unwrap_err();
             assert_eq!((again.kind, again.message.as_str()), (ErrorKind::Conflict, "Session is not active"));
             fixture.assert_empty().await;
         }
@@ -110,7 +113,7 @@ on_both! {
         for _ in 0..10 {
             let session = fixture.launch(&ann, &ws).await;
             let from = origin();
-            let (a, b) = tokio::join!(fixture.broker.disconnect(&from, &ann, session.id), fixture.broker.disconnect(&from, &ann, session.id));
+            let (a, b) = tokio::join!(fixture.broker.sessions().disconnect(&from, &ann, session.id), fixture.broker.sessions().disconnect(&from, &ann, session.id));
             let lost = match (a, b) {
                 (Ok(()), Err(lost)) | (Err(lost), Ok(())) => lost,
                 other => panic!("{other:?}"),
@@ -129,7 +132,7 @@ on_both! {
         let mut stream = fixture.open_stream(&ann, session.id).await;
         fixture.fleet.plan_stop(Plan::Hang);
         let from = origin();
-        let ending = async { fixture.broker.disconnect(&from, &ann, session.id).await.unwrap() };
+        let ending = async { fixture.broker.sessions().disconnect(&from, &ann, session.id).await.unwrap() };
         let began = Instant::now();
         let ((), right) = tokio::join!(ending, wait_revoked(&mut stream));
         assert_eq!(right, session_ended(EndReason::UserDisconnected));
@@ -140,7 +143,7 @@ on_both! {
         assert!(fixture.fleet.desktops(fixture.host).contains(&session.id));
         // The reaper ends the desktop when the host answers again.
         fixture.fleet.plan_stop(Plan::Work);
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         fixture.assert_empty().await;
     }
 
@@ -151,10 +154,10 @@ on_both! {
         let session = fixture.launch(&ann, &ws).await;
         fixture.fleet.plan_stop(Plan::Gate);
         let (broker, caller) = (fixture.broker.clone(), ann.clone());
-        let ending = tokio::spawn(async move { broker.disconnect(&origin(), &caller, session.id).await });
+        let ending = tokio::spawn(async move { broker.sessions().disconnect(&origin(), &caller, session.id).await });
         fixture.wait_for_session(session.id, |s| matches!(s.state, State::Closing(_))).await;
         let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
-        let launching = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
+        let launching = tokio::spawn(async move { broker.launcher().launch(&origin(), &caller, &id).await });
         fixture.fleet.open_gate(1);
         ending.await.unwrap().unwrap();
         let next = launching.await.unwrap().unwrap().session.session;
@@ -169,7 +172,7 @@ on_both! {
         let session = fixture.launch(&ann, &ws).await;
         for change in [true, false] {
             let caller = if change { ann.clone() } else {
-                match fixture.broker.login(&origin(), "ann@example.com", &secret("another long password")).await.unwrap() {
+                match fixture.broker.passwords().sign_in(&origin(), "ann@example.com", &secret("another long password")).await.unwrap() {
                     SignIn::Done(tokens) => Caller::from(tokens.caller),
                     SignIn::MfaRequired { .. } => panic!(),
                 }
@@ -177,9 +180,9 @@ on_both! {
             let mut stream = fixture.open_stream(&caller, session.id).await;
             if change {
                 let change = UserChange { password: Some(secret("another long password")), ..UserChange::default() };
-                fixture.broker.update_user(&origin(), &fixture.system, ann.user.id, change).await.unwrap();
+                fixture.broker.users().update(&origin(), &fixture.system, ann.user.id, change).await.unwrap();
             } else {
-                fixture.broker.reset_mfa(&origin(), &fixture.system, ann.user.id).await.unwrap();
+                fixture.broker.users().reset_mfa(&origin(), &fixture.system, ann.user.id).await.unwrap();
             }
             assert_eq!(wait_revoked(&mut stream).await, StreamAuthorization::SignedOut);
             assert!(!fixture.login_alive(caller.login_id).await);

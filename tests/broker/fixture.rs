@@ -141,8 +141,8 @@ impl BrokerFixture {
         let (fleet, clock) = (FakeFleet::new(), ManualClock::new());
         let broker =
             Broker::new(store.clone(), vault.clone(), fleet.clone(), clock.clone(), settings);
-        broker.ensure_organization("Acme").await.unwrap();
-        let system = broker.system_principal().await.unwrap();
+        broker.organizations().ensure("Acme").await.unwrap();
+        let system = broker.organizations().system_principal().await.unwrap();
         let mut fixture = Self {
             broker,
             fleet,
@@ -168,6 +168,7 @@ impl BrokerFixture {
         use base64::Engine as _;
         let join = self
             .broker
+            .hosts()
             .create_join_token(&origin(), &self.system, Some(name.into()), Duration::from_secs(60))
             .await
             .unwrap();
@@ -178,7 +179,7 @@ impl BrokerFixture {
             public_key,
             version: "0.1.0".into(),
         };
-        let host = self.broker.enroll_host(&origin(), request).await.unwrap().host.id;
+        let host = self.broker.hosts().enroll(&origin(), request).await.unwrap().host.id;
         self.fleet.connect(host);
         host
     }
@@ -190,7 +191,7 @@ impl BrokerFixture {
             password: secret(PASSWORD),
             role,
         };
-        self.broker.create_user(&origin(), &self.system, new).await.unwrap()
+        self.broker.users().create(&origin(), &self.system, new).await.unwrap()
     }
 
     /// A user who is signed in.
@@ -202,14 +203,18 @@ impl BrokerFixture {
     pub async fn sign_in(&self, name: &str) -> Login {
         let tokens = match self
             .broker
-            .login(&origin(), &format!("{name}@example.com"), &secret(PASSWORD))
+            .passwords()
+            .sign_in(&origin(), &format!("{name}@example.com"), &secret(PASSWORD))
             .await
             .unwrap()
         {
             SignIn::Done(tokens) => tokens,
-            SignIn::MfaRequired { token, .. } => {
-                self.broker.mfa_verify(&origin(), &token, "totp", &self.totp_code(0)).await.unwrap()
-            }
+            SignIn::MfaRequired { token, .. } => self
+                .broker
+                .totp()
+                .verify(&origin(), &token, "totp", &self.totp_code(0))
+                .await
+                .unwrap(),
         };
         tokens.into()
     }
@@ -229,16 +234,20 @@ impl BrokerFixture {
             kind: WorkspaceKind::Linux,
             properties: rest,
         };
-        self.broker.create_workspace(&origin(), &self.system, new).await.unwrap();
+        self.broker.workspaces().create(&origin(), &self.system, new).await.unwrap();
         id
     }
 
     pub async fn launch(&self, caller: &Caller, id: &WorkspaceId) -> Session {
-        self.broker.launch(&origin(), caller, id).await.unwrap().session.session
+        self.broker.launcher().launch(&origin(), caller, id).await.unwrap().session.session
     }
 
     pub async fn open_stream(&self, caller: &Caller, session: SessionId) -> StreamGrant {
-        self.broker.open_stream(&origin(), session, StreamProof::Principal(caller)).await.unwrap()
+        self.broker
+            .streams()
+            .open(&origin(), session, StreamProof::Principal(caller))
+            .await
+            .unwrap()
     }
 
     pub async fn stored_session(&self, id: SessionId) -> Session {
@@ -251,7 +260,7 @@ impl BrokerFixture {
         id: SessionId,
         fits: impl Fn(&Session) -> bool,
     ) -> Session {
-        let mut changes = self.broker.changes(&self.system);
+        let mut changes = self.broker.change_feed().subscribe(&self.system);
         let waited = timeout(Duration::from_secs(60), async {
             loop {
                 let session = self.stored_session(id).await;

@@ -22,8 +22,8 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
         let ann = fixture.caller("ann", Role::Member).await;
-        assert_eq!(fixture.broker.workspace(&ann, &ws).await.unwrap().status, WorkspaceStatus::Available);
-        let (launched, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &ws)).await;
+        assert_eq!(fixture.broker.workspaces().get(&ann, &ws).await.unwrap().status, WorkspaceStatus::Available);
+        let (launched, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &ws)).await;
         let launched = launched.unwrap();
         let session = launched.session.session.clone();
         assert_eq!(log, ["create_session success -", "launch_workspace success -"]);
@@ -34,13 +34,13 @@ on_both! {
         assert_eq!(launched.workspace.active_session_id, Some(session.id));
         let stored = fixture.stored_session(session.id).await;
         assert_eq!((stored.state, stored.peer_public_key.clone()), (State::Active, session.peer_public_key.clone()));
-        let (again, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &ws)).await;
+        let (again, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &ws)).await;
         assert_eq!(again.unwrap().session.session.id, session.id);
         assert_eq!(log, ["launch_workspace success resumed"]);
-        assert_eq!(fixture.broker.workspaces(&ann).await.unwrap()[0].status, WorkspaceStatus::InUse);
+        assert_eq!(fixture.broker.workspaces().list(&ann).await.unwrap()[0].status, WorkspaceStatus::InUse);
         // Somebody else has a desktop of their own.
         let bob = fixture.caller("bob", Role::Member).await;
-        assert_eq!(fixture.broker.workspace(&bob, &ws).await.unwrap().status, WorkspaceStatus::Available);
+        assert_eq!(fixture.broker.workspaces().get(&bob, &ws).await.unwrap().status, WorkspaceStatus::Available);
         assert_ne!(fixture.launch(&bob, &ws).await.id, session.id);
         // No secret is in the log, nor open in the store.
         let lease = fixture.store.read(move |tx| tx.session_lease(session.id)).await.unwrap().unwrap();
@@ -56,7 +56,7 @@ on_both! {
             let all = join_all((0..6).map(|_| fixture.launch(&ann, &ws))).await;
             assert!(all.iter().all(|s| s.id == all[0].id && s.state == State::Active), "{all:?}");
             assert_eq!(fixture.live_sessions().await.len(), 1);
-            fixture.broker.disconnect(&origin(), &ann, all[0].id).await.unwrap();
+            fixture.broker.sessions().disconnect(&origin(), &ann, all[0].id).await.unwrap();
         }
         assert_eq!(fixture.fleet.started().len(), 5);
         fixture.assert_empty().await;
@@ -70,9 +70,9 @@ on_both! {
         for round in 0..50 {
             let from = origin();
             let (a, b) = if round % 2 == 0 {
-                tokio::join!(fixture.broker.launch(&from, &ann, &ws), fixture.broker.launch(&from, &bob, &ws))
+                tokio::join!(fixture.broker.launcher().launch(&from, &ann, &ws), fixture.broker.launcher().launch(&from, &bob, &ws))
             } else {
-                let (b, a) = tokio::join!(fixture.broker.launch(&from, &bob, &ws), fixture.broker.launch(&from, &ann, &ws));
+                let (b, a) = tokio::join!(fixture.broker.launcher().launch(&from, &bob, &ws), fixture.broker.launcher().launch(&from, &ann, &ws));
                 (a, b)
             };
             let (winner, won, lost) = match (a, b) {
@@ -82,7 +82,7 @@ on_both! {
             };
             assert_eq!(lost.kind, ErrorKind::Conflict, "{lost:?}");
             assert_eq!(fixture.live_sessions().await.len(), 1);
-            fixture.broker.stop_workspace(&origin(), winner, &ws).await.unwrap();
+            fixture.broker.workspaces().stop(&origin(), winner, &ws).await.unwrap();
             assert_eq!(won.session.session.state, State::Active);
         }
         assert_eq!(wins[0] + wins[1], 50);
@@ -99,11 +99,11 @@ on_both! {
         fleet.connect(fixture.host);
         for round in 0..20 {
             let from = origin();
-            let (a, b) = tokio::join!(fixture.broker.launch(&from, &ann, &ws), other.launch(&from, &bob, &ws));
+            let (a, b) = tokio::join!(fixture.broker.launcher().launch(&from, &ann, &ws), other.launcher().launch(&from, &bob, &ws));
             assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1, "round {round}: {a:?} {b:?}");
             match a {
-                Ok(_) => fixture.broker.stop_workspace(&from, &ann, &ws).await.unwrap(),
-                Err(_) => other.stop_workspace(&from, &bob, &ws).await.unwrap(),
+                Ok(_) => fixture.broker.workspaces().stop(&from, &ann, &ws).await.unwrap(),
+                Err(_) => other.workspaces().stop(&from, &bob, &ws).await.unwrap(),
             };
             assert!(fixture.live_sessions().await.is_empty());
         }
@@ -126,17 +126,17 @@ on_both! {
             (&broken, ErrorKind::Conflict, "launch_workspace denied maintenance"),
             (&unknown, ErrorKind::NotFound, "access_denied denied unknown"),
         ] {
-            let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, ws)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, ws)).await;
             assert_eq!((error_kind(answer), log), (expected, vec![entry.to_owned()]), "{ws}");
         }
         fixture.fleet.disconnect(fixture.host);
-        let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &plain)).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &plain)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error no_host".to_owned()]));
-        assert_eq!(fixture.broker.workspace(&ann, &plain).await.unwrap().status, WorkspaceStatus::Offline);
+        assert_eq!(fixture.broker.workspaces().get(&ann, &plain).await.unwrap().status, WorkspaceStatus::Offline);
         fixture.fleet.connect(fixture.host);
         // A login that ended between the token's check and the launch.
-        fixture.broker.logout(&origin(), &ann, false).await.unwrap();
-        let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &plain)).await;
+        fixture.broker.logins().logout(&origin(), &ann, false).await.unwrap();
+        let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &plain)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unauthenticated, vec!["launch_workspace denied signed_out".to_owned()]));
         assert!(fixture.fleet.started().is_empty());
         fixture.assert_empty().await;
@@ -149,7 +149,7 @@ on_both! {
         for (plan, reason) in [(Plan::Refuse, "refused"), (Plan::Fail, "failed"), (Plan::Hang, "timeout")] {
             fixture.fleet.plan_start(plan);
             let began = Instant::now();
-            let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &ws)).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &ws)).await;
             let error = answer.unwrap_err();
             assert_eq!(error.kind, ErrorKind::Unavailable);
             assert!(began.elapsed() < REVOKE_TIMEOUT, "{:?}", began.elapsed());
@@ -162,7 +162,7 @@ on_both! {
         fixture.fleet.plan_start(Plan::Work);
         let bob = fixture.caller("bob", Role::Member).await;
         fixture.launch(&bob, &ws).await;
-        let mine = fixture.broker.sessions(&ann, SessionQuery::default()).await.unwrap().items;
+        let mine = fixture.broker.sessions().list(&ann, SessionQuery::default()).await.unwrap().items;
         assert_eq!(mine.len(), 3);
         assert!(mine.iter().all(|s| s.session.state == State::Closed(EndReason::LaunchFailed) && s.tunnel_state() == TunnelState::Down));
     }
@@ -173,17 +173,17 @@ on_both! {
         let ann = fixture.caller("ann", Role::Member).await;
         fixture.fleet.plan_start(Plan::Gate);
         let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
-        let request = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
+        let request = tokio::spawn(async move { broker.launcher().launch(&origin(), &caller, &id).await });
         fixture.fleet.wait_for_starts(1).await;
         request.abort();
         assert!(request.await.is_err());
         let session = fixture.live_sessions().await.remove(0);
         assert_eq!(session.state, State::Creating);
-        assert_eq!(fixture.broker.workspace(&ann, &ws).await.unwrap().status, WorkspaceStatus::Starting);
-        assert!(fixture.broker.sessions(&ann, SessionQuery::default()).await.unwrap().items.is_empty(), "not listed yet");
+        assert_eq!(fixture.broker.workspaces().get(&ann, &ws).await.unwrap().status, WorkspaceStatus::Starting);
+        assert!(fixture.broker.sessions().list(&ann, SessionQuery::default()).await.unwrap().items.is_empty(), "not listed yet");
         // A second launch waits for the first, and gets its session.
         let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
-        let second = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
+        let second = tokio::spawn(async move { broker.launcher().launch(&origin(), &caller, &id).await });
         fixture.fleet.open_gate(1);
         assert_eq!(second.await.unwrap().unwrap().session.session.id, session.id);
         assert_eq!(fixture.fleet.started().len(), 1);
@@ -195,10 +195,10 @@ on_both! {
         let ann = fixture.caller("ann", Role::Member).await;
         fixture.fleet.plan_start(Plan::Gate);
         let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
-        let request = tokio::spawn(async move { broker.launch(&origin(), &caller, &id).await });
+        let request = tokio::spawn(async move { broker.launcher().launch(&origin(), &caller, &id).await });
         fixture.fleet.wait_for_starts(1).await;
         let off = UserChange { disabled: Some(true), ..UserChange::default() };
-        fixture.broker.update_user(&origin(), &fixture.system, ann.user.id, off).await.unwrap();
+        fixture.broker.users().update(&origin(), &fixture.system, ann.user.id, off).await.unwrap();
         fixture.fleet.open_gate(1);
         assert_eq!(error_kind(request.await.unwrap()), ErrorKind::Conflict);
         assert_eq!(fixture.fleet.started().len(), 1);

@@ -39,7 +39,7 @@ on_both! {
     async fn peer_is_added_and_its_config_shown(db) {
         let fixture = BrokerFixture::new(&db).await;
         let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
-        let add = |peer| async { fixture.broker.add_peer(&origin(), &root, peer).await };
+        let add = |peer| async { fixture.broker.peers().add(&origin(), &root, peer).await };
         let one = add(new_peer("rack 7")).await.unwrap().host;
         assert_eq!((one.kind, one.version.as_str(), one.last_seen_at), (HostKind::Peer, "", None));
         let psk = fixture.fleet.host_key(one.id).expect("its tunnel is there");
@@ -60,16 +60,16 @@ on_both! {
             assert_eq!(error_kind(add(NewPeer { endpoint: Some(endpoint.parse().unwrap()), ..new_peer("x") }).await), ErrorKind::Invalid, "{endpoint}");
         }
         assert_eq!(error_kind(add(NewPeer { public_key: "AAAA".into(), ..new_peer("x") }).await), ErrorKind::Invalid);
-        assert_eq!(error_kind(fixture.broker.add_peer(&origin(), &ann, new_peer("x")).await), ErrorKind::Forbidden);
+        assert_eq!(error_kind(fixture.broker.peers().add(&origin(), &ann, new_peer("x")).await), ErrorKind::Forbidden);
 
-        let (config, log) = fixture.audited_during(fixture.broker.host_config(&origin(), &root, one.id)).await;
+        let (config, log) = fixture.audited_during(fixture.broker.peers().config(&origin(), &root, one.id)).await;
         let config = config.unwrap();
         assert_eq!(log, ["show_host_config success -"]);
         use base64::Engine as _;
         let psk = base64::engine::general_purpose::STANDARD.encode(psk);
         assert!(config.expose().contains(&format!("PresharedKey = {psk}\n")) && config.expose().contains("AllowedIPs = 10.64.0.1/32\n"));
-        assert_eq!(error_kind(fixture.broker.host_config(&origin(), &ann, one.id).await), ErrorKind::Forbidden);
-        assert_eq!(error_kind(fixture.broker.host_config(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
+        assert_eq!(error_kind(fixture.broker.peers().config(&origin(), &ann, one.id).await), ErrorKind::Forbidden);
+        assert_eq!(error_kind(fixture.broker.peers().config(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
         let text = serde_json::to_string(&fixture.audit_log().await).unwrap();
         assert!(!text.contains(&psk));
     }
@@ -77,9 +77,9 @@ on_both! {
     async fn sessions_of_one_peer_share_its_address(db) {
         let fixture = BrokerFixture::new(&db).await;
         let (root, ann, bob) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await, fixture.caller("bob", Role::Member).await);
-        let peer = fixture.broker.add_peer(&origin(), &root, new_peer("rack")).await.unwrap().host;
+        let peer = fixture.broker.peers().add(&origin(), &root, new_peer("rack")).await.unwrap().host;
         let on = |port| Some(TargetSpec::Host { host_id: peer.id, port });
-        let create = |new| async { fixture.broker.create_workspace(&origin(), &root, new).await };
+        let create = |new| async { fixture.broker.workspaces().create(&origin(), &root, new).await };
         let made = create(new_workspace("ws-a", on(5901), Some("pass-a"))).await.unwrap();
         assert_eq!((made.status, made.workspace.single_seat), (WorkspaceStatus::Offline, true));
         create(new_workspace("ws-b", on(5902), None)).await.unwrap();
@@ -92,7 +92,7 @@ on_both! {
         assert_eq!(error_kind(create(new_workspace("ws-x", nobody, None)).await), ErrorKind::Invalid);
 
         let (a, b) = (WorkspaceId::parse("ws-a").unwrap(), WorkspaceId::parse("ws-b").unwrap());
-        let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &a)).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &a)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error host_not_connected".to_owned()]));
         fixture.fleet.connect(peer.id);
         let (one, two) = (fixture.launch(&ann, &a).await, fixture.launch(&bob, &b).await);
@@ -104,15 +104,15 @@ on_both! {
             let grant = fixture.open_stream(who, session.id).await;
             assert_eq!(grant.lease.upstream().credential.as_ref().unwrap().password.expose(), password, "the workspace's");
         }
-        assert_eq!(fixture.broker.workspace(&ann, &a).await.unwrap().workspace.target, None, "where it is, is not for members");
-        assert_eq!(fixture.broker.workspace(&root, &a).await.unwrap().workspace.target, on(5901));
+        assert_eq!(fixture.broker.workspaces().get(&ann, &a).await.unwrap().workspace.target, None, "where it is, is not for members");
+        assert_eq!(fixture.broker.workspaces().get(&root, &a).await.unwrap().workspace.target, on(5901));
 
         // The reaper asks no peer for desktops, and so takes none for lost.
         fixture.fleet.lose_desktop(one.id);
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(fixture.stored_session(one.id).await.state, State::Active);
         // A removed peer takes its sessions along.
-        fixture.broker.remove_host(&origin(), &root, peer.id).await.unwrap();
+        fixture.broker.hosts().remove(&origin(), &root, peer.id).await.unwrap();
         assert_eq!(fixture.stored_session(one.id).await.state.end_reason(), Some(EndReason::HostLost));
         let text = serde_json::to_string(&fixture.audit_log().await).unwrap();
         assert!(!text.contains("pass-a"));
@@ -122,36 +122,36 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
         fixture.fleet.disconnect(fixture.host);
-        let peer = fixture.broker.add_peer(&origin(), &root, new_peer("rack")).await.unwrap().host;
+        let peer = fixture.broker.peers().add(&origin(), &root, new_peer("rack")).await.unwrap().host;
         fixture.fleet.connect(peer.id);
         let id = fixture.workspace("ws-desk", WorkspaceChange::default()).await;
-        assert_eq!(fixture.broker.workspace(&ann, &id).await.unwrap().status, WorkspaceStatus::Offline);
-        assert_eq!(error_kind(fixture.broker.launch(&origin(), &ann, &id).await), ErrorKind::Unavailable);
+        assert_eq!(fixture.broker.workspaces().get(&ann, &id).await.unwrap().status, WorkspaceStatus::Offline);
+        assert_eq!(error_kind(fixture.broker.launcher().launch(&origin(), &ann, &id).await), ErrorKind::Unavailable);
     }
 
     async fn direct_target_must_be_allowed_by_configuration(db) {
         let fixture = BrokerFixture::new(&db).await;
         let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
         let direct = |name: &str| Some(TargetSpec::Direct { name: name.into() });
-        let create = |new| async { fixture.broker.create_workspace(&origin(), &root, new).await };
+        let create = |new| async { fixture.broker.workspaces().create(&origin(), &root, new).await };
         for bad in ["", "Old Box", "192.0.2.1:5900", "a/b"] {
             assert_eq!(error_kind(create(new_workspace("ws-x", direct(bad), None)).await), ErrorKind::Invalid, "{bad}");
         }
         create(new_workspace("ws-old", direct("old-box"), None)).await.unwrap();
         let id = WorkspaceId::parse("ws-old").unwrap();
-        let (answer, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &id)).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &id)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error target_not_allowed".to_owned()]));
         fixture.fleet.allow_direct("old-box", "192.0.2.77");
-        assert_eq!(fixture.broker.workspace(&ann, &id).await.unwrap().status, WorkspaceStatus::Available);
+        assert_eq!(fixture.broker.workspaces().get(&ann, &id).await.unwrap().status, WorkspaceStatus::Available);
         let session = fixture.launch(&ann, &id).await;
         assert_eq!((&session.route, session.address.to_string()), (&SessionRoute::Direct("old-box".into()), "192.0.2.77".to_owned()));
         assert_eq!((session.host_id, session.peer_public_key), (None, None));
         let stored = fixture.stored_session(session.id).await;
         assert_eq!((stored.route, stored.peer_public_key), (session.route, None));
         // No host of it can be lost, and it ends like any other.
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(fixture.stored_session(session.id).await.state, State::Active);
-        fixture.broker.disconnect(&origin(), &ann, session.id).await.unwrap();
+        fixture.broker.sessions().disconnect(&origin(), &ann, session.id).await.unwrap();
         assert!(fixture.fleet.was_cut(session.id));
         assert_eq!(fixture.stored_session(session.id).await.state, State::Closed(EndReason::UserDisconnected));
     }

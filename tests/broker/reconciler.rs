@@ -27,10 +27,10 @@ on_both! {
         let (ann, _, session) = running(&fixture).await;
         let mut stream = fixture.open_stream(&ann, session.id).await;
         fixture.clock.advance(Duration::from_secs(12 * 3600 - 1));
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(fixture.stored_session(session.id).await.state, State::Active);
         fixture.clock.advance(Duration::from_secs(1));
-        let ((), log) = fixture.audited_during(async { fixture.broker.reconcile_once().await.unwrap() }).await;
+        let ((), log) = fixture.audited_during(async { fixture.broker.lifecycle().reconcile_once().await.unwrap() }).await;
         assert_eq!(wait_revoked(&mut stream).await, session_ended(EndReason::Expired));
         assert_eq!(log, ["expire_session success expired", "close_session success expired"]);
         fixture.assert_empty().await;
@@ -45,16 +45,16 @@ on_both! {
         fleet.connect(fixture.host);
         fleet.plan_start(Plan::Hang);
         let caller = ann.clone();
-        let task = tokio::spawn(async move { killed.launch(&origin(), &caller, &ws).await });
+        let task = tokio::spawn(async move { killed.launcher().launch(&origin(), &caller, &ws).await });
         fleet.wait_for_starts(1).await;
         let session = fixture.live_sessions().await.remove(0);
         fixture.fleet.add_desktop(fixture.host, session.id);
         fixture.clock.advance(Duration::from_secs(25));
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(fixture.stored_session(session.id).await.state, State::Creating, "it may still come");
         assert!(fixture.fleet.desktops(fixture.host).contains(&session.id), "so its desktop is not an orphan");
         fixture.clock.advance(Duration::from_secs(1));
-        let ((), log) = fixture.audited_during(async { fixture.broker.reconcile_once().await.unwrap() }).await;
+        let ((), log) = fixture.audited_during(async { fixture.broker.lifecycle().reconcile_once().await.unwrap() }).await;
         assert_eq!(log[0], "launch_workspace error launch_failed");
         assert_eq!(fixture.stored_session(session.id).await.state, State::Closed(EndReason::LaunchFailed));
         fixture.assert_empty().await;
@@ -69,7 +69,7 @@ on_both! {
         fleet.connect(fixture.host);
         fleet.plan_start(Plan::Hang);
         let caller = ann.clone();
-        let task = tokio::spawn(async move { killed.launch(&origin(), &caller, &ws).await });
+        let task = tokio::spawn(async move { killed.launcher().launch(&origin(), &caller, &ws).await });
         fleet.wait_for_starts(1).await;
         task.abort();
         let session = fixture.live_sessions().await.remove(0);
@@ -77,8 +77,8 @@ on_both! {
         // The next gateway knows that nobody will finish it: its user does not wait for a timeout.
         let (next, fleet) = fixture.second_process(settings());
         fleet.connect(fixture.host);
-        next.start(&origin()).await.unwrap();
-        next.reconcile_once().await.unwrap();
+        next.lifecycle().start(&origin()).await.unwrap();
+        next.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(fixture.stored_session(session.id).await.state, State::Closed(EndReason::LaunchFailed));
     }
 
@@ -86,10 +86,10 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         let (_, ws, session) = running(&fixture).await;
         let (command_line, _) = fixture.second_process(settings());
-        command_line.delete_workspace(&origin(), &fixture.system, &ws).await.unwrap();
+        command_line.workspaces().delete(&origin(), &fixture.system, &ws).await.unwrap();
         assert_eq!(fixture.stored_session(session.id).await.state, State::Closing(EndReason::WorkspaceRemoved));
         assert!(fixture.fleet.has_tunnel(session.id));
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         fixture.wait_for_session(session.id, |s| s.state == State::Closed(EndReason::WorkspaceRemoved)).await;
         fixture.assert_empty().await;
     }
@@ -98,29 +98,29 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         let (ann, _, session) = running(&fixture).await;
         let mut stream = fixture.open_stream(&ann, session.id).await;
-        let ((), log) = fixture.audited_during(async { fixture.broker.reconcile_once().await.unwrap() }).await;
+        let ((), log) = fixture.audited_during(async { fixture.broker.lifecycle().reconcile_once().await.unwrap() }).await;
         assert_eq!(log, ["host_connected success -"]);
         let stored = fixture.store.read({ let id = fixture.host; move |tx| tx.host(id) }).await.unwrap().unwrap();
         assert_eq!(stored.endpoint, Some("127.0.0.1:4000".parse().unwrap()));
         fixture.fleet.disconnect(fixture.host);
-        let ((), log) = fixture.audited_during(async { fixture.broker.reconcile_once().await.unwrap() }).await;
+        let ((), log) = fixture.audited_during(async { fixture.broker.lifecycle().reconcile_once().await.unwrap() }).await;
         assert_eq!(log, ["host_lost success -"]);
         fixture.clock.advance(Duration::from_secs(599));
         // It came back in time: the clock starts anew.
         fixture.fleet.connect(fixture.host);
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         fixture.fleet.disconnect(fixture.host);
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         fixture.clock.advance(Duration::from_secs(600));
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(fixture.stored_session(session.id).await.state, State::Active);
         fixture.clock.advance(Duration::from_secs(1));
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(wait_revoked(&mut stream).await, session_ended(EndReason::HostLost));
         assert_eq!(fixture.stored_session(session.id).await.state, State::Closed(EndReason::HostLost));
         // When it comes back with the desktop, the desktop goes.
         fixture.fleet.connect(fixture.host);
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         fixture.assert_empty().await;
     }
 
@@ -128,10 +128,10 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         let (ann, ws, session) = running(&fixture).await;
         let mut stream = fixture.open_stream(&ann, session.id).await;
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(fixture.stored_session(session.id).await.state, State::Active);
         fixture.fleet.lose_desktop(session.id);
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(wait_revoked(&mut stream).await, session_ended(EndReason::HostLost));
         fixture.assert_empty().await;
         fixture.launch(&ann, &ws).await;
@@ -142,7 +142,7 @@ on_both! {
         let (_, _, session) = running(&fixture).await;
         let orphan = SessionId::new();
         fixture.fleet.add_desktop(fixture.host, orphan);
-        fixture.broker.reconcile_once().await.unwrap();
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
         assert_eq!(fixture.fleet.desktops(fixture.host), [session.id].into());
         assert!(fixture.fleet.was_cut(orphan) && !fixture.fleet.was_cut(session.id));
     }
@@ -156,20 +156,20 @@ on_both! {
         fleet.copy_desktops_from(&fixture.fleet);
         let store = db.reopen();
         let broker = Broker::new(store, fixture.vault.clone(), fleet.clone(), fixture.clock.clone(), settings());
-        broker.start(&origin()).await.unwrap();
+        broker.lifecycle().start(&origin()).await.unwrap();
         assert_eq!(fleet.restored(), [session.id]);
         assert_eq!((fleet.tunnel_key(session.id), fleet.host_key(fixture.host)), (Some(key), Some(host_key)));
         fleet.connect(fixture.host);
-        broker.reconcile_once().await.unwrap();
-        let grant = broker.open_stream(&origin(), session.id, StreamProof::Principal(&ann)).await.unwrap();
+        broker.lifecycle().reconcile_once().await.unwrap();
+        let grant = broker.streams().open(&origin(), session.id, StreamProof::Principal(&ann)).await.unwrap();
         assert_eq!((&grant.lease.upstream().credential.as_ref().unwrap().password, grant.lease.port()), (&credential, 5900));
-        let resumed = broker.launch(&origin(), &ann, &ws).await.unwrap();
+        let resumed = broker.launcher().launch(&origin(), &ann, &ws).await.unwrap();
         assert_eq!(resumed.session.session.id, session.id);
-        assert_eq!(broker.gauges().sessions, 1);
+        assert_eq!(broker.health().gauges().sessions, 1);
         // Tokens signed before the restart are good after it.
         let tokens = fixture.sign_in("ann").await;
-        assert!(broker.authenticate(&origin(), tokens.access_token.expose()).await.is_ok());
-        broker.stop(&origin()).await.unwrap();
+        assert!(broker.logins().authenticate(&origin(), tokens.access_token.expose()).await.is_ok());
+        broker.lifecycle().stop(&origin()).await.unwrap();
         let log = fixture.audit_log().await;
         assert!(log.iter().any(|e| e.action == "gateway_start" && e.details["sessions"] == 1));
         assert_eq!(entry_summary(log.last().unwrap()), "gateway_stop success -");
@@ -181,7 +181,7 @@ on_both! {
         let (_, _, session) = running(&fixture).await;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let broker = fixture.broker.clone();
-        let task = tokio::spawn(async move { broker.maintain(stopped).await });
+        let task = tokio::spawn(async move { broker.lifecycle().maintain(stopped).await });
         fixture.fleet.lose_desktop(session.id);
         fixture.fleet.disconnect(fixture.host);
         fixture.fleet.connect(fixture.host);

@@ -28,7 +28,7 @@ macro_rules! attempt {
 }
 
 const CASES: &[(&str, &[Role], Try)] = &[
-    ("users", READERS, attempt!(|s, c| s.fixture.broker.users(&origin(), c))),
+    ("users", READERS, attempt!(|s, c| s.fixture.broker.users().list(&origin(), c))),
     (
         "create_user",
         ADMIN,
@@ -39,7 +39,7 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 password: secret(PASSWORD),
                 role: Role::Member,
             };
-            async move { s.fixture.broker.create_user(&origin(), c, new).await }
+            async move { s.fixture.broker.users().create(&origin(), c, new).await }
         }),
     ),
     (
@@ -48,7 +48,8 @@ const CASES: &[(&str, &[Role], Try)] = &[
         attempt!(|s, c| async move {
             s.fixture
                 .broker
-                .update_user(
+                .users()
+                .update(
                     &origin(),
                     c,
                     s.victim,
@@ -57,24 +58,28 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 .await
         }),
     ),
-    ("reset_mfa", ADMIN, attempt!(|s, c| s.fixture.broker.reset_mfa(&origin(), c, s.victim))),
+    (
+        "reset_mfa",
+        ADMIN,
+        attempt!(|s, c| s.fixture.broker.users().reset_mfa(&origin(), c, s.victim)),
+    ),
     (
         "sign_out_user",
         ADMIN,
-        attempt!(|s, c| s.fixture.broker.sign_out_user(&origin(), c, s.victim)),
+        attempt!(|s, c| s.fixture.broker.users().sign_out(&origin(), c, s.victim)),
     ),
     (
         "set_totp",
         ADMIN,
         attempt!(|s, c| async move {
-            s.fixture.broker.set_totp(&origin(), c, s.victim, &secret(SECRET)).await
+            s.fixture.broker.totp().set(&origin(), c, s.victim, &secret(SECRET)).await
         }),
     ),
-    ("hosts", READERS, attempt!(|s, c| s.fixture.broker.hosts(&origin(), c))),
+    ("hosts", READERS, attempt!(|s, c| s.fixture.broker.hosts().list(&origin(), c))),
     (
         "create_join_token",
         ADMIN,
-        attempt!(|s, c| s.fixture.broker.create_join_token(
+        attempt!(|s, c| s.fixture.broker.hosts().create_join_token(
             &origin(),
             c,
             None,
@@ -85,7 +90,7 @@ const CASES: &[(&str, &[Role], Try)] = &[
         "remove_host",
         ADMIN,
         attempt!(|s, c| async move {
-            match s.fixture.broker.remove_host(&origin(), c, HostId::new()).await {
+            match s.fixture.broker.hosts().remove(&origin(), c, HostId::new()).await {
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
                 other => other,
             }
@@ -94,14 +99,14 @@ const CASES: &[(&str, &[Role], Try)] = &[
     (
         "audit",
         READERS,
-        attempt!(|s, c| s.fixture.broker.audit(&origin(), c, AuditQuery::default())),
+        attempt!(|s, c| s.fixture.broker.audit().query(&origin(), c, AuditQuery::default())),
     ),
-    ("audit_export", READERS, attempt!(|s, c| s.fixture.broker.audit_export(&origin(), c))),
-    ("audit_verify", READERS, attempt!(|s, c| s.fixture.broker.audit_verify(&origin(), c))),
+    ("audit_export", READERS, attempt!(|s, c| s.fixture.broker.audit().export(&origin(), c))),
+    ("audit_verify", READERS, attempt!(|s, c| s.fixture.broker.audit().verify(&origin(), c))),
     (
         "all_live_sessions",
         READERS,
-        attempt!(|s, c| s.fixture.broker.all_live_sessions(&origin(), c)),
+        attempt!(|s, c| s.fixture.broker.sessions().list_live(&origin(), c)),
     ),
     (
         "create_workspace",
@@ -114,7 +119,7 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 kind: WorkspaceKind::Linux,
                 properties: WorkspaceChange::default(),
             };
-            s.fixture.broker.create_workspace(&origin(), c, new).await
+            s.fixture.broker.workspaces().create(&origin(), c, new).await
         }),
     ),
     (
@@ -123,7 +128,8 @@ const CASES: &[(&str, &[Role], Try)] = &[
         attempt!(|s, c| async move {
             s.fixture
                 .broker
-                .update_workspace(
+                .workspaces()
+                .update(
                     &origin(),
                     c,
                     &s.ws,
@@ -132,11 +138,15 @@ const CASES: &[(&str, &[Role], Try)] = &[
                 .await
         }),
     ),
-    ("terminate", ADMIN, attempt!(|s, c| s.fixture.broker.terminate(&origin(), c, s.session))),
+    (
+        "terminate",
+        ADMIN,
+        attempt!(|s, c| s.fixture.broker.sessions().terminate(&origin(), c, s.session)),
+    ),
     (
         "delete_workspace",
         ADMIN,
-        attempt!(|s, c| s.fixture.broker.delete_workspace(&origin(), c, &s.ws)),
+        attempt!(|s, c| s.fixture.broker.workspaces().delete(&origin(), c, &s.ws)),
     ),
 ];
 
@@ -177,7 +187,7 @@ on_both! {
         let mut root = fixture.caller("root", Role::Admin).await;
         let Principal::User(signed_in) = &mut root.principal else { unreachable!() };
         signed_in.user.disabled = true;
-        assert_eq!(error_kind(fixture.broker.users(&origin(), &root).await), ErrorKind::Unauthenticated);
+        assert_eq!(error_kind(fixture.broker.users().list(&origin(), &root).await), ErrorKind::Unauthenticated);
     }
 
     async fn member_stops_only_own_sessions(db) {
@@ -190,16 +200,16 @@ on_both! {
             fixture.caller("root", Role::Admin).await,
         );
         let (a, b) = (fixture.launch(&ann, &ws).await, fixture.launch(&bob, &ws).await);
-        assert_eq!(fixture.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap(), [a.id]);
-        let nothing = fixture.broker.stop_workspace(&origin(), &ann, &ws).await.unwrap_err();
+        assert_eq!(fixture.broker.workspaces().stop(&origin(), &ann, &ws).await.unwrap(), [a.id]);
+        let nothing = fixture.broker.workspaces().stop(&origin(), &ann, &ws).await.unwrap_err();
         assert_eq!((nothing.kind, nothing.message.as_str()), (ErrorKind::Conflict, "Workspace has no active session"));
         assert!(fixture.fleet.has_tunnel(b.id));
-        assert_eq!(error_kind(fixture.broker.stop_workspace(&origin(), &ann, &hidden).await), ErrorKind::NotFound);
-        assert_eq!(error_kind(fixture.broker.workspace(&ann, &hidden).await), ErrorKind::NotFound);
-        assert_eq!(fixture.broker.workspaces(&ann).await.unwrap().len(), 1);
-        assert_eq!(fixture.broker.workspaces(&root).await.unwrap().len(), 2);
+        assert_eq!(error_kind(fixture.broker.workspaces().stop(&origin(), &ann, &hidden).await), ErrorKind::NotFound);
+        assert_eq!(error_kind(fixture.broker.workspaces().get(&ann, &hidden).await), ErrorKind::NotFound);
+        assert_eq!(fixture.broker.workspaces().list(&ann).await.unwrap().len(), 1);
+        assert_eq!(fixture.broker.workspaces().list(&root).await.unwrap().len(), 2);
         let again = fixture.launch(&ann, &ws).await;
-        let mut all = fixture.broker.stop_workspace(&origin(), &root, &ws).await.unwrap();
+        let mut all = fixture.broker.workspaces().stop(&origin(), &root, &ws).await.unwrap();
         all.sort();
         let mut expected = [b.id, again.id];
         expected.sort();

@@ -52,7 +52,7 @@ async fn create(
     root: &Principal,
     new: NewWorkspace,
 ) -> Result<WorkspaceView, Error> {
-    fixture.broker.create_workspace(&origin(), root, new).await
+    fixture.broker.workspaces().create(&origin(), root, new).await
 }
 
 async fn update(
@@ -60,7 +60,7 @@ async fn update(
     root: &Principal,
     change: WorkspaceChange,
 ) -> Result<WorkspaceView, Error> {
-    fixture.broker.update_workspace(&origin(), root, &wiki(), change).await
+    fixture.broker.workspaces().update(&origin(), root, &wiki(), change).await
 }
 
 fn basic() -> WebChange {
@@ -130,7 +130,7 @@ on_both! {
         let web = server.web_app.as_ref().unwrap();
         assert_eq!((web.scheme, web.start.as_str(), &web.sign_in), (Scheme::Http, "/", &UpstreamSignIn::Basic));
         // A member learns how it signs in, and nothing more.
-        let view = fixture.broker.workspace(&ann, &wiki()).await.unwrap().upstream.unwrap();
+        let view = fixture.broker.workspaces().get(&ann, &wiki()).await.unwrap().upstream.unwrap();
         assert!(view.credential_saved && view.managed.is_none() && view.sign_in == Some(UpstreamSignIn::Basic));
         // Other terms: the open ones are cut.
         update(&fixture, &root, of_web(WebChange { upload: Some(false), ..WebChange::default() })).await.unwrap();
@@ -143,7 +143,7 @@ on_both! {
         let save = |username: &str, password: &str| {
             let new = NewCredential { username: Some(username.into()), domain: None, password: secret(password) };
             let (fixture, ann) = (&fixture, &ann);
-            async move { fixture.broker.save_credential(&origin(), ann, &wiki(), new).await }
+            async move { fixture.broker.credentials().save(&origin(), ann, &wiki(), new).await }
         };
         assert_eq!(error_kind(save("ann", "k").await), ErrorKind::Invalid, "a header has no name");
         assert_eq!(error_kind(save("", "a\u{e4}").await), ErrorKind::Invalid, "nor what is no field value");
@@ -156,7 +156,7 @@ on_both! {
         assert!(fixture.store.read(move |tx| tx.user_credential(&wiki(), ann.user.id)).await.unwrap().is_none());
         update(&fixture, &root, WorkspaceChange { password: Some(secret("again")), upstream: named("svc"), ..of_web(basic()) }).await.unwrap();
         update(&fixture, &root, of_web(WebChange { sign_in: Some(UpstreamSignIn::None), ..WebChange::default() })).await.unwrap();
-        let view = fixture.broker.workspace(&root, &wiki()).await.unwrap().upstream.unwrap();
+        let view = fixture.broker.workspaces().get(&root, &wiki()).await.unwrap().upstream.unwrap();
         assert!(!view.credential_saved && view.managed.unwrap().username.is_empty());
         let log = serde_json::to_string(&fixture.audit_log().await).unwrap();
         assert!(!log.contains("a-web-password") && !log.contains("anns-key") && log.contains("header x-api-key"));
@@ -177,7 +177,7 @@ on_both! {
             (ProbeFailure::Certificate { certificate: seen.clone(), reason: "changed" }, "application_certificate"),
         ] {
             fixture.fleet.plan_probe(Some(how.clone()));
-            let (refused, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &wiki())).await;
+            let (refused, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &wiki())).await;
             let error = refused.unwrap_err();
             assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Unavailable, how.user_message()), "{how:?}");
             assert!(log.contains(&format!("launch_workspace error {word}")), "{how:?}: {log:?}");
@@ -187,10 +187,10 @@ on_both! {
         }
         // The certificate is there for an admin to see and to accept; then the next launch must
         // meet it.
-        let state = fixture.broker.workspace(&root, &wiki()).await.unwrap().upstream.unwrap().managed.unwrap().state;
+        let state = fixture.broker.workspaces().get(&root, &wiki()).await.unwrap().upstream.unwrap().managed.unwrap().state;
         let offered = state.offered.unwrap();
         assert_eq!((offered.fingerprint, offered.subject.as_str(), state.pinned), (seen.fingerprint, "CN=wiki", None));
-        fixture.broker.accept_certificate(&origin(), &root, &wiki(), &seen.fingerprint.to_string()).await.unwrap();
+        fixture.broker.certificates().accept(&origin(), &root, &wiki(), &seen.fingerprint.to_string()).await.unwrap();
         fixture.fleet.plan_probe(None);
         let session = fixture.launch(&ann, &wiki()).await;
         assert_eq!(fixture.fleet.pin_of(session.id), Some(seen.fingerprint));
@@ -202,7 +202,7 @@ on_both! {
         let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
         create(&fixture, &root, new(&fixture, WebChange::default(), UpstreamChange::default(), None)).await.unwrap();
         let desktop = fixture.workspace("ws-desk", WorkspaceChange::default()).await;
-        let status = |id: WorkspaceId| { let (fixture, ann) = (&fixture, &ann); async move { fixture.broker.workspace(ann, &id).await.unwrap().status } };
+        let status = |id: WorkspaceId| { let (fixture, ann) = (&fixture, &ann); async move { fixture.broker.workspaces().get(ann, &id).await.unwrap().status } };
         assert_eq!(status(wiki()).await, WorkspaceStatus::Available, "it has not said yet");
         let full = HostCapabilities {
             kinds: vec![WorkspaceKind::Linux],
@@ -215,12 +215,12 @@ on_both! {
         ] {
             fixture.fleet.set_offers(fixture.host, offers);
             assert_eq!((status(wiki()).await, status(desktop.clone()).await), (WorkspaceStatus::Offline, WorkspaceStatus::Available), "{lacks}");
-            let (refused, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &wiki())).await;
+            let (refused, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &wiki())).await;
             assert_eq!((refused.unwrap_err().kind, log), (ErrorKind::Unavailable, vec!["launch_workspace error service_not_offered".to_owned()]), "{lacks}");
         }
         fixture.fleet.set_offers(fixture.host, HostCapabilities { kinds: vec![WorkspaceKind::Rdp], ..full.clone() });
         assert_eq!((status(wiki()).await, status(desktop.clone()).await), (WorkspaceStatus::Available, WorkspaceStatus::Offline));
-        let (refused, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &desktop)).await;
+        let (refused, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &desktop)).await;
         assert_eq!((refused.unwrap_err().kind, log), (ErrorKind::Unavailable, vec!["launch_workspace error kind_not_offered".to_owned()]));
         // One that does not is passed over, however idle.
         let able = fixture.add_host("host-2", 2).await;
@@ -228,7 +228,7 @@ on_both! {
         assert_eq!(fixture.launch(&ann, &desktop).await.host_id, Some(able));
         fixture.fleet.set_offers(fixture.host, full);
         assert_eq!(fixture.launch(&ann, &wiki()).await.host_id, Some(fixture.host), "down or not is for the launch to see");
-        let hosts = fixture.broker.hosts(&origin(), &root).await.unwrap();
+        let hosts = fixture.broker.hosts().list(&origin(), &root).await.unwrap();
         let reported = hosts.iter().find(|view| view.host.id == able).unwrap().capabilities.clone().unwrap();
         assert_eq!(reported.services, [("wiki".to_owned(), false)]);
     }
@@ -237,8 +237,8 @@ on_both! {
         let fixture = BrokerFixture::with(&db, Settings { web_applications: false, ..settings() }).await;
         let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
         create(&fixture, &root, new(&fixture, WebChange::default(), UpstreamChange::default(), None)).await.unwrap();
-        assert_eq!(fixture.broker.workspace(&ann, &wiki()).await.unwrap().status, WorkspaceStatus::Offline);
-        let (refused, log) = fixture.audited_during(fixture.broker.launch(&origin(), &ann, &wiki())).await;
+        assert_eq!(fixture.broker.workspaces().get(&ann, &wiki()).await.unwrap().status, WorkspaceStatus::Offline);
+        let (refused, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &wiki())).await;
         let error = refused.unwrap_err();
         assert_eq!((error.kind, error.message.contains("apps.domain")), (ErrorKind::Unavailable, true));
         assert_eq!(log, ["launch_workspace error no_apps_domain"]);

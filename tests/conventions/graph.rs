@@ -218,6 +218,10 @@ fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>) {
     (kept, files)
 }
 
+fn visibility() -> [Token; 3] {
+    [Token::Word("pub".to_owned()), Token::Other('('), Token::Word("in".to_owned())]
+}
+
 /// Every path of at least two parts, and every path that is imported.
 fn paths(tokens: &[Token]) -> Vec<Module> {
     let mut found = Vec::new();
@@ -237,6 +241,9 @@ fn paths(tokens: &[Token]) -> Vec<Module> {
             at += 1 + use_tree(&tokens[at + 1..], &[], &mut found);
         } else if before == Some(&Token::Separator) {
             at += 1;
+        } else if tokens[..at].ends_with(&visibility()) {
+            // `pub(in crate::a)` says who may use this, not what it uses.
+            at += tokens[at..].iter().take_while(|token| **token != Token::Other(')')).count();
         } else {
             let mut path = vec![word.clone()];
             at += 1;
@@ -329,7 +336,7 @@ fn uses_are_read_from_imports_and_paths() {
         ),
         source(
             "src/a/b.rs",
-            "use super::{self, c::{C, d}}; fn x() { y('{', \"crate::z\", r#\"\"crate::z\"#) } // crate::z",
+            "use super::{self, c::{C, d}}; pub(in crate::z) fn x() { y('{', \"crate::z\", r#\"\"crate::z\"#) } // crate::z",
         ),
         source(
             "src/a/c.rs",

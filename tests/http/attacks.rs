@@ -300,7 +300,7 @@ async fn event_streams_are_limited_per_user() {
     let mut acts = ["launch", "stop"].into_iter().cycle();
     eventually("connections are free again", async || {
         let act = acts.next().unwrap();
-        second.post(&format!("/api/workspaces/{WORKSPACE}/{act}"), json!({})).await;
+        first.post(&format!("/api/workspaces/{WORKSPACE}/{act}"), json!({})).await;
         first.open("/api/events").await.status().as_u16() == 200
     })
     .await;

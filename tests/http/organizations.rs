@@ -44,9 +44,10 @@ impl Rival {
             kind: WorkspaceKind::Linux,
             properties: WorkspaceChange { requires_mfa: Some(false), ..WorkspaceChange::default() },
         };
-        app.broker.create_workspace(&source, &system, new).await.unwrap();
+        app.broker.workspaces().create(&source, &system, new).await.unwrap();
         let token = app
             .broker
+            .hosts()
             .create_join_token(&source, &system, None, Duration::from_secs(600))
             .await
             .unwrap();
@@ -56,7 +57,7 @@ impl Rival {
             public_key: wireguard_key(),
             version: "0.1.0".to_owned(),
         };
-        let host = app.broker.enroll_host(&source, enrollment).await.unwrap().host.id;
+        let host = app.broker.hosts().enroll(&source, enrollment).await.unwrap().host.id;
         app.fleet.connect(host);
         let member = app.signed_in("rival-member").await;
         let launched = member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await;

@@ -54,7 +54,7 @@ fn letters_api() -> Arc<Api> {
                 let key = req.headers().get("x-key").and_then(|key| key.to_str().ok());
                 let key = key.ok_or_else(ApiError::unauthenticated)?;
                 let RequestMeta(source) = RequestMeta::of(&req);
-                Ok(app_state(&req)?.broker.authenticate(&source, key).await?)
+                Ok(app_state(&req)?.broker.logins().authenticate(&source, key).await?)
             })
         },
         document: Bytes::from(document.to_json().unwrap()),

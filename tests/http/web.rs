@@ -105,7 +105,7 @@ on_both! {
             outcome: if n == 3 { RequestOutcome::Failed } else { RequestOutcome::Completed },
         };
         let session: SessionId = id.parse().unwrap();
-        app.broker.log_requests(session, Arc::new((1..=601).map(record).collect())).await.unwrap();
+        app.broker.web_requests().store(session, Arc::new((1..=601).map(record).collect())).await.unwrap();
         let path = format!("/api/sessions/{id}/requests");
         assert_eq!(member.get(&path).await.status, 403, "its own user neither");
         let page = security.get(&format!("{path}?limit=2")).await.json();

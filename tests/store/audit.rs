@@ -30,6 +30,18 @@ on_both! {
         assert_eq!((verdict.entries, verdict.head.seq, verdict.fault), (1, 1, None));
     }
 
+    async fn entries_of_one_transaction_share_one_signature(db) {
+        write(&db, 1).await;
+        let drafts = vec![make_draft(Action::Login), make_draft(Action::Logout)];
+        let entries = db.store.write(move |tx| tx.append_audit_entries(drafts.clone())).await.unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(entries[1].prev_hash, entries[0].hash);
+        let head = db.store.read(|tx| tx.audit_head()).await.unwrap();
+        assert_eq!((head.seq, &head.hash), (3, &entries[1].hash));
+        assert_eq!(fault(&db).await, None);
+        assert!(db.store.write(|tx| tx.append_audit_entries(Vec::new())).await.unwrap().is_empty());
+    }
+
     async fn an_empty_log_verifies(db) {
         let verdict = db.store.verify_chain().await.unwrap();
         assert_eq!((verdict.entries, verdict.head.seq, verdict.fault), (0, 0, None));

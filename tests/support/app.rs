@@ -192,9 +192,9 @@ impl TestApp {
     /// Creates the organization, its users, a host and workspaces.
     async fn seed(&mut self) {
         let shell = RequestSource::local("test");
-        self.broker.ensure_organization("Test").await.unwrap();
-        self.broker.start(&shell).await.unwrap();
-        let system = self.broker.system_principal().await.unwrap();
+        self.broker.organizations().ensure("Test").await.unwrap();
+        self.broker.lifecycle().start(&shell).await.unwrap();
+        let system = self.broker.organizations().system_principal().await.unwrap();
         let people = [
             ("member", Role::Member, true),
             ("other", Role::Member, true),
@@ -208,6 +208,7 @@ impl TestApp {
         }
         let token = self
             .broker
+            .hosts()
             .create_join_token(&shell, &system, None, Duration::from_secs(600))
             .await
             .unwrap();
@@ -217,7 +218,7 @@ impl TestApp {
             public_key: wireguard_key(),
             version: "0.1.0".to_owned(),
         };
-        let enrolled = self.broker.enroll_host(&shell, enrollment).await.unwrap();
+        let enrolled = self.broker.hosts().enroll(&shell, enrollment).await.unwrap();
         self.host = enrolled.host.id;
         self.fleet.connect(self.host);
         for (id, requires_mfa, single_seat) in [
@@ -240,7 +241,7 @@ impl TestApp {
                 kind: WorkspaceKind::Linux,
                 properties: rest,
             };
-            self.broker.create_workspace(&shell, &system, new).await.unwrap();
+            self.broker.workspaces().create(&shell, &system, new).await.unwrap();
         }
     }
 
@@ -271,7 +272,7 @@ impl TestApp {
         if let Some(secret) = &totp {
             let system = Principal::System { organization_id: Some(organization_id) };
             let source = RequestSource::local("test");
-            self.broker.set_totp(&source, &system, user.id, secret).await.unwrap();
+            self.broker.totp().set(&source, &system, user.id, secret).await.unwrap();
         }
         self.users.insert(name, TestUser { id: user.id, email: user.email, totp });
     }
@@ -338,7 +339,7 @@ impl TestApp {
         let query = format!("limit=500&{query}");
         let query = actix_web::web::Query::<AuditQuery>::from_query(&query).unwrap().into_inner();
         let operator = Principal::System { organization_id: None };
-        let page = self.broker.audit(&RequestSource::local("test"), &operator, query).await;
+        let page = self.broker.audit().query(&RequestSource::local("test"), &operator, query).await;
         let entries = page.unwrap().items;
         entries.iter().map(|entry| serde_json::to_value(entry).unwrap()).collect()
     }

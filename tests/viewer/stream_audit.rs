@@ -149,7 +149,7 @@ impl Harness {
         .unwrap();
         let broker =
             Broker::new(store, vault, Arc::new(NoFleet), Arc::new(SystemClock), settings());
-        let organization = broker.ensure_organization("Example").await.unwrap();
+        let organization = broker.organizations().ensure("Example").await.unwrap();
         let lease = lease_to(organization, WorkspaceKind::Linux, Upstream { policy, ..server() });
         let session_id = lease.session().id;
         let (authorization, watched) = watch::channel(StreamAuthorization::Valid);
@@ -210,10 +210,11 @@ impl Harness {
     /// The closing entry of the stream, once it is written; asserts that it is the only one.
     async fn closed(mut self) -> Entry {
         assert!(is_closed(&mut self.desktop).await);
-        let caller = self.broker.system_principal().await.unwrap();
+        let caller = self.broker.organizations().system_principal().await.unwrap();
         let entry = eventually("the stream's end is audited", async || {
             let source = RequestSource::local("test");
-            let page = self.broker.audit(&source, &caller, AuditQuery::default()).await.unwrap();
+            let page =
+                self.broker.audit().query(&source, &caller, AuditQuery::default()).await.unwrap();
             let mut entries: Vec<Entry> =
                 page.items.into_iter().filter(|e| e.action == "close_stream").collect();
             let entry = entries.pop()?;
@@ -293,9 +294,10 @@ async fn refused_transfers_are_written_before_the_end() {
     harness.browser.shutdown().await.unwrap();
     let broker = harness.broker.clone();
     let closed = harness.closed().await;
-    let caller = broker.system_principal().await.unwrap();
+    let caller = broker.organizations().system_principal().await.unwrap();
     let entries = broker
-        .audit(&RequestSource::local("test"), &caller, AuditQuery::default())
+        .audit()
+        .query(&RequestSource::local("test"), &caller, AuditQuery::default())
         .await
         .unwrap()
         .items;

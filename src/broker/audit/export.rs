@@ -1,6 +1,6 @@
 //! A permitted reader of the audit log.
 
-use crate::broker::Broker;
+use crate::broker::core::unit_of_work::AuditedStore;
 use crate::domain::audit::{Entry, ExportedEntry, Head};
 use crate::domain::{OrganizationId, Result};
 use crate::store::AuditFilter;
@@ -10,7 +10,7 @@ pub(in crate::broker) const PAGE_SIZE: usize = 500;
 
 /// A permitted reader: oldest first for the whole log, newest first for a query.
 pub struct AuditExport {
-    pub(in crate::broker) broker: Broker,
+    pub(in crate::broker) store: AuditedStore,
     pub(in crate::broker) after: i64,
     /// Whose entries are shown; `None`: everybody's.
     pub(in crate::broker) organization: Option<OrganizationId>,
@@ -36,7 +36,7 @@ impl AuditExport {
 
     async fn next_matching(&mut self, filter: AuditFilter) -> Result<Vec<Entry>> {
         let organization = self.organization;
-        let store = &self.broker.inner.store;
+        let store = self.store.clone();
         let page = store.read(move |tx| tx.audit_page(organization, &filter)).await?;
         if let (Some(filter), Some(last)) = (&mut self.filter, page.last()) {
             filter.before_seq = Some(last.seq);
@@ -49,7 +49,7 @@ impl AuditExport {
         if after >= end {
             return Ok(Vec::new());
         }
-        let store = &self.broker.inner.store;
+        let store = self.store.clone();
         let mut page = store.read(move |tx| tx.audit_entries_after(after, PAGE_SIZE)).await?;
         page.retain(|entry| entry.seq <= end);
         self.after = page.last().map_or(end, |entry| entry.seq);

@@ -1,6 +1,6 @@
 //! The audit log: query, export, verification.
 
 mod export;
-mod query;
+pub mod query;
 
 pub use export::AuditExport;

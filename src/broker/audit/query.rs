@@ -1,12 +1,12 @@
 //! The audit log: query and verification. Reading the whole log is itself audited.
 
 use crate::auth::Vault;
-use crate::broker::Broker;
 use crate::broker::audit::export::{AuditExport, PAGE_SIZE};
 use crate::broker::core::text::truncate_utf8;
+use crate::broker::core::unit_of_work::AuditedStore;
 use crate::broker::core::validate;
 use crate::broker::model::{AuditQuery, Page, VerificationReport};
-use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome};
+use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome, Reason};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
 use crate::domain::user::RequestSource;
@@ -65,12 +65,18 @@ fn parse_query(query: AuditQuery) -> Result<(AuditFilter, usize)> {
     Ok((filter, limit))
 }
 
-impl Broker {
+#[derive(Clone)]
+pub struct AuditLog {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) vault: Vault,
+}
+
+impl AuditLog {
     /// A page of the log, newest first.
     ///
     /// # Errors
     /// `Forbidden`; `Invalid` when the query is not acceptable.
-    pub async fn audit(
+    pub async fn query(
         &self,
         origin: &RequestSource,
         caller: &Principal,
@@ -78,7 +84,7 @@ impl Broker {
     ) -> Result<Page<Entry>> {
         let organization = self.permit_audit(origin, caller).await?;
         let (filter, limit) = parse_query(query)?;
-        let entries = self.inner.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
+        let entries = self.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
         Ok(validate::page(entries, limit, |entry| entry.seq.to_string()))
     }
 
@@ -87,17 +93,13 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn audit_export(
-        &self,
-        origin: &RequestSource,
-        caller: &Principal,
-    ) -> Result<AuditExport> {
+    pub async fn export(&self, origin: &RequestSource, caller: &Principal) -> Result<AuditExport> {
         let organization = self.permit_audit(origin, caller).await?;
         let note =
-            self.audit_entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
-        self.write_entry(note).await?;
-        let head = self.inner.store.read(|tx| tx.audit_head()).await?;
-        Ok(AuditExport { broker: self.clone(), after: 0, organization, filter: None, head })
+            self.store.entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
+        self.store.write_entry(note).await?;
+        let head = self.store.read(|tx| tx.audit_head()).await?;
+        Ok(AuditExport { store: self.store.clone(), after: 0, organization, filter: None, head })
     }
 
     /// Audits the export of what a query shows (its page size and cursor do not matter) and returns
@@ -105,7 +107,7 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`; `Invalid` when the query is not acceptable.
-    pub async fn audit_export_of(
+    pub async fn export_query(
         &self,
         origin: &RequestSource,
         caller: &Principal,
@@ -113,7 +115,7 @@ impl Broker {
     ) -> Result<AuditExport> {
         let organization = self.permit_audit(origin, caller).await?;
         let mut note =
-            self.audit_entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
+            self.store.entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
         for (name, value) in [
             ("actor", &query.actor),
             ("action", &query.action),
@@ -129,36 +131,43 @@ impl Broker {
             }
         }
         let (filter, _) = parse_query(AuditQuery { limit: None, cursor: None, ..query })?;
-        self.write_entry(note).await?;
-        let head = self.inner.store.read(|tx| tx.audit_head()).await?;
+        self.store.write_entry(note).await?;
+        let head = self.store.read(|tx| tx.audit_head()).await?;
         let filter =
             AuditFilter { before_seq: head.seq.checked_add(1), limit: PAGE_SIZE, ..filter };
-        Ok(AuditExport { broker: self.clone(), after: 0, organization, filter: Some(filter), head })
+        Ok(AuditExport {
+            store: self.store.clone(),
+            after: 0,
+            organization,
+            filter: Some(filter),
+            head,
+        })
     }
 
     /// Reads the whole chain and compares it with its signed head.
     ///
     /// # Errors
     /// `Forbidden`. A broken chain is an answer, not an error.
-    pub async fn audit_verify(
+    pub async fn verify(
         &self,
         origin: &RequestSource,
         caller: &Principal,
     ) -> Result<VerificationReport> {
         self.permit_audit(origin, caller).await?;
         let crate::store::ChainReport { entries, head, fault } =
-            self.inner.store.verify_chain().await?;
+            self.store.inner().verify_chain().await?;
         let verdict = VerificationReport { entries, head, fault };
         let note = self
-            .audit_entry(origin, Action::VerifyAudit)
+            .store
+            .entry(origin, Action::VerifyAudit)
             .by_caller(caller)
             .on_named("audit", None)
             .with("entries", verdict.entries);
         let note = match &verdict.fault {
-            Some(fault) => note.failed(&fault.to_string()),
+            Some(fault) => note.failed(Reason::External(fault.to_string())),
             None => note,
         };
-        self.write_entry(note).await?;
+        self.store.write_entry(note).await?;
         Ok(verdict)
     }
 
@@ -172,15 +181,37 @@ impl Broker {
         if let Principal::System { .. } = caller {
             return Ok(None);
         }
-        let permit = self.permit(origin, caller, PolicyAction::ReadAudit).await?;
+        let permit = self.store.permit(origin, caller, PolicyAction::ReadAudit).await?;
         Ok(Some(permit.organization_id()))
     }
 
     pub(in crate::broker) fn head_fault(&self, head: &Head) -> Option<ChainFault> {
         let text = Head::signed_text(head.seq, &head.hash);
-        let good = self.inner.vault.verify_head(&text, &head.signature);
+        let good = self.vault.verify_head(&text, &head.signature);
         (!good).then(|| ChainFault::BadHead {
             detail: "its signature is not this gateway's".to_owned(),
         })
+    }
+
+    /// Audits a denial by the HTTP layer (bad Origin, missing CSRF header).
+    ///
+    /// # Errors
+    /// When the store cannot write it.
+    pub async fn record_denial(
+        &self,
+        origin: &RequestSource,
+        caller: Option<&Principal>,
+        route: &str,
+        reason: &str,
+    ) -> Result<()> {
+        let entry = self
+            .store
+            .entry(origin, Action::AccessDenied)
+            .on_named("route", Some(route))
+            .denied(Reason::External(reason.to_owned()));
+        match caller {
+            Some(caller) => self.store.write_entry(entry.by_caller(caller)).await,
+            None => self.store.audit_unauthenticated(origin, entry).await,
+        }
     }
 }

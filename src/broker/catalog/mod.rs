@@ -1,4 +1,6 @@
 //! The workspaces there are, and where each can run.
 
 pub(in crate::broker) mod placement;
-pub(in crate::broker) mod workspaces;
+mod workspace_details;
+pub(in crate::broker) mod workspace_view;
+pub mod workspaces;

@@ -9,13 +9,13 @@
 //! - A **direct target** is reached without a tunnel, and only if the configuration allows its
 //!   name.
 
-use crate::broker::Broker;
-use crate::broker::core::unit_of_work::AuditedTx;
+use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx};
 use crate::broker::model::HostCapabilities;
+use crate::broker::ports::host_fleet::HostFleet;
+use crate::domain::audit::Reason;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::principal::PrincipalId;
 use crate::domain::route::{SessionRoute, TargetSpec};
-use crate::domain::session::SessionFilter;
 use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, HostId, OrganizationId, Result, WorkspaceId};
 use crate::store::Tx;
@@ -113,7 +113,7 @@ pub(in crate::broker) struct Placement {
 }
 
 /// The reason for the audit log, and the error for the user.
-pub(in crate::broker) type PlacementFailure = (&'static str, Error);
+pub(in crate::broker) type PlacementFailure = (Reason, Error);
 
 /// Owner of the session to place, and the network that gives its address.
 pub(in crate::broker) struct PlacementRequest {
@@ -127,58 +127,58 @@ impl AuditedTx<'_, '_> {
     pub(in crate::broker) fn choose_placement(
         &mut self,
         workspace: &Workspace,
-        seeker: &PlacementRequest,
+        request: &PlacementRequest,
         reachable: &FleetSnapshot,
     ) -> Result<std::result::Result<Placement, PlacementFailure>> {
-        let none = |word, sentence: &str| Ok(Err((word, Error::unavailable(sentence))));
+        let none = |reason: Reason, sentence: &str| Ok(Err((reason, Error::unavailable(sentence))));
         if workspace.kind == WorkspaceKind::Html5 && !reachable.web_applications {
-            return none("no_apps_domain", NO_APPS_DOMAIN);
+            return none(Reason::NoAppsDomain, NO_APPS_DOMAIN);
         }
         match &workspace.target {
-            None => match self.choose_agent(seeker, workspace.kind, reachable)? {
+            None => match self.choose_agent(request, workspace.kind, reachable)? {
                 Some(host_id) if reachable.can_start(host_id, workspace.kind) => {
-                    let address = self.free_session_address(seeker.network, seeker.seed)?;
+                    let address = self.free_session_address(request.network, request.seed)?;
                     let way = SessionRoute::OwnTunnel;
                     Ok(Ok(Placement { host_id: Some(host_id), way, address }))
                 }
                 Some(_) => none(
-                    "kind_not_offered",
+                    Reason::KindNotOffered,
                     "No connected workspace host can start a desktop of this type. Tell your administrator.",
                 ),
                 None => none(
-                    "no_host",
+                    Reason::NoHost,
                     "No workspace host is connected right now. Try again in a moment, or tell your administrator.",
                 ),
             },
             Some(TargetSpec::Service { host_id, name }) => {
-                match self.host_of_kind(*host_id, HostKind::Agent, seeker.organization)? {
+                match self.host_of_kind(*host_id, HostKind::Agent, request.organization)? {
                     Some(host)
                         if reachable.connected.contains(&host.id)
                             && !reachable.has_service(host.id, name, workspace.kind) =>
                     {
-                        none("service_not_offered", SERVICE_NOT_OFFERED)
+                        none(Reason::ServiceNotOffered, SERVICE_NOT_OFFERED)
                     }
                     Some(host) if reachable.connected.contains(&host.id) => {
-                        let address = self.free_session_address(seeker.network, seeker.seed)?;
+                        let address = self.free_session_address(request.network, request.seed)?;
                         Ok(Ok(Placement {
                             host_id: Some(host.id),
                             way: SessionRoute::OwnTunnel,
                             address,
                         }))
                     }
-                    Some(_) => none("host_not_connected", HOST_NOT_CONNECTED),
-                    None => none("no_host", HOST_REMOVED),
+                    Some(_) => none(Reason::HostNotConnected, HOST_NOT_CONNECTED),
+                    None => none(Reason::NoHost, HOST_REMOVED),
                 }
             }
             Some(TargetSpec::Host { host_id, .. }) => {
-                match self.host_of_kind(*host_id, HostKind::Peer, seeker.organization)? {
+                match self.host_of_kind(*host_id, HostKind::Peer, request.organization)? {
                     Some(host) if reachable.connected.contains(&host.id) => Ok(Ok(Placement {
                         host_id: Some(host.id),
                         way: SessionRoute::HostTunnel,
                         address: host.address,
                     })),
-                    Some(_) => none("host_not_connected", HOST_NOT_CONNECTED),
-                    None => none("no_host", HOST_REMOVED),
+                    Some(_) => none(Reason::HostNotConnected, HOST_NOT_CONNECTED),
+                    None => none(Reason::NoHost, HOST_REMOVED),
                 }
             }
             Some(TargetSpec::Direct { name }) => match &reachable.resolved {
@@ -190,7 +190,7 @@ impl AuditedTx<'_, '_> {
                     }))
                 }
                 _ => none(
-                    "target_not_allowed",
+                    Reason::TargetNotAllowed,
                     "The gateway's configuration does not allow this workspace's target, or it cannot be found. Tell your administrator.",
                 ),
             },
@@ -210,20 +210,15 @@ impl AuditedTx<'_, '_> {
     /// kind; among equals the one this user used last.
     fn choose_agent(
         &mut self,
-        seeker: &PlacementRequest,
+        request: &PlacementRequest,
         kind: WorkspaceKind,
         reachable: &FleetSnapshot,
     ) -> Result<Option<HostId>> {
-        let hosts = self.hosts(Some(seeker.organization))?;
-        let live = self.live_sessions(Some(seeker.organization))?;
-        let last = match seeker.principal.user_id() {
-            Some(user) => self
-                .sessions_page(user, SessionFilter::Any, None, 1)?
-                .first()
-                .and_then(|s| s.host_id),
-            None => None,
-        };
-        let load = |id: HostId| live.iter().filter(|s| s.host_id == Some(id)).count();
+        let hosts = self.hosts(Some(request.organization))?;
+        let counts = self.live_session_counts(request.organization)?;
+        let user = request.principal.user_id();
+        let last = user.map(|user| self.last_host_of(user)).transpose()?.flatten();
+        let load = |id: HostId| counts.get(&id).copied().unwrap_or(0);
         let agents = hosts
             .iter()
             .map(|(host, _)| host)
@@ -261,34 +256,38 @@ impl AuditedTx<'_, '_> {
     }
 }
 
-impl Broker {
-    pub(in crate::broker) fn fleet_snapshot(&self) -> FleetSnapshot {
-        let fleet = &self.inner.fleet;
+#[derive(Clone)]
+pub struct Placements {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) fleet: Arc<dyn HostFleet>,
+    pub(in crate::broker) web_applications: bool,
+}
+
+impl Placements {
+    pub(in crate::broker) fn snapshot(&self) -> FleetSnapshot {
+        let fleet = &self.fleet;
         let connected = fleet.connected();
         let offers =
             connected.iter().filter_map(|host| Some((*host, fleet.capabilities(*host)?))).collect();
         FleetSnapshot {
             connected,
             direct: fleet.direct_targets(),
-            web_applications: self.inner.settings.web_applications,
+            web_applications: self.web_applications,
             capabilities: offers,
             resolved: None,
         }
     }
 
     /// The same, with the workspace's direct target resolved.
-    pub(in crate::broker) async fn fleet_snapshot_for(
-        &self,
-        id: &WorkspaceId,
-    ) -> Result<FleetSnapshot> {
-        let mut reachable = self.fleet_snapshot();
+    pub(in crate::broker) async fn snapshot_for(&self, id: &WorkspaceId) -> Result<FleetSnapshot> {
+        let mut reachable = self.snapshot();
         if reachable.direct.is_empty() {
             return Ok(reachable);
         }
         let wanted = id.clone();
-        let found = self.inner.store.read(move |tx| tx.workspace(&wanted)).await?;
+        let found = self.store.read(move |tx| tx.workspace(&wanted)).await?;
         if let Some(TargetSpec::Direct { name }) = found.and_then(|workspace| workspace.target) {
-            match self.inner.fleet.resolve_target(&name).await {
+            match self.fleet.resolve_target(&name).await {
                 Ok(address) => reachable.resolved = Some((name, address)),
                 Err(error) => {
                     tracing::warn!(target_name = name, %error, "a direct target was not found")

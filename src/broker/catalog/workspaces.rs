@@ -1,183 +1,55 @@
 //! Workspaces: listing, creation, change, removal, stop.
 
-use crate::broker::Broker;
-use crate::broker::catalog::placement::AvailableHosts;
-use crate::broker::core::answers::denial_error;
-use crate::broker::core::answers::{WORKSPACE, organization_of};
-use crate::broker::core::audit_entry::AuditEntryBuilder;
-use crate::broker::core::stream_registry::Topic;
-use crate::broker::core::teardown::TeardownEffects;
+use crate::broker::catalog::placement::{AvailableHosts, Placements};
+use crate::broker::catalog::workspace_details::{target_detail, with_config_details};
+use crate::broker::catalog::workspace_view::{UpstreamSummary, workspace_view};
+use crate::broker::core::answers::{WORKSPACE, denial_error, organization_of};
+use crate::broker::core::changes::{Changes, Topic};
+use crate::broker::core::sealing::Sealer;
+use crate::broker::core::stream_registry::StreamRegistry;
+use crate::broker::core::task::spawn_to_completion;
+use crate::broker::core::teardown::{Teardown, TeardownEffects};
+use crate::broker::core::unit_of_work::{AuditedStore, Decision};
 
 use crate::broker::core::validate;
-use crate::broker::model::{
-    ManagedUpstream, NewWorkspace, UpstreamView, WorkspaceChange, WorkspaceView,
-};
-use crate::domain::audit::Action;
+use crate::broker::model::{NewWorkspace, WorkspaceChange, WorkspaceView};
+use crate::domain::audit::{Action, Reason};
 use crate::domain::policy::{self, Denial, PolicyAction};
 use crate::domain::principal::Principal;
-use crate::domain::route::TargetSpec;
-use crate::domain::session::{EndReason, Session, State};
-use crate::domain::upstream::{CredentialSource, TrustRule};
-use crate::domain::user::{RequestSource, Role};
-use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
-use crate::domain::workspace::{
-    UpstreamConfig, UpstreamState, Workspace, WorkspaceKind, WorkspaceStatus,
-};
-use crate::domain::{Error, Result, UserId, WorkspaceId};
-use crate::store::Tx;
+use crate::domain::session::EndReason;
+use crate::domain::upstream::CredentialSource;
+use crate::domain::user::RequestSource;
+use crate::domain::web_app::UpstreamSignIn;
+use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::{Error, Result, WorkspaceId};
 
-/// Maximum length of a list of paths in the audit log, in bytes.
-const PATHS_MAX: usize = 1000;
-
-/// What the store has about a workspace's upstream, for one user.
-#[derive(Clone, Default)]
-pub(in crate::broker) struct UpstreamSummary {
-    state: UpstreamState,
-    own_credential: bool,
+#[derive(Clone)]
+pub struct Workspaces {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) sealer: Sealer,
+    pub(in crate::broker) placements: Placements,
+    pub(in crate::broker) streams: StreamRegistry,
+    pub(in crate::broker) changes: Changes,
+    pub(in crate::broker) teardown: Teardown,
 }
 
-impl UpstreamSummary {
-    pub(in crate::broker) fn load(
-        tx: &mut Tx<'_>,
-        id: &WorkspaceId,
-        user: Option<UserId>,
-    ) -> Result<Self> {
-        let own = user.map(|user| tx.user_credential(id, user)).transpose()?.flatten();
-        Ok(Self { state: tx.upstream_state(id)?, own_credential: own.is_some() })
-    }
-}
-
-pub(in crate::broker) fn workspace_view(
-    mut workspace: Workspace,
-    sessions: &[Session],
-    caller: &Principal,
-    can_run: bool,
-    known: UpstreamSummary,
-) -> WorkspaceView {
-    let inside = || sessions.iter().filter(|s| s.workspace_id == workspace.id);
-    let own = |s: &&Session| s.principal == caller.id();
-    let counts = |s: &&Session| own(s) || workspace.single_seat;
-    let starting =
-        inside().filter(counts).any(|s| matches!(s.state, State::Queued | State::Creating));
-    let in_use =
-        inside().filter(counts).any(|s| matches!(s.state, State::Active | State::Closing(_)));
-    let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
-    let status = WorkspaceStatus::from_facts(workspace.maintenance, can_run, starting, in_use);
-    let manages = matches!(caller.role(), None | Some(Role::Admin));
-    let server = upstream_view(&workspace, manages, known);
-    // The target and its credential are visible only to those who manage it.
-    if !manages {
-        workspace.target = None;
-        workspace.upstream = UpstreamConfig::default();
-    }
-    WorkspaceView { workspace, status, active_session_id, upstream: server }
-}
-
-fn upstream_view(
-    workspace: &Workspace,
-    manages: bool,
-    known: UpstreamSummary,
-) -> Option<UpstreamView> {
-    let terms = Some(&workspace.upstream).filter(|_| workspace.has_upstream())?;
-    let UpstreamSummary { state, own_credential } = known;
-    let credential_saved = match terms.credential_source {
-        CredentialSource::Workspace => state.has_password || workspace.is_agent_started(),
-        CredentialSource::User => own_credential,
-        CredentialSource::Ask => false,
-    };
-    let web = (workspace.kind == WorkspaceKind::Html5).then_some(&terms.web_app);
-    let managed = manages.then(|| ManagedUpstream {
-        username: terms.username.clone(),
-        domain: terms.domain.clone(),
-        trust: terms.trust.clone(),
-        web: web.cloned(),
-        state,
-    });
-    let (source, exclusive, keyboard, sign_in) = (
-        terms.credential_source,
-        terms.exclusive,
-        terms.keyboard_layout,
-        web.map(|web| web.sign_in.clone()),
-    );
-    Some(UpstreamView { source, credential_saved, exclusive, keyboard, sign_in, managed })
-}
-
-fn target_detail(workspace: &Workspace) -> Option<String> {
-    workspace.target.as_ref().map(|target| match target {
-        TargetSpec::Host { host_id, port } => format!("host {host_id} port {port}"),
-        TargetSpec::Service { host_id, name } => format!("host {host_id} service {name}"),
-        TargetSpec::Direct { name } => format!("direct {name}"),
-    })
-}
-
-/// Adds policy and upstream settings.
-fn with_config_details(note: AuditEntryBuilder, workspace: &Workspace) -> AuditEntryBuilder {
-    let policy = workspace.policy;
-    let note = note
-        .with("clipboard", policy.clipboard.as_str())
-        .with("files", policy.files)
-        .with("read_only", policy.read_only);
-    if !workspace.has_upstream() {
-        return note;
-    }
-    let (terms, trust) = (
-        &workspace.upstream,
-        match &workspace.upstream.trust {
-            TrustRule::FirstUse => "first_use",
-            TrustRule::Pinned(_) => "pinned",
-            TrustRule::Authority { .. } => "authority",
-        },
-    );
-    let note = note
-        .with("credential", terms.credential_source.as_str())
-        .with("username", terms.username.clone())
-        .with("trust", trust);
-    if workspace.kind == WorkspaceKind::Html5 {
-        with_web_details(note, &terms.web_app)
-    } else {
-        note
-    }
-}
-
-fn with_web_details(note: AuditEntryBuilder, web: &WebAppConfig) -> AuditEntryBuilder {
-    let sign_in = match &web.sign_in {
-        UpstreamSignIn::None => "none".to_owned(),
-        UpstreamSignIn::Basic => "basic".to_owned(),
-        UpstreamSignIn::Header(name) => format!("header {name}"),
-    };
-    let (identity, requests) = (&web.identity, &web.requests);
-    let note = note
-        .with("scheme", web.scheme.as_str())
-        .with("host", web.host.clone())
-        .with("start", web.start.clone())
-        .with("sign_in", sign_in);
-    let note = note
-        .with("identity_headers", identity.headers)
-        .with("assertion_audience", identity.assertion_audience.clone());
-    let note = note.with("methods", requests.methods.join(",")).with(
-        "paths",
-        crate::broker::core::text::truncate_utf8(&requests.paths.join(" "), PATHS_MAX).to_owned(),
-    );
-    note.with("upload", requests.upload)
-        .with("download", requests.download)
-        .with("max_request", crate::broker::core::text::json_int(requests.max_request))
-}
-
-impl Broker {
+impl Workspaces {
     /// The workspaces the caller may launch; an admin sees every one of the organization.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn workspaces(&self, caller: &Principal) -> Result<Vec<WorkspaceView>> {
+    pub async fn list(&self, caller: &Principal) -> Result<Vec<WorkspaceView>> {
         let caller = caller.clone();
         let organization = organization_of(&caller)?;
-        let context = self.policy_context(&RequestSource::local(""), &caller);
-        let reachable = self.fleet_snapshot();
-        self.inner
-            .store
+        let context = self.store.policy_context(&RequestSource::local(""), &caller);
+        let reachable = self.placements.snapshot();
+        self.store
             .read(move |tx| {
                 let places = AvailableHosts::load(tx, organization, &reachable)?;
-                let sessions = tx.live_sessions(Some(organization))?;
+                let mut sessions = tx.live_sessions_of_single_seats(organization)?;
+                if let Some(user) = caller.user_id() {
+                    sessions.extend(tx.live_sessions_of_user(user)?);
+                }
                 let mut states = tx.upstream_states(organization)?;
                 let own = caller.user_id().map(|user| tx.user_credentials_of(user)).transpose()?;
                 let own = own.unwrap_or_default();
@@ -202,23 +74,28 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound` when there is none, or they do not see it.
-    pub async fn workspace(&self, caller: &Principal, id: &WorkspaceId) -> Result<WorkspaceView> {
-        let reachable = self.fleet_snapshot();
+    pub async fn get(&self, caller: &Principal, id: &WorkspaceId) -> Result<WorkspaceView> {
+        let reachable = self.placements.snapshot();
         let (who, id) = (caller.clone(), id.clone());
         let organization = organization_of(&who)?;
-        let context = self.policy_context(&RequestSource::local(""), &who);
+        let context = self.store.policy_context(&RequestSource::local(""), &who);
         let wanted = id.clone();
         let found = self
-            .inner
             .store
             .read(move |tx| {
-                let Some(workspace) = tx.workspace(&wanted)? else { return Ok(Err("unknown")) };
+                let Some(workspace) = tx.workspace(&wanted)? else {
+                    return Ok(Err(Reason::Unknown));
+                };
                 if !policy::can_view(&who, &workspace, &context) {
-                    return Ok(Err(Denial::NotOwner.as_str()));
+                    return Ok(Err(Reason::from(Denial::NotOwner)));
                 }
                 let can_run =
                     AvailableHosts::load(tx, organization, &reachable)?.can_run(&workspace);
-                let sessions = tx.live_sessions_of_workspace(&workspace.id)?;
+                let sessions = if workspace.single_seat {
+                    tx.live_sessions_of_workspace(&workspace.id)?
+                } else {
+                    tx.live_session_of(who.id(), &workspace.id)?.into_iter().collect()
+                };
                 let known = UpstreamSummary::load(tx, &workspace.id, who.user_id())?;
                 Ok(Ok(workspace_view(workspace, &sessions, &who, can_run, known)))
             })
@@ -226,71 +103,52 @@ impl Broker {
         match found {
             Ok(view) => Ok(view),
             Err(reason) => {
-                let note = self.entry_from_login(caller, Action::AccessDenied).await?;
-                self.write_entry(note.on_workspace_id(&id).denied(reason)).await?;
+                let note = self.store.entry_from_login(caller, Action::AccessDenied).await?;
+                self.store.write_entry(note.on_workspace_id(&id).denied(reason)).await?;
                 Err(Error::not_found(WORKSPACE))
             }
         }
-    }
-
-    /// An entry by a caller whose request is not at hand: uses the source of their login.
-    pub(in crate::broker) async fn entry_from_login(
-        &self,
-        caller: &Principal,
-        action: Action,
-    ) -> Result<AuditEntryBuilder> {
-        let login = match caller.login_id() {
-            Some(id) => self.inner.store.read(move |tx| tx.login(id)).await?,
-            None => None,
-        };
-        let (source_ip, user_agent) = login.map_or((None, None), |l| (l.source_ip, l.user_agent));
-        let source_ip = source_ip.and_then(|ip| ip.parse().ok());
-        Ok(self
-            .audit_entry(
-                &RequestSource { request_id: String::new(), source_ip, user_agent },
-                action,
-            )
-            .by_caller(caller))
     }
 
     /// Creates a workspace.
     ///
     /// # Errors
     /// `Forbidden`, `Invalid`, or `Conflict` when the id is taken.
-    pub async fn create_workspace(
+    pub async fn create(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         new: NewWorkspace,
     ) -> Result<WorkspaceView> {
-        let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
+        let permit = self.store.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let ids = validate::workspace_ids(&new)?;
-        let now = self.now();
+        let now = self.store.now();
         let plain = validate::workspace(&new, ids[0].clone(), organization, now)?;
-        let note = self.audit_entry(origin, Action::CreateWorkspace).by_caller(caller);
-        let (who, reachable) = (caller.clone(), self.fleet_snapshot());
+        let note = self.store.entry(origin, Action::CreateWorkspace).by_caller(caller);
+        let (who, reachable) = (caller.clone(), self.placements.snapshot());
         let password = new.properties.password.clone();
         password
             .as_ref()
             .map(|password| validate::validate_upstream_password(password, &plain))
             .transpose()?;
-        let broker = self.clone();
+        let this = self.clone();
         let view = self
-            .transact(move |book| {
-                if let Err(error) = book.check_target(plain.target.as_ref(), organization)? {
-                    return Ok(Err(error));
+            .store
+            .transact(move |tx| {
+                if let Err(error) = tx.check_target(plain.target.as_ref(), organization)? {
+                    return Ok(Decision::Denied(error));
                 }
                 for id in &ids {
-                    if book.workspace(id)?.is_some() {
+                    if tx.workspace(id)?.is_some() {
                         continue;
                     }
                     let workspace = Workspace { id: id.clone(), ..plain.clone() };
-                    book.insert_workspace(&workspace)?;
+                    tx.insert_workspace(&workspace)?;
                     if let Some(password) = &password {
-                        book.set_workspace_password(
+                        tx.set_workspace_password(
                             id,
-                            broker.seal_password(id, password).as_deref(),
+                            this.sealer.seal_password(id, password).as_deref(),
                         )?;
                     }
                     let note = note
@@ -301,18 +159,24 @@ impl Broker {
                     let note = note
                         .with("single_seat", workspace.single_seat)
                         .with("requires_mfa", workspace.requires_mfa);
-                    book.add_entry(&with_config_details(note, &workspace));
+                    tx.add_entry(&with_config_details(note, &workspace));
                     let can_run =
-                        AvailableHosts::load(book, organization, &reachable)?.can_run(&workspace);
-                    let known = UpstreamSummary::load(book, id, who.user_id())?;
-                    return Ok(Ok(workspace_view(workspace, &[], &who, can_run, known)));
+                        AvailableHosts::load(tx, organization, &reachable)?.can_run(&workspace);
+                    let known = UpstreamSummary::load(tx, id, who.user_id())?;
+                    return Ok(Decision::Allowed(workspace_view(
+                        workspace,
+                        &[],
+                        &who,
+                        can_run,
+                        known,
+                    )));
                 }
                 let taken =
                     Error::conflict("A workspace with this id exists already. Choose another.");
-                book.deny(&note.clone().on_workspace_id(&ids[0]).denied("id_taken"), taken)
+                tx.deny(&note.clone().on_workspace_id(&ids[0]).denied(Reason::IdTaken), taken)
             })
             .await?;
-        self.streams().publish(Some(organization), &[Topic::Workspaces]);
+        self.changes.publish(Some(organization), &[Topic::Workspaces]);
         Ok(view)
     }
 
@@ -322,43 +186,45 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`, `NotFound` or `Invalid`.
-    pub async fn update_workspace(
+    pub async fn update(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
         change: WorkspaceChange,
     ) -> Result<WorkspaceView> {
-        let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
+        let permit = self.store.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
-        let now = self.now();
-        let note = self.audit_entry(origin, Action::UpdateWorkspace).by_caller(caller);
-        let (who, id, reachable) = (caller.clone(), id.clone(), self.fleet_snapshot());
-        let sealed = change.password.as_ref().map(|password| self.seal_password(&id, password));
-        let broker = self.clone();
-        self.spawn_to_completion(async move {
-            let (view, next, sessions, ended) = broker
-                .transact(move |book| {
+        let now = self.store.now();
+        let note = self.store.entry(origin, Action::UpdateWorkspace).by_caller(caller);
+        let (who, id, reachable) = (caller.clone(), id.clone(), self.placements.snapshot());
+        let sealed =
+            change.password.as_ref().map(|password| self.sealer.seal_password(&id, password));
+        let this = self.clone();
+        spawn_to_completion(async move {
+            let (view, next, sessions, ended) = this
+                .store
+                .transact(move |tx| {
                     let Some(old) =
-                        book.workspace(&id)?.filter(|w| w.organization_id == organization)
+                        tx.workspace(&id)?.filter(|w| w.organization_id == organization)
                     else {
                         let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return book.deny(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                     };
                     let (next, mut changed) = match validate::apply_change(&old, &change, now) {
                         Ok(next) => next,
-                        Err(error) => return Ok(Err(error)),
+                        Err(error) => return Ok(Decision::Denied(error)),
                     };
                     let elsewhere = next.target != old.target;
                     if elsewhere
-                        && let Err(error) = book.check_target(next.target.as_ref(), organization)?
+                        && let Err(error) = tx.check_target(next.target.as_ref(), organization)?
                     {
-                        return Ok(Err(error));
+                        return Ok(Decision::Denied(error));
                     }
                     if let Some(password) = &change.password
                         && let Err(error) = validate::validate_upstream_password(password, &next)
                     {
-                        return Ok(Err(error));
+                        return Ok(Decision::Denied(error));
                     }
                     // A password that would be unused, or would be sent to another target, is
                     // deleted.
@@ -368,42 +234,39 @@ impl Broker {
                         || elsewhere
                         || unused;
                     if let Some(sealed) = &sealed {
-                        book.set_workspace_password(&id, sealed.as_deref())?;
+                        tx.set_workspace_password(&id, sealed.as_deref())?;
                         changed.push("password");
-                    } else if dropped && book.workspace_password(&id)?.is_some() {
-                        book.set_workspace_password(&id, None)?;
+                    } else if dropped && tx.workspace_password(&id)?.is_some() {
+                        tx.set_workspace_password(&id, None)?;
                         changed.push("password");
                     }
                     let mut ended = Vec::new();
                     if elsewhere {
-                        book.delete_certificates(&id)?;
-                        let sessions = book.live_sessions_of_workspace(&id)?;
-                        ended = book.close_all(sessions, EndReason::AdminStopped, &note)?;
+                        tx.delete_certificates(&id)?;
+                        let sessions = tx.live_sessions_of_workspace(&id)?;
+                        ended = tx.close_all(sessions, EndReason::AdminStopped, &note)?;
                     }
                     let left_users = old.upstream.credential_source == CredentialSource::User
                         && next.upstream.credential_source != CredentialSource::User;
-                    let forgotten = if elsewhere || left_users {
-                        book.delete_user_credentials(&id)?
-                    } else {
-                        0
-                    };
+                    let forgotten =
+                        if elsewhere || left_users { tx.delete_user_credentials(&id)? } else { 0 };
                     if !changed.is_empty() {
-                        book.update_workspace(&next)?;
+                        tx.update_workspace(&next)?;
                         let note = note
                             .clone()
                             .on_workspace(&next)
                             .with("changed", changed.join(","))
                             .with("target", target_detail(&next));
-                        book.add_entry(
+                        tx.add_entry(
                             &with_config_details(note, &next)
                                 .with("credentials_forgotten", forgotten),
                         );
                     }
                     let can_run =
-                        AvailableHosts::load(book, organization, &reachable)?.can_run(&next);
-                    let sessions = book.live_sessions_of_workspace(&id)?;
-                    let known = UpstreamSummary::load(book, &id, who.user_id())?;
-                    Ok(Ok((
+                        AvailableHosts::load(tx, organization, &reachable)?.can_run(&next);
+                    let sessions = tx.live_sessions_of_workspace(&id)?;
+                    let known = UpstreamSummary::load(tx, &id, who.user_id())?;
+                    Ok(Decision::Allowed((
                         workspace_view(next.clone(), &sessions, &who, can_run, known),
                         next,
                         sessions,
@@ -411,9 +274,11 @@ impl Broker {
                     )))
                 })
                 .await?;
-            broker.revoke_outdated_streams(&next, &sessions);
-            broker.streams().publish(Some(organization), &[Topic::Workspaces]);
-            broker.apply_effects(TeardownEffects { sessions: ended, logins: Vec::new() }).await?;
+            this.streams.revoke_outdated_in(&next, &sessions);
+            this.changes.publish(Some(organization), &[Topic::Workspaces]);
+            this.teardown
+                .apply_effects(TeardownEffects { sessions: ended, logins: Vec::new() })
+                .await?;
             Ok(view)
         })
         .await
@@ -423,34 +288,35 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden` or `NotFound`.
-    pub async fn delete_workspace(
+    pub async fn delete(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<()> {
-        let permit = self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
+        let permit = self.store.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
-        let note = self.audit_entry(origin, Action::DeleteWorkspace).by_caller(caller);
-        let (broker, id) = (self.clone(), id.clone());
-        self.spawn_to_completion(async move {
-            let ended = broker
-                .transact(move |book| {
+        let note = self.store.entry(origin, Action::DeleteWorkspace).by_caller(caller);
+        let (this, id) = (self.clone(), id.clone());
+        spawn_to_completion(async move {
+            let ended = this
+                .store
+                .transact(move |tx| {
                     let Some(workspace) =
-                        book.workspace(&id)?.filter(|w| w.organization_id == organization)
+                        tx.workspace(&id)?.filter(|w| w.organization_id == organization)
                     else {
                         let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return book.deny(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                     };
-                    book.delete_workspace(&id, note.now())?;
-                    book.add_entry(&note.clone().on_workspace(&workspace));
-                    let sessions = book.live_sessions_of_workspace(&id)?;
-                    let sessions = book.close_all(sessions, EndReason::WorkspaceRemoved, &note)?;
-                    Ok(Ok(TeardownEffects { sessions, logins: Vec::new() }))
+                    tx.delete_workspace(&id, note.now())?;
+                    tx.add_entry(&note.clone().on_workspace(&workspace));
+                    let sessions = tx.live_sessions_of_workspace(&id)?;
+                    let sessions = tx.close_all(sessions, EndReason::WorkspaceRemoved, &note)?;
+                    Ok(Decision::Allowed(TeardownEffects { sessions, logins: Vec::new() }))
                 })
                 .await?;
-            broker.streams().publish(Some(organization), &[Topic::Workspaces]);
-            broker.apply_effects(ended).await
+            this.changes.publish(Some(organization), &[Topic::Workspaces]);
+            this.teardown.apply_effects(ended).await
         })
         .await
     }
@@ -460,26 +326,27 @@ impl Broker {
     ///
     /// # Errors
     /// `NotFound`, or `Conflict` when there is no active session.
-    pub async fn stop_workspace(
+    pub async fn stop(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<Vec<crate::domain::SessionId>> {
-        let note = self.audit_entry(origin, Action::StopWorkspace).by_caller(caller);
+        let note = self.store.entry(origin, Action::StopWorkspace).by_caller(caller);
         let organization = organization_of(caller)?;
-        let context = self.policy_context(origin, caller);
+        let context = self.store.policy_context(origin, caller);
         let resource = policy::Resource::Organization(organization);
         let everybody =
             policy::authorize(caller, PolicyAction::ManageWorkspaces, &resource, &context).is_ok();
-        let (broker, who, id) = (self.clone(), caller.clone(), id.clone());
-        self.spawn_to_completion(async move {
-            let ended = broker
-                .transact(move |book| {
-                    let workspace = book.workspace(&id)?;
+        let (this, who, id) = (self.clone(), caller.clone(), id.clone());
+        spawn_to_completion(async move {
+            let ended = this
+                .store
+                .transact(move |tx| {
+                    let workspace = tx.workspace(&id)?;
                     let theirs = match &workspace {
                         Some(w) if w.organization_id == organization => {
-                            book.live_sessions_of_workspace(&id)?
+                            tx.live_sessions_of_workspace(&id)?
                         }
                         _ => Vec::new(),
                     };
@@ -492,8 +359,8 @@ impl Broker {
                         .filter(|w| policy::can_view(&who, w, &context) || !theirs.is_empty())
                     else {
                         let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return book.deny(
-                            &note.denied(Denial::NotOwner.as_str()),
+                        return tx.deny(
+                            &note.denied(Denial::NotOwner),
                             denial_error(Denial::NotOwner, WORKSPACE),
                         );
                     };
@@ -503,7 +370,7 @@ impl Broker {
                         let reason =
                             if own { EndReason::WorkspaceStopped } else { EndReason::AdminStopped };
                         let note = note.clone().on_workspace(&workspace).in_session(&session);
-                        sessions.extend(book.close(
+                        sessions.extend(tx.close(
                             &session,
                             reason,
                             &note.with("user_email", session.user_email()),
@@ -511,16 +378,16 @@ impl Broker {
                     }
                     if sessions.is_empty() {
                         let error = Error::conflict("Workspace has no active session");
-                        return book.deny(
-                            &note.clone().on_workspace(&workspace).denied("not_active"),
+                        return tx.deny(
+                            &note.clone().on_workspace(&workspace).denied(Reason::NotActive),
                             error,
                         );
                     }
-                    Ok(Ok(TeardownEffects { sessions, logins: Vec::new() }))
+                    Ok(Decision::Allowed(TeardownEffects { sessions, logins: Vec::new() }))
                 })
                 .await?;
             let ids = ended.sessions.iter().map(|s| s.id).collect();
-            broker.apply_effects(ended).await?;
+            this.teardown.apply_effects(ended).await?;
             Ok(ids)
         })
         .await

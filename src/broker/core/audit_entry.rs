@@ -1,7 +1,7 @@
 //! Builder of an audit entry: who did what to which target, with which outcome.
 
 use crate::broker::core::text::truncate_utf8;
-use crate::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome};
+use crate::domain::audit::{Action, Actor, Draft, EntryTarget, Outcome, Reason};
 use crate::domain::host::Host;
 use crate::domain::principal::Principal;
 use crate::domain::session::Session;
@@ -132,18 +132,18 @@ impl AuditEntryBuilder {
         self.on_target(kind, None, name.map(|n| truncate_utf8(n, 254).to_owned()))
     }
 
-    pub(in crate::broker) fn denied(mut self, reason: &str) -> Self {
+    pub(in crate::broker) fn denied(mut self, reason: impl Into<Reason>) -> Self {
         self.draft.outcome = Outcome::Denied;
         self.reason(reason)
     }
 
-    pub(in crate::broker) fn failed(mut self, reason: &str) -> Self {
+    pub(in crate::broker) fn failed(mut self, reason: impl Into<Reason>) -> Self {
         self.draft.outcome = Outcome::Error;
         self.reason(reason)
     }
 
-    pub(in crate::broker) fn reason(mut self, reason: &str) -> Self {
-        self.draft.reason = Some(truncate_utf8(reason, 200).to_owned());
+    pub(in crate::broker) fn reason(mut self, reason: impl Into<Reason>) -> Self {
+        self.draft.reason = Some(truncate_utf8(reason.into().as_str(), 200).to_owned());
         self
     }
 

@@ -8,16 +8,17 @@
 use crate::domain::lease::Lease;
 use crate::domain::principal::Principal;
 use crate::domain::route::LatencyHistogram;
-use crate::domain::session::EndReason;
+use crate::domain::session::{EndReason, Session};
 use crate::domain::sync::lock;
 use crate::domain::upstream::{StreamPolicy, TrustRule};
 use crate::domain::web_app::WebAppConfig;
-use crate::domain::{LoginId, OrganizationId, SessionId, Timestamp};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use crate::domain::workspace::Workspace;
+use crate::domain::{LoginId, SessionId, Timestamp, UserId};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 /// Whether a stream may continue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,19 +30,6 @@ pub enum StreamAuthorization {
     /// The stream's policy or the upstream's trust rule changed. The session continues, and a new
     /// stream may be opened.
     PolicyChanged,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Change {
-    pub organization_id: Option<OrganizationId>,
-    pub topic: Topic,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Topic {
-    Workspaces,
-    Sessions,
-    Hosts,
 }
 
 /// Byte counts and round-trip time of one stream: written by the relay, read by the API.
@@ -125,6 +113,16 @@ pub(in crate::broker) struct GrantConditions {
     pub(in crate::broker) web: WebAppConfig,
 }
 
+impl GrantConditions {
+    pub(in crate::broker) fn of(workspace: &Workspace) -> Self {
+        Self {
+            policy: workspace.policy,
+            trust: workspace.upstream.trust.clone(),
+            web: workspace.upstream.web_app.clone(),
+        }
+    }
+}
+
 /// A newly acquired slot with its channel ends.
 pub(in crate::broker) struct AcquiredSlot {
     pub(in crate::broker) slot: StreamSlotGuard,
@@ -134,6 +132,7 @@ pub(in crate::broker) struct AcquiredSlot {
 
 #[derive(Debug)]
 struct StreamSlot {
+    user: Option<UserId>,
     /// `None` unless a user opened it.
     login: Option<LoginId>,
     authorization: watch::Sender<StreamAuthorization>,
@@ -159,9 +158,6 @@ struct RegistryState {
     next_id: u64,
     slots: HashMap<u64, StreamSlot>,
     by_session: HashMap<SessionId, Vec<u64>>,
-    tracked: HashSet<SessionId>,
-    completing: HashSet<SessionId>,
-    own_sequence_numbers: BTreeSet<i64>,
 }
 
 impl RegistryState {
@@ -176,30 +172,10 @@ impl RegistryState {
     }
 }
 
-/// Maximum number of remembered sequence numbers. Beyond it the change watcher reconciles once too
-/// often.
-const OWN_SEQUENCE_NUMBERS_MAX: usize = 4096;
-/// Changes a slow receiver may miss before it must refetch everything.
-const CHANGE_BUFFER: usize = 256;
-
-/// Registry of sessions held by this process and their streams.
-#[derive(Debug)]
-pub struct StreamRegistry {
+/// Registry of the open streams of this process.
+#[derive(Clone, Debug, Default)]
+pub(in crate::broker) struct StreamRegistry {
     registry: Arc<Mutex<RegistryState>>,
-    changes: broadcast::Sender<Change>,
-    revision: watch::Sender<u64>,
-    audit_revision: watch::Sender<u64>,
-}
-
-impl Default for StreamRegistry {
-    fn default() -> Self {
-        Self {
-            registry: Arc::default(),
-            changes: broadcast::channel(CHANGE_BUFFER).0,
-            revision: watch::channel(0).0,
-            audit_revision: watch::channel(0).0,
-        }
-    }
 }
 
 impl StreamRegistry {
@@ -222,6 +198,7 @@ impl StreamRegistry {
         registry.slots.insert(
             number,
             StreamSlot {
+                user: by.user_id(),
                 login: by.login_id(),
                 authorization: right,
                 meters: meters.clone(),
@@ -245,7 +222,7 @@ impl StreamRegistry {
         let numbers = registry.by_session.get(&session).into_iter().flatten();
         numbers
             .filter_map(|n| registry.slots.get(n))
-            .for_each(|seat| seat.revoke(StreamAuthorization::SessionEnded(reason)));
+            .for_each(|slot| slot.revoke(StreamAuthorization::SessionEnded(reason)));
     }
 
     /// Revokes every stream opened from a login.
@@ -253,8 +230,8 @@ impl StreamRegistry {
         lock(&self.registry)
             .slots
             .values()
-            .filter(|seat| seat.login == Some(login))
-            .for_each(|seat| seat.revoke(StreamAuthorization::SignedOut));
+            .filter(|slot| slot.login == Some(login))
+            .for_each(|slot| slot.revoke(StreamAuthorization::SignedOut));
     }
 
     /// Records the conditions of a granted stream.
@@ -263,8 +240,8 @@ impl StreamRegistry {
         place: &StreamSlotGuard,
         terms: GrantConditions,
     ) {
-        if let Some(seat) = lock(&self.registry).slots.get_mut(&place.slot_id) {
-            seat.conditions = Some(terms);
+        if let Some(slot) = lock(&self.registry).slots.get_mut(&place.slot_id) {
+            slot.conditions = Some(terms);
         }
     }
 
@@ -272,10 +249,21 @@ impl StreamRegistry {
     pub(in crate::broker) fn revoke_outdated(&self, session: SessionId, terms: &GrantConditions) {
         let registry = lock(&self.registry);
         let numbers = registry.by_session.get(&session).into_iter().flatten();
-        let seats = numbers
+        let slots = numbers
             .filter_map(|n| registry.slots.get(n))
-            .filter(|seat| seat.conditions.as_ref() != Some(terms));
-        seats.for_each(|seat| seat.revoke(StreamAuthorization::PolicyChanged));
+            .filter(|slot| slot.conditions.as_ref() != Some(terms));
+        slots.for_each(|slot| slot.revoke(StreamAuthorization::PolicyChanged));
+    }
+
+    /// Revokes the streams of these sessions that were granted under other conditions than the
+    /// workspace's present ones.
+    pub(in crate::broker) fn revoke_outdated_in(
+        &self,
+        workspace: &Workspace,
+        sessions: &[Session],
+    ) {
+        let conditions = GrantConditions::of(workspace);
+        sessions.iter().for_each(|session| self.revoke_outdated(session.id, &conditions));
     }
 
     /// Number of open streams of a session, and the latest round-trip time of any of them.
@@ -294,6 +282,24 @@ impl StreamRegistry {
         (registry.by_session.keys().copied().collect(), logins.into_iter().collect())
     }
 
+    pub(in crate::broker) fn has_streams(&self, session: SessionId) -> bool {
+        lock(&self.registry).by_session.contains_key(&session)
+    }
+
+    /// Logins of these users with open streams, and those of `logins`.
+    pub(in crate::broker) fn logins_with_streams(
+        &self,
+        users: &HashSet<UserId>,
+        logins: &HashSet<LoginId>,
+    ) -> Vec<LoginId> {
+        let registry = lock(&self.registry);
+        let named = registry.slots.values().filter_map(|slot| {
+            let of_user = slot.user.is_some_and(|user| users.contains(&user));
+            slot.login.filter(|login| of_user || logins.contains(login))
+        });
+        named.collect::<HashSet<_>>().into_iter().collect()
+    }
+
     pub(in crate::broker) fn stream_count(&self) -> usize {
         lock(&self.registry).slots.len()
     }
@@ -303,122 +309,8 @@ impl StreamRegistry {
         lock(&self.registry)
             .slots
             .values()
-            .filter_map(|seat| seat.meters.rtt())
+            .filter_map(|slot| slot.meters.rtt())
             .for_each(|took| spread.observe(took));
         spread
-    }
-
-    /// Marks a session whose tunnel this process holds or is about to create.
-    pub(in crate::broker) fn track(&self, session: SessionId) {
-        lock(&self.registry).tracked.insert(session);
-    }
-
-    pub(in crate::broker) fn untrack(&self, session: SessionId) {
-        lock(&self.registry).tracked.remove(&session);
-    }
-
-    pub(in crate::broker) fn is_tracked(&self, session: SessionId) -> bool {
-        lock(&self.registry).tracked.contains(&session)
-    }
-
-    pub(in crate::broker) fn tracked(&self) -> Vec<SessionId> {
-        lock(&self.registry).tracked.iter().copied().collect()
-    }
-
-    pub(in crate::broker) fn tracked_count(&self) -> usize {
-        lock(&self.registry).tracked.len()
-    }
-
-    /// Claims the completion of a session, so that reconciler, change watcher and request complete
-    /// it once. `None`: already claimed.
-    pub(in crate::broker) fn claim(&self, session: SessionId) -> Option<CompletionClaim> {
-        lock(&self.registry)
-            .completing
-            .insert(session)
-            .then(|| CompletionClaim { session, registry: self.registry.clone() })
-    }
-
-    pub(in crate::broker) fn is_claimed(&self, session: SessionId) -> bool {
-        lock(&self.registry).completing.contains(&session)
-    }
-
-    /// Remembers audit entries written by this process.
-    pub(in crate::broker) fn record_own(&self, entries: &[i64]) {
-        let mut registry = lock(&self.registry);
-        registry.own_sequence_numbers.extend(entries);
-        while registry.own_sequence_numbers.len() > OWN_SEQUENCE_NUMBERS_MAX {
-            registry.own_sequence_numbers.pop_first();
-        }
-    }
-
-    /// Whether this process wrote every entry after `last` up to `now`; forgets them.
-    pub(in crate::broker) fn all_own(&self, last: i64, now: i64) -> bool {
-        let mut registry = lock(&self.registry);
-        let keep = registry.own_sequence_numbers.split_off(&now.saturating_add(1));
-        let seen = std::mem::replace(&mut registry.own_sequence_numbers, keep);
-        let own = seen.range(last.saturating_add(1)..).count();
-        usize::try_from(now.saturating_sub(last)).is_ok_and(|n| n == own)
-    }
-
-    /// Publishes changes to event streams and waiters.
-    pub(in crate::broker) fn publish(
-        &self,
-        organization_id: Option<OrganizationId>,
-        topics: &[Topic],
-    ) {
-        for &topic in topics {
-            // An error means that there is no receiver.
-            let _ = self.changes.send(Change { organization_id, topic });
-        }
-        self.revision.send_modify(|n| *n = n.wrapping_add(1));
-    }
-
-    pub(in crate::broker) fn subscribe_changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
-    }
-
-    /// Signals that the audit log grew. Separate from [`Self::publish`], because nearly every
-    /// change writes an entry: a watch channel coalesces bursts.
-    pub(in crate::broker) fn notify_audit(&self) {
-        self.audit_revision.send_modify(|n| *n = n.wrapping_add(1));
-    }
-
-    pub(in crate::broker) fn subscribe_audit(&self) -> watch::Receiver<u64> {
-        self.audit_revision.subscribe()
-    }
-
-    /// Changes at every [`Self::publish`]: for tasks that wait for a session's state.
-    pub(in crate::broker) fn subscribe_revision(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
-    }
-}
-
-/// Exclusive claim to complete a session; released on drop.
-pub(in crate::broker) struct CompletionClaim {
-    session: SessionId,
-    registry: Arc<Mutex<RegistryState>>,
-}
-
-impl Drop for CompletionClaim {
-    fn drop(&mut self) {
-        lock(&self.registry).completing.remove(&self.session);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_entries_are_distinguished_from_others() {
-        let live = StreamRegistry::default();
-        live.record_own(&[1, 2, 3]);
-        assert!(live.all_own(0, 3));
-        assert!(!live.all_own(3, 4), "4 was not written here");
-        live.record_own(&[5, 7]);
-        assert!(!live.all_own(4, 7), "6 was written elsewhere");
-        live.record_own(&[8, 9]);
-        assert!(live.all_own(7, 8));
-        assert!(live.all_own(8, 9), "later ones are kept");
     }
 }

@@ -12,26 +12,26 @@
 //! A process that has no tunnel to the session's host (the command line) stops after step 1; the
 //! gateway's change watcher does the rest.
 
-use crate::broker::Broker;
 use crate::broker::core::audit_entry::AuditEntryBuilder;
-use crate::broker::core::stream_registry::Topic;
-use crate::broker::core::text::json_int;
-use crate::broker::core::text::millis_u64;
-use crate::broker::core::unit_of_work::AuditedTx;
+use crate::broker::core::changes::Changes;
+use crate::broker::core::session_tracker::SessionTracker;
+use crate::broker::core::stream_registry::StreamRegistry;
+use crate::broker::core::task::run_bounded;
+use crate::broker::core::text::{json_int, millis_u64};
+use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx};
 use crate::broker::model::TunnelReport;
-use crate::domain::audit::Action;
+use crate::broker::ports::host_fleet::HostFleet;
+use crate::domain::audit::{Action, Reason};
 use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Event, Session};
 use crate::domain::user::RequestSource;
 use crate::domain::{Error, LoginId, Result, SessionId, UserId};
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::FutureExt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 pub(in crate::broker) const STOP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Maximum number of sessions completed, or hosts asked, concurrently.
-const MAX_CONCURRENCY: usize = 16;
 const CAS_ATTEMPTS: usize = 8;
 /// Interval at which a waiter re-reads a session, in case another process changes it.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -81,7 +81,7 @@ impl AuditedTx<'_, '_> {
     ) -> Result<Option<Session>> {
         let next = self.transition(session, Event::Close(reason), note)?;
         if next.is_some() {
-            self.add_entry(&note.clone().reason(reason.as_str()));
+            self.add_entry(&note.clone().reason(reason));
         }
         Ok(next)
     }
@@ -122,48 +122,61 @@ impl AuditedTx<'_, '_> {
         if let Some(next) = &next {
             self.release_seats(next.id)?;
             let lasted = json_int(millis_u64(next.duration(note.now())));
-            let reason = next.state.end_reason().map_or("", EndReason::as_str);
-            let note = note.clone().action(Action::CloseSession).on_session(next).reason(reason);
+            let note = note.clone().action(Action::CloseSession).on_session(next);
+            let note = match next.state.end_reason() {
+                Some(reason) => note.reason(reason),
+                None => note,
+            };
             self.add_entry(&note.with("duration_ms", lasted));
         }
         Ok(next)
     }
 }
 
-/// Runs futures with bounded concurrency.
-pub(in crate::broker) async fn run_bounded<T>(work: Vec<BoxFuture<'static, T>>) -> Vec<T> {
-    stream::iter(work).buffer_unordered(MAX_CONCURRENCY).collect().await
+/// Revokes and completes what ended.
+#[derive(Clone)]
+pub(in crate::broker) struct Teardown {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) fleet: Arc<dyn HostFleet>,
+    pub(in crate::broker) streams: StreamRegistry,
+    pub(in crate::broker) tracker: SessionTracker,
+    pub(in crate::broker) changes: Changes,
 }
 
-impl Broker {
+impl Teardown {
     /// Applies the side effects: revokes everything first, then completes each session.
     pub(in crate::broker) async fn apply_effects(&self, ended: TeardownEffects) -> Result<()> {
         let TeardownEffects { sessions, logins } = ended;
         // Sessions first: a stream keeps the first reason, and "your account was disabled" says
         // more than "signed out".
-        let severed: Vec<_> =
+        let revoked: Vec<_> =
             sessions.into_iter().map(|session| (self.revoke(&session), session)).collect();
         for login in logins {
-            self.streams().revoke_login(login);
+            self.streams.revoke_login(login);
         }
-        for (_, session) in &severed {
-            self.streams()
-                .publish(Some(session.organization_id), &[Topic::Sessions, Topic::Workspaces]);
+        for (_, session) in &revoked {
+            self.changes.publish_session(session, self.is_single_seat(session.id));
         }
-        let finishing = severed.into_iter().map(|(report, session)| {
-            let broker = self.clone();
-            async move { broker.complete(session, report, false).await }.boxed()
+        let finishing = revoked.into_iter().map(|(report, session)| {
+            let teardown = self.clone();
+            async move { teardown.complete(session, report, false).await }.boxed()
         });
         run_bounded(finishing.collect()).await.into_iter().collect()
+    }
+
+    /// Whether others see that the session's workspace is in use; an untracked session counts as
+    /// one of a single-seat workspace.
+    fn is_single_seat(&self, session: SessionId) -> bool {
+        self.tracker.get(session).is_none_or(|tracked| tracked.single_seat)
     }
 
     /// Revokes the session's streams and drops the tunnel's keys; never waits. Returns the tunnel's
     /// last report if this process has the tunnel.
     pub(in crate::broker) fn revoke(&self, session: &Session) -> Option<TunnelReport> {
-        let report = self.inner.fleet.tunnel(session.id);
-        self.streams()
+        let report = self.fleet.tunnel(session.id);
+        self.streams
             .revoke_session(session.id, session.state.end_reason().unwrap_or(EndReason::HostLost));
-        self.inner.fleet.drop_keys(session.id);
+        self.fleet.drop_keys(session.id);
         report
     }
 
@@ -177,14 +190,14 @@ impl Broker {
     ) -> Result<()> {
         let here = match &session.route {
             SessionRoute::OwnTunnel | SessionRoute::HostTunnel => {
-                session.host_id.is_some_and(|id| self.inner.fleet.host(id).is_some())
+                session.host_id.is_some_and(|id| self.fleet.host(id).is_some())
             }
-            SessionRoute::Direct(name) => self.inner.fleet.direct_targets().contains(name),
+            SessionRoute::Direct(name) => self.fleet.direct_targets().contains(name),
         };
         if !anyway && !here {
             return Ok(());
         }
-        let Some(claim) = self.streams().claim(session.id) else {
+        let Some(claim) = self.tracker.claim(session.id) else {
             return self
                 .wait_for_session(session.id, STOP_TIMEOUT, |s| !s.state.is_live())
                 .await
@@ -192,7 +205,8 @@ impl Broker {
         };
         let stopped = self.stop_desktop(&session).await;
         let note = self
-            .audit_entry(&RequestSource::local(""), Action::CloseSession)
+            .store
+            .entry(&RequestSource::local(""), Action::CloseSession)
             .by_system()
             .with("desktop_stopped", stopped);
         let note = match &report {
@@ -201,17 +215,17 @@ impl Broker {
                 .with("tunnel_tx_bytes", json_int(report.tx_bytes)),
             None => note,
         };
-        let (id, organization) = (session.id, session.organization_id);
-        self.write(move |book| book.release(&session, &note)).await?;
+        let closing = session.clone();
+        self.store.write(move |tx| tx.release(&closing, &note)).await?;
         drop(claim);
-        self.streams().untrack(id);
-        self.streams().publish(Some(organization), &[Topic::Sessions, Topic::Workspaces]);
+        self.changes.publish_session(&session, self.is_single_seat(session.id));
+        self.tracker.untrack(session.id);
         Ok(())
     }
 
     /// Asks the host to stop the desktop, with a timeout; `true` if the host confirmed.
     pub(in crate::broker) async fn stop_desktop(&self, session: &Session) -> bool {
-        let stop = timeout(STOP_TIMEOUT, self.inner.fleet.stop(session.host_id, session.id)).await;
+        let stop = timeout(STOP_TIMEOUT, self.fleet.stop(session.host_id, session.id)).await;
         let failure = match stop {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
@@ -230,10 +244,10 @@ impl Broker {
         fits: impl Fn(&Session) -> bool,
     ) -> Result<Option<Session>> {
         let deadline = Instant::now() + longest;
-        let mut pulse = self.streams().subscribe_revision();
+        let mut pulse = self.changes.subscribe_revision();
         loop {
             pulse.borrow_and_update();
-            let session = self.inner.store.read(move |tx| tx.session(id)).await?;
+            let session = self.store.read(move |tx| tx.session(id)).await?;
             if session.as_ref().is_none_or(&fits) || Instant::now() >= deadline {
                 return Ok(session);
             }
@@ -250,13 +264,31 @@ impl Broker {
         action: Action,
     ) -> Result<()> {
         let note =
-            self.audit_entry(&RequestSource::local(""), action).by_system().on_session(&session);
+            self.store.entry(&RequestSource::local(""), action).by_system().on_session(&session);
         let note =
-            if reason == EndReason::LaunchFailed { note.failed("interrupted") } else { note };
-        let closed = self.write(move |book| book.close(&session, reason, &note)).await?;
+            if reason == EndReason::LaunchFailed { note.failed(Reason::Interrupted) } else { note };
+        let closed = self.store.write(move |tx| tx.close(&session, reason, &note)).await?;
         match closed {
             Some(closed) => self.apply_effects(TeardownEffects::session(closed)).await,
             None => Ok(()),
+        }
+    }
+
+    /// Completes closing sessions in tasks of their own; the claim ensures that each completes
+    /// once.
+    pub(in crate::broker) fn spawn_completions(&self, closing: Vec<Session>) {
+        for session in closing {
+            if self.tracker.is_claimed(session.id) {
+                continue;
+            }
+            let report = self.revoke(&session);
+            let teardown = self.clone();
+            tokio::spawn(async move {
+                let id = session.id;
+                if let Err(error) = teardown.complete(session, report, true).await {
+                    tracing::warn!(session = %id, %error, "a closing session could not be completed; it is retried");
+                }
+            });
         }
     }
 }

@@ -3,26 +3,32 @@
 //! - [`AuditedTx`] is a write transaction with its audit entries: both are committed, or neither. A
 //!   use case that denies returns a denial from its transaction, so that the audit entry is
 //!   committed while nothing else changed.
-//! - [`Broker::audit_unauthenticated`] rate-limits entries about unauthenticated requests per
+//! - [`AuditedStore::audit_unauthenticated`] rate-limits entries about unauthenticated requests per
 //!   source address; the next entry written says how many were suppressed.
 
-use crate::broker::Broker;
+use crate::auth::AttemptLimiter;
 use crate::broker::core::answers::{denial_error, organization_of};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
-use crate::broker::core::stream_registry::StreamRegistry;
+use crate::broker::core::changes::Changes;
 use crate::broker::core::text::json_int;
-use crate::domain::audit::{Action, Draft};
+use crate::broker::core::throttles;
+use crate::domain::audit::{Action, Draft, Reason};
 use crate::domain::policy::{self, Permit, PolicyAction, Resource};
 use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::user::RequestSource;
-use crate::domain::{Error, Result};
-use crate::store::Tx;
+use crate::domain::{Clock, Error, Result, Timestamp};
+use crate::store::{Store, Tx};
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Outcome of a transaction that may deny: a denial commits its audit entry and is an error for the
 /// caller.
-pub(in crate::broker) type Decision<T> = Result<Result<T>>;
+#[derive(Debug)]
+pub(in crate::broker) enum Decision<T> {
+    Allowed(T),
+    Denied(Error),
+}
 
 /// A write transaction with its audit entries, which are written at its end because writing locks
 /// the end of the chain.
@@ -42,9 +48,9 @@ impl AuditedTx<'_, '_> {
         &mut self,
         note: &AuditEntryBuilder,
         error: Error,
-    ) -> Decision<T> {
+    ) -> Result<Decision<T>> {
         self.add_entry(note);
-        Ok(Err(error))
+        Ok(Decision::Denied(error))
     }
 }
 
@@ -61,8 +67,58 @@ impl<'tx> DerefMut for AuditedTx<'_, 'tx> {
     }
 }
 
-impl Broker {
-    pub(in crate::broker) fn audit_entry(
+/// The store with the audit log: every change goes through it.
+#[derive(Clone)]
+pub(in crate::broker) struct AuditedStore {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    changes: Changes,
+    unauthenticated: Arc<UnauthenticatedLimit>,
+}
+
+/// Rate limit of entries about unauthenticated requests.
+struct UnauthenticatedLimit {
+    limiter: AttemptLimiter,
+    /// Entries suppressed since the last one written.
+    suppressed: AtomicU64,
+}
+
+impl AuditedStore {
+    pub(in crate::broker) fn new(store: Store, clock: Arc<dyn Clock>, changes: Changes) -> Self {
+        let unauthenticated = Arc::new(UnauthenticatedLimit {
+            limiter: throttles::audit_limiter(),
+            suppressed: AtomicU64::new(0),
+        });
+        Self { store, clock, changes, unauthenticated }
+    }
+
+    pub(in crate::broker) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The store itself, for what is not a transaction.
+    pub(in crate::broker) fn inner(&self) -> &Store {
+        &self.store
+    }
+
+    pub(in crate::broker) async fn read<T, F>(&self, f: F) -> Result<T>
+    where
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.store.read(f).await
+    }
+
+    /// A write that is not audited: what the gateway keeps for itself, and the request log.
+    pub(in crate::broker) async fn write_unaudited<T, F>(&self, f: F) -> Result<T>
+    where
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.store.write(f).await
+    }
+
+    pub(in crate::broker) fn entry(
         &self,
         origin: &RequestSource,
         action: Action,
@@ -78,22 +134,19 @@ impl Broker {
         T: Send + 'static,
     {
         let (value, written) = self
-            .inner
             .store
             .write(move |tx| {
-                let mut book = AuditedTx { tx, entries: Vec::new() };
-                let value = f(&mut book)?;
-                let AuditedTx { tx, entries: notes } = book;
-                let written = notes
-                    .into_iter()
-                    .map(|draft| tx.append_audit_entry(draft).map(|entry| entry.seq));
-                let written = written.collect::<Result<Vec<_>>>()?;
+                let mut audited = AuditedTx { tx, entries: Vec::new() };
+                let value = f(&mut audited)?;
+                let AuditedTx { tx, entries } = audited;
+                let written = tx.append_audit_entries(entries)?;
+                let written: Vec<i64> = written.into_iter().map(|entry| entry.seq).collect();
                 Ok((value, written))
             })
             .await?;
-        self.streams().record_own(&written);
+        self.changes.record_own(&written);
         if !written.is_empty() {
-            self.streams().notify_audit();
+            self.changes.notify_audit();
         }
         Ok(value)
     }
@@ -101,15 +154,18 @@ impl Broker {
     /// Runs a write transaction that may deny.
     pub(in crate::broker) async fn transact<T, F>(&self, f: F) -> Result<T>
     where
-        F: Fn(&mut AuditedTx<'_, '_>) -> Decision<T> + Send + 'static,
+        F: Fn(&mut AuditedTx<'_, '_>) -> Result<Decision<T>> + Send + 'static,
         T: Send + 'static,
     {
-        self.write(f).await?
+        match self.write(f).await? {
+            Decision::Allowed(value) => Ok(value),
+            Decision::Denied(error) => Err(error),
+        }
     }
 
     pub(in crate::broker) async fn write_entry(&self, note: AuditEntryBuilder) -> Result<()> {
-        self.write(move |book| {
-            book.add_entry(&note);
+        self.write(move |tx| {
+            tx.add_entry(&note);
             Ok(())
         })
         .await
@@ -136,11 +192,11 @@ impl Broker {
         let account = note.draft.action.as_str();
         let account =
             origin.source_ip.map_or_else(|| account.to_owned(), |ip| format!("{account} {ip}"));
-        if self.inner.audit_limiter.check(&account, origin.source_ip, self.now()).is_err() {
-            self.inner.suppressed_entries.fetch_add(1, Ordering::Relaxed);
+        if self.unauthenticated.limiter.check(&account, origin.source_ip, self.now()).is_err() {
+            self.unauthenticated.suppressed.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let left_out = self.inner.suppressed_entries.swap(0, Ordering::Relaxed);
+        let left_out = self.unauthenticated.suppressed.swap(0, Ordering::Relaxed);
         Some(if left_out > 0 { note.with("left_out_before", json_int(left_out)) } else { note })
     }
 
@@ -156,13 +212,29 @@ impl Broker {
             Ok(permit) => Ok(permit),
             Err(denial) => {
                 let note = self
-                    .audit_entry(origin, Action::AccessDenied)
+                    .entry(origin, Action::AccessDenied)
                     .by_caller(caller)
                     .on_named("route", Some(act.as_str()));
-                self.write_entry(note.denied(denial.as_str())).await?;
+                self.write_entry(note.denied(denial)).await?;
                 Err(denial_error(denial, "Resource"))
             }
         }
+    }
+
+    /// An entry by a caller whose request is not at hand: uses the source of their login.
+    pub(in crate::broker) async fn entry_from_login(
+        &self,
+        caller: &Principal,
+        action: Action,
+    ) -> Result<AuditEntryBuilder> {
+        let login = match caller.login_id() {
+            Some(id) => self.read(move |tx| tx.login(id)).await?,
+            None => None,
+        };
+        let (source_ip, user_agent) = login.map_or((None, None), |l| (l.source_ip, l.user_agent));
+        let source_ip = source_ip.and_then(|ip| ip.parse().ok());
+        let source = RequestSource { request_id: String::new(), source_ip, user_agent };
+        Ok(self.entry(&source, action).by_caller(caller))
     }
 
     /// The circumstances a policy decision depends on.
@@ -184,14 +256,10 @@ impl Broker {
         match caller.user() {
             Some(signed_in) => Ok(signed_in),
             None => {
-                let note = self.audit_entry(origin, Action::AccessDenied).by_caller(caller);
-                self.write_entry(note.denied("not_a_user")).await?;
+                let note = self.entry(origin, Action::AccessDenied).by_caller(caller);
+                self.write_entry(note.denied(Reason::NotAUser)).await?;
                 Err(Error::forbidden("Only a signed-in user can do this."))
             }
         }
-    }
-
-    pub(in crate::broker) fn streams(&self) -> &StreamRegistry {
-        &self.inner.streams
     }
 }

@@ -5,14 +5,17 @@
 //! key that is shown once and stored sealed.
 
 use crate::auth::{opaque, random_bytes};
-use crate::broker::Broker;
 use crate::broker::core::answers::HOST;
-use crate::broker::core::stream_registry::Topic;
-use crate::broker::core::teardown::TeardownEffects;
+use crate::broker::core::changes::{Changes, Topic};
+use crate::broker::core::sealing::{Sealer, SealingPurpose};
+use crate::broker::core::task::spawn_to_completion;
+use crate::broker::core::teardown::{Teardown, TeardownEffects};
+use crate::broker::core::unit_of_work::{AuditedStore, Decision};
 use crate::broker::core::validate;
+use crate::broker::hosts::gateway_identity::GatewayIdentityStore;
 use crate::broker::model::{HostEnrolled, HostEnrollment, HostView, JoinToken};
-use crate::broker::ports::host_fleet::HostPeer;
-use crate::domain::audit::Action;
+use crate::broker::ports::host_fleet::{HostFleet, HostPeer};
+use crate::domain::audit::{Action, Reason};
 use crate::domain::host::{Host, HostKind};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
@@ -23,35 +26,41 @@ use crate::domain::user::RequestSource;
 use crate::domain::{Error, HostId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest life of a join token.
 const JOIN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-pub(in crate::broker) fn psk_purpose(host: HostId) -> String {
-    format!("host psk:{host}")
+#[derive(Clone)]
+pub struct Hosts {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) sealer: Sealer,
+    pub(in crate::broker) fleet: Arc<dyn HostFleet>,
+    pub(in crate::broker) identity: GatewayIdentityStore,
+    pub(in crate::broker) changes: Changes,
+    pub(in crate::broker) teardown: Teardown,
 }
 
-impl Broker {
+impl Hosts {
     /// The organization's hosts.
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn hosts(&self, origin: &RequestSource, caller: &Principal) -> Result<Vec<HostView>> {
+    pub async fn list(&self, origin: &RequestSource, caller: &Principal) -> Result<Vec<HostView>> {
         let organization =
-            self.permit(origin, caller, PolicyAction::ReadHosts).await?.organization_id();
+            self.store.permit(origin, caller, PolicyAction::ReadHosts).await?.organization_id();
         let found = self
-            .inner
             .store
             .read(move |tx| {
-                Ok((tx.hosts(Some(organization))?, tx.live_sessions(Some(organization))?))
+                Ok((tx.hosts(Some(organization))?, tx.live_session_counts(organization)?))
             })
             .await?;
-        let (hosts, live) = found;
+        let (hosts, counts) = found;
         let view = |host: Host| HostView {
-            tunnel: self.inner.fleet.host(host.id),
-            capabilities: self.inner.fleet.capabilities(host.id),
-            sessions: live.iter().filter(|s| s.host_id == Some(host.id)).count(),
+            tunnel: self.fleet.host(host.id),
+            capabilities: self.fleet.capabilities(host.id),
+            sessions: counts.get(&host.id).copied().unwrap_or(0),
             host,
         };
         Ok(hosts.into_iter().map(|(host, _)| view(host)).collect())
@@ -69,26 +78,28 @@ impl Broker {
         ttl: Duration,
     ) -> Result<JoinToken> {
         let organization =
-            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+            self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
         let name = name.as_deref().map(validate::name).transpose()?;
         if ttl < Duration::from_secs(1) || ttl > JOIN_TTL_MAX {
             return Err(Error::invalid("A join token may live from one second to seven days."));
         }
         let token = opaque::new_token("join_");
         let hash = opaque::hash(token.expose());
-        let now = self.now();
+        let now = self.store.now();
         let expires_at = now.after(ttl);
         let note = self
-            .audit_entry(origin, Action::CreateJoinToken)
+            .store
+            .entry(origin, Action::CreateJoinToken)
             .by_caller(caller)
             .on_named("host", name.as_deref());
         let note = note.with("expires_at", expires_at.to_string());
-        self.write(move |book| {
-            book.insert_join_token(&hash, organization, name.as_deref(), expires_at, now)?;
-            book.add_entry(&note);
-            Ok(())
-        })
-        .await?;
+        self.store
+            .write(move |tx| {
+                tx.insert_join_token(&hash, organization, name.as_deref(), expires_at, now)?;
+                tx.add_entry(&note);
+                Ok(())
+            })
+            .await?;
         Ok(JoinToken { token, expires_at })
     }
 
@@ -97,7 +108,7 @@ impl Broker {
     /// # Errors
     /// `Unauthenticated` when the token is unknown, used or expired; `Invalid`; `Conflict` when the
     /// key is enrolled already.
-    pub async fn enroll_host(
+    pub async fn enroll(
         &self,
         origin: &RequestSource,
         request: HostEnrollment,
@@ -105,20 +116,21 @@ impl Broker {
         let HostEnrollment { token, name, public_key, version } = request;
         let name = validate::name(&name)?;
         let version = validate::version(&version)?;
-        let public_key = self.validate_peer_key(&public_key).await?;
+        let public_key = self.identity.validate_peer_key(&public_key).await?;
         let hash = crate::broker::core::text::token_hash(&token);
         let id = HostId::new();
         let psk = SecretBytes::new(random_bytes::<32>().to_vec());
-        let sealed = self.inner.vault.seal(&psk_purpose(id), psk.expose());
-        let now = self.now();
-        let note = self.audit_entry(origin, Action::EnrollHost);
+        let sealed = self.sealer.seal(SealingPurpose::HostPresharedKey(id), psk.expose());
+        let now = self.store.now();
+        let note = self.store.entry(origin, Action::EnrollHost);
         let enrolled = self
-            .write(move |book| {
-                let Some((organization_id, named)) = book.consume_join_token(&hash, now)? else {
+            .store
+            .write(move |tx| {
+                let Some((organization_id, named)) = tx.consume_join_token(&hash, now)? else {
                     return Ok(None);
                 };
                 let name = named.unwrap_or_else(|| name.clone());
-                let address = book.next_host_address(HOST_NETWORK)?;
+                let address = tx.next_host_address(HOST_NETWORK)?;
                 let version = version.clone();
                 let public_key = public_key.clone();
                 let (kind, endpoint, last_seen_at) = (HostKind::Agent, None, None);
@@ -134,9 +146,9 @@ impl Broker {
                     enrolled_at: now,
                     last_seen_at,
                 };
-                book.insert_host(&host, &sealed)?;
+                tx.insert_host(&host, &sealed)?;
                 let note = note.clone().by_system().in_organization(organization_id).on_host(&host);
-                book.add_entry(
+                tx.add_entry(
                     &note
                         .with("public_key", host.public_key.clone())
                         .with("version", host.version.clone()),
@@ -146,60 +158,58 @@ impl Broker {
             .await?;
         let Some(host) = enrolled else {
             let note = self
-                .audit_entry(origin, Action::EnrollHost)
+                .store
+                .entry(origin, Action::EnrollHost)
                 .on_named("host", None)
-                .denied("join_token");
-            self.audit_unauthenticated(origin, note).await?;
+                .denied(Reason::JoinToken);
+            self.store.audit_unauthenticated(origin, note).await?;
             return Err(Error::unauthenticated(
                 "The join token is unknown, used or expired. Make a new one.",
             ));
         };
         let preshared_key = SecretString::new(STANDARD.encode(psk.expose()));
         let peer = HostPeer { host: host.clone(), preshared_key: psk };
-        self.inner.fleet.add_host(peer).map_err(|e| {
+        self.fleet.add_host(peer).map_err(|e| {
             Error::unavailable("The host's tunnel could not be opened. Try again.").caused_by(e)
         })?;
-        self.streams().publish(Some(host.organization_id), &[Topic::Hosts]);
-        Ok(HostEnrolled { host, gateway: self.inner.fleet.identity(), preshared_key })
+        self.changes.publish(Some(host.organization_id), &[Topic::Hosts]);
+        Ok(HostEnrolled { host, gateway: self.fleet.identity(), preshared_key })
     }
 
     /// Removes a host; its sessions end with `host_lost`.
     ///
     /// # Errors
     /// `Forbidden` or `NotFound`.
-    pub async fn remove_host(
+    pub async fn remove(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         id: HostId,
     ) -> Result<()> {
         let organization =
-            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
-        let note = self.audit_entry(origin, Action::RemoveHost).by_caller(caller);
-        let broker = self.clone();
-        self.spawn_to_completion(async move {
-            let sessions = broker
-                .transact(move |book| {
-                    let Some(host) = book.host(id)?.filter(|h| h.organization_id == organization)
+            self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let note = self.store.entry(origin, Action::RemoveHost).by_caller(caller);
+        let this = self.clone();
+        spawn_to_completion(async move {
+            let sessions = this
+                .store
+                .transact(move |tx| {
+                    let Some(host) = tx.host(id)?.filter(|h| h.organization_id == organization)
                     else {
                         let note = note.clone().action(Action::AccessDenied).on_host_id(id);
-                        return book.deny(&note.denied("unknown"), Error::not_found(HOST));
+                        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(HOST));
                     };
-                    let there = book
-                        .live_sessions(Some(organization))?
-                        .into_iter()
-                        .filter(|s| s.host_id == Some(id))
-                        .collect();
-                    book.delete_host(id)?;
-                    book.add_entry(&note.clone().on_host(&host));
-                    Ok(Ok(book.close_all(there, EndReason::HostLost, &note)?))
+                    let there = tx.live_sessions_of_host(id)?;
+                    tx.delete_host(id)?;
+                    tx.add_entry(&note.clone().on_host(&host));
+                    Ok(Decision::Allowed(tx.close_all(there, EndReason::HostLost, &note)?))
                 })
                 .await?;
             // The desktops are stopped through the host's tunnel, so the tunnel is removed last.
             let carried =
-                broker.apply_effects(TeardownEffects { sessions, logins: Vec::new() }).await;
-            broker.inner.fleet.remove_host(id);
-            broker.streams().publish(Some(organization), &[Topic::Hosts, Topic::Workspaces]);
+                this.teardown.apply_effects(TeardownEffects { sessions, logins: Vec::new() }).await;
+            this.fleet.remove_host(id);
+            this.changes.publish(Some(organization), &[Topic::Hosts, Topic::Workspaces]);
             carried
         })
         .await

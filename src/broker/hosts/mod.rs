@@ -1,4 +1,5 @@
 //! Workspace hosts: enrolment of agents, and standard WireGuard peers.
 
-pub(in crate::broker) mod enroll;
-mod peers;
+pub mod enroll;
+pub(in crate::broker) mod gateway_identity;
+pub mod peers;

@@ -6,15 +6,15 @@
 //! nothing else.
 
 use crate::auth::random_bytes;
-use crate::broker::Broker;
 use crate::broker::core::answers::HOST;
-use crate::broker::core::stream_registry::Topic;
+use crate::broker::core::changes::{Changes, Topic};
+use crate::broker::core::sealing::{Sealer, SealingPurpose};
+use crate::broker::core::unit_of_work::{AuditedStore, Decision};
 use crate::broker::core::validate;
-use crate::broker::hosts::enroll::psk_purpose;
-use crate::broker::model::GatewayIdentity;
-use crate::broker::model::{HostView, NewPeer};
-use crate::broker::ports::host_fleet::HostPeer;
-use crate::domain::audit::Action;
+use crate::broker::hosts::gateway_identity::GatewayIdentityStore;
+use crate::broker::model::{GatewayIdentity, HostView, NewPeer};
+use crate::broker::ports::host_fleet::{HostFleet, HostPeer};
+use crate::domain::audit::{Action, Reason};
 use crate::domain::host::{Host, HostKind};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
@@ -25,38 +25,48 @@ use crate::domain::{Error, HostId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
-/// Setting with the gateway's identity, for the command line, which has no tunnels.
-const IDENTITY_SETTING: &str = "gateway_identity";
 /// PersistentKeepalive of a peer, in seconds.
 const KEEPALIVE: u16 = 25;
 
-impl Broker {
+#[derive(Clone)]
+pub struct Peers {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) sealer: Sealer,
+    pub(in crate::broker) fleet: Arc<dyn HostFleet>,
+    pub(in crate::broker) identity: GatewayIdentityStore,
+    pub(in crate::broker) changes: Changes,
+    pub(in crate::broker) session_network: (Ipv4Addr, u8),
+}
+
+impl Peers {
     /// Adds a standard peer as a host and opens its tunnel.
     ///
     /// # Errors
     /// `Forbidden`; `Invalid`; `Conflict` when the key or the address is another host's.
-    pub async fn add_peer(
+    pub async fn add(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         new: NewPeer,
     ) -> Result<HostView> {
         let organization_id =
-            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+            self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
         let name = validate::name(&new.name)?;
-        let public_key = self.validate_peer_key(&new.public_key).await?;
+        let public_key = self.identity.validate_peer_key(&new.public_key).await?;
         let endpoint = new.endpoint.map(validate_endpoint).transpose()?;
         let asked = new.address.map(|address| self.validate_address(address)).transpose()?;
-        let (id, now) = (HostId::new(), self.now());
+        let (id, now) = (HostId::new(), self.store.now());
         let psk = SecretBytes::new(random_bytes::<32>().to_vec());
-        let sealed = self.inner.vault.seal(&psk_purpose(id), psk.expose());
-        let note = self.audit_entry(origin, Action::AddPeer).by_caller(caller);
+        let sealed = self.sealer.seal(SealingPurpose::HostPresharedKey(id), psk.expose());
+        let note = self.store.entry(origin, Action::AddPeer).by_caller(caller);
         let host = self
-            .write(move |book| {
+            .store
+            .write(move |tx| {
                 let address = match asked {
                     Some(address) => address,
-                    None => book.next_host_address(HOST_NETWORK)?,
+                    None => tx.next_host_address(HOST_NETWORK)?,
                 };
                 let (name, public_key) = (name.clone(), public_key.clone());
                 let (kind, version, last_seen_at) = (HostKind::Peer, String::new(), None);
@@ -72,26 +82,26 @@ impl Broker {
                     enrolled_at: now,
                     last_seen_at,
                 };
-                book.insert_host(&host, &sealed)?;
+                tx.insert_host(&host, &sealed)?;
                 let note = note
                     .clone()
                     .on_host(&host)
                     .with("public_key", host.public_key.clone())
                     .with("address", host.address.to_string());
-                book.add_entry(&note.with("endpoint", host.endpoint.map(|e| e.to_string())));
+                tx.add_entry(&note.with("endpoint", host.endpoint.map(|e| e.to_string())));
                 Ok(host)
             })
             .await?;
         // The command line has no tunnels: the running gateway finds the host in the store.
-        if !self.inner.fleet.identity().public_key.is_empty() {
+        if !self.fleet.identity().public_key.is_empty() {
             let peer = HostPeer { host: host.clone(), preshared_key: psk };
-            self.inner.fleet.add_host(peer).map_err(|e| {
+            self.fleet.add_host(peer).map_err(|e| {
                 Error::unavailable("The host's tunnel could not be opened. It is tried again.")
                     .caused_by(e)
             })?;
         }
-        self.streams().publish(Some(organization_id), &[Topic::Hosts]);
-        Ok(HostView { tunnel: self.inner.fleet.host(id), capabilities: None, sessions: 0, host })
+        self.changes.publish(Some(organization_id), &[Topic::Hosts]);
+        Ok(HostView { tunnel: self.fleet.host(id), capabilities: None, sessions: 0, host })
     }
 
     /// A standard peer's `wg-quick` file without its private key. It contains the preshared key, so
@@ -100,77 +110,35 @@ impl Broker {
     /// # Errors
     /// `Forbidden`; `NotFound`; `Conflict` for a host with an agent, or when no gateway has started
     /// on this data yet.
-    pub async fn host_config(
+    pub async fn config(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         id: HostId,
     ) -> Result<SecretString> {
         let organization =
-            self.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
-        let gateway = self.gateway_identity().await?;
-        let note = self.audit_entry(origin, Action::ShowHostConfig).by_caller(caller);
+            self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let gateway = self.identity.get().await?;
+        let note = self.store.entry(origin, Action::ShowHostConfig).by_caller(caller);
         let (host, sealed) = self
-            .transact(move |book| {
-                let found = book.hosts(Some(organization))?.into_iter().find(|(host, _)| host.id == id);
+            .store
+            .transact(move |tx| {
+                let found = tx.hosts(Some(organization))?.into_iter().find(|(host, _)| host.id == id);
                 let Some((host, sealed)) = found else {
                     let note = note.clone().action(Action::AccessDenied).on_host_id(id);
-                    return book.deny(&note.denied("unknown"), Error::not_found(HOST));
+                    return tx.deny(&note.denied(Reason::Unknown), Error::not_found(HOST));
                 };
                 if host.kind != HostKind::Peer {
                     let error =
                         Error::conflict("This host runs our agent, which got its keys when it enrolled; only standard peers have a file.");
-                    return book.deny(&note.clone().on_host(&host).denied("agent"), error);
+                    return tx.deny(&note.clone().on_host(&host).denied(Reason::Agent), error);
                 }
-                book.add_entry(&note.clone().on_host(&host));
-                Ok(Ok((host, sealed)))
+                tx.add_entry(&note.clone().on_host(&host));
+                Ok(Decision::Allowed((host, sealed)))
             })
             .await?;
-        let psk = self.inner.vault.unseal(&psk_purpose(host.id), &sealed)?;
+        let psk = self.sealer.unseal(SealingPurpose::HostPresharedKey(host.id), &sealed)?;
         Ok(SecretString::new(wg_quick(&host, &gateway, &STANDARD.encode(psk.expose()))))
-    }
-
-    /// Stores the gateway's identity for the command line.
-    pub(in crate::broker) async fn store_identity(&self) -> Result<()> {
-        let GatewayIdentity { public_key, endpoint, address } = self.inner.fleet.identity();
-        let text = format!("{public_key} {endpoint} {address}");
-        self.inner.store.write(move |tx| tx.put_setting(IDENTITY_SETTING, &text)).await
-    }
-
-    /// The gateway's identity, from the fleet or, without tunnels, from the store.
-    async fn gateway_identity(&self) -> Result<GatewayIdentity> {
-        let now = self.inner.fleet.identity();
-        if !now.public_key.is_empty() {
-            return Ok(now);
-        }
-        let kept = self.inner.store.read(|tx| tx.setting(IDENTITY_SETTING)).await?;
-        let Some(kept) = kept else {
-            return Err(Error::conflict("No gateway has started on this data yet. Start it once."));
-        };
-        let mut parts = kept.split(' ');
-        let mut next =
-            || parts.next().ok_or_else(|| Error::internal("the stored identity cannot be parsed"));
-        let (public_key, endpoint) = (next()?.to_owned(), next()?.to_owned());
-        let address = next()?.parse().map_err(Error::internal)?;
-        Ok(GatewayIdentity { public_key, endpoint, address })
-    }
-
-    /// Validates and normalizes another party's public key.
-    pub(in crate::broker) async fn validate_peer_key(&self, text: &str) -> Result<String> {
-        let key = STANDARD
-            .decode(text.trim())
-            .ok()
-            .filter(|k| k.len() == 32 && k.iter().any(|b| *b != 0));
-        let Some(key) = key else {
-            return Err(Error::invalid(
-                "public_key must be a WireGuard public key: 32 bytes in base64.",
-            ));
-        };
-        let public_key = STANDARD.encode(key);
-        if self.gateway_identity().await.is_ok_and(|gateway| gateway.public_key == public_key) {
-            return Err(Error::invalid("public_key is the gateway's own."));
-        }
-        Ok(public_key)
     }
 
     /// Validates an inner address chosen by an administrator: one that the gateway gives to nobody
@@ -190,7 +158,7 @@ impl Broker {
     }
 
     fn is_usable_v4(&self, v4: Ipv4Addr) -> Result<bool> {
-        let (network, prefix) = self.inner.settings.session_network;
+        let (network, prefix) = self.session_network;
         let inside = |(network, prefix): (Ipv4Addr, u8)| {
             let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
             u32::from(v4) & mask == u32::from(network) & mask

@@ -1,7 +1,7 @@
 //! Who people are: passwords, one-time codes, tokens, users, organizations.
 
-pub(in crate::broker) mod organizations;
-pub(in crate::broker) mod password;
-pub(in crate::broker) mod tokens;
-pub(in crate::broker) mod totp;
-mod users;
+pub mod organizations;
+pub mod password;
+pub mod tokens;
+pub mod totp;
+pub mod users;

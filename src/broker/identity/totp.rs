@@ -6,22 +6,26 @@
 //! verifications with one code exactly one succeeds. The secret is sealed under its user's id and
 //! is not valid until a code confirmed it.
 
-use crate::auth::{Vault, totp};
-use crate::broker::Broker;
+use crate::auth::AttemptLimiter;
+use crate::auth::totp;
 use crate::broker::core::answers::invalid_token;
 use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::sealing::{Sealer, SealingPurpose};
+use crate::broker::core::settings::Settings;
+use crate::broker::core::signing_keys::SigningKeys;
 use crate::broker::core::text::token_hash;
-use crate::broker::core::unit_of_work::{AuditedTx, Decision};
-use crate::broker::identity::password;
+use crate::broker::core::throttles::throttled_error;
+use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
 use crate::broker::identity::tokens::NewLogin;
 use crate::broker::model::{EnrollAs, Tokens, TotpEnrollment};
-use crate::domain::audit::Action;
+use crate::domain::audit::{Action, Reason};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::secret::SecretString;
 use crate::domain::user::{Mfa, MfaMethod, RequestSource, User};
 use crate::domain::{Error, Result, Timestamp, UserId};
 use crate::store::{Challenge, ChallengePurpose, Tx};
+use std::sync::Arc;
 
 /// Attempts per challenge.
 const MAX_ATTEMPTS: i32 = 5;
@@ -30,44 +34,47 @@ fn invalid_code() -> Error {
     Error::unauthenticated("Invalid code")
 }
 
-pub(in crate::broker) fn totp_purpose(user: UserId) -> String {
-    format!("totp:{user}")
-}
-
-fn open_secret(vault: &Vault, user: UserId, sealed: &str) -> Result<SecretString> {
-    let bytes = vault.unseal(&totp_purpose(user), sealed)?;
-    String::from_utf8(bytes.expose().clone()).map(SecretString::new).map_err(Error::internal)
-}
-
 /// A valid challenge with its user, or the reason why it is invalid.
-type ChallengeLookup = std::result::Result<(Challenge, User), (&'static str, Option<Box<User>>)>;
+type ChallengeLookup = std::result::Result<(Challenge, User), (Reason, Option<Box<User>>)>;
 
 fn find_challenge(
-    book: &mut Tx<'_>,
+    tx: &mut Tx<'_>,
     hash: &str,
     purpose: ChallengePurpose,
     now: Timestamp,
 ) -> Result<ChallengeLookup> {
-    let Some(challenge) = book.challenge(hash)? else { return Ok(Err(("unknown_token", None))) };
-    let Some(user) = book.user(challenge.user_id)? else { return Ok(Err(("unknown_token", None))) };
+    let Some(challenge) = tx.challenge(hash)? else { return Ok(Err((Reason::UnknownToken, None))) };
+    let Some(user) = tx.user(challenge.user_id)? else {
+        return Ok(Err((Reason::UnknownToken, None)));
+    };
     let reason = if now >= challenge.expires_at {
-        "expired_token"
+        Reason::ExpiredToken
     } else if challenge.purpose != purpose {
-        "wrong_purpose"
+        Reason::WrongPurpose
     } else if user.disabled {
-        "disabled"
+        Reason::Disabled
     } else {
         return Ok(Ok((challenge, user)));
     };
     Ok(Err((reason, Some(Box::new(user)))))
 }
 
-impl Broker {
+#[derive(Clone)]
+pub struct Totp {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) sealer: Sealer,
+    pub(in crate::broker) keys: SigningKeys,
+    pub(in crate::broker) settings: Arc<Settings>,
+    pub(in crate::broker) password_limiter: Arc<AttemptLimiter>,
+    pub(in crate::broker) otp_limiter: Arc<AttemptLimiter>,
+}
+
+impl Totp {
     /// Checks a code and completes the sign-in.
     ///
     /// # Errors
     /// `Unauthenticated` "Invalid code" or "Invalid or expired token"; `Throttled`.
-    pub async fn mfa_verify(
+    pub async fn verify(
         &self,
         origin: &RequestSource,
         mfa_token: &SecretString,
@@ -80,52 +87,53 @@ impl Broker {
         let hash = token_hash(mfa_token);
         let user = self.challenged_user(origin, &hash, ChallengePurpose::Verify).await?;
         self.limit_code_attempts(origin, &user).await?;
-        let keys = self.keys().await?;
-        let now = self.now();
-        let login = NewLogin::new(origin, &self.inner.settings, now);
+        let keys = self.keys.get().await?;
+        let now = self.store.now();
+        let login = NewLogin::new(origin, &self.settings, now);
         let (made, refresh_hash) = (login.clone(), login.refresh_hash());
-        let vault = self.inner.vault.clone();
-        let failed = self.mfa_failed_entry(origin);
+        let sealer = self.sealer.clone();
+        let failed = self.store.entry(origin, Action::MfaFailed);
         let done =
-            self.audit_entry(origin, Action::MfaVerify).with("method", "totp").on_login(login.id);
+            self.store.entry(origin, Action::MfaVerify).with("method", "totp").on_login(login.id);
         let code = SecretString::new(code.to_owned());
         let caller = self
-            .transact(move |book| {
+            .store
+            .transact(move |tx| {
                 let (challenge, user) =
-                    match consume_attempt(book, &hash, ChallengePurpose::Verify, now, &failed)? {
-                        Ok(found) => found,
-                        Err(error) => return Ok(Err(error)),
+                    match consume_attempt(tx, &hash, ChallengePurpose::Verify, now, &failed)? {
+                        Decision::Allowed(found) => found,
+                        Decision::Denied(error) => return Ok(Decision::Denied(error)),
                     };
                 let failed = failed.clone().by_user(&user).on_user(&user);
-                let Some(row) = book.totp(user.id)?.filter(|row| row.confirmed_at.is_some()) else {
-                    return book.deny(&failed.denied("no_factor"), invalid_token());
+                let Some(row) = tx.totp(user.id)?.filter(|row| row.confirmed_at.is_some()) else {
+                    return tx.deny(&failed.denied(Reason::NoFactor), invalid_token());
                 };
-                let secret = open_secret(&vault, user.id, &row.sealed)?;
+                let secret = sealer.unseal_text(SealingPurpose::Totp(user.id), &row.sealed)?;
                 let Some(step) = totp::matching_step(&secret, code.expose(), now) else {
-                    return book.deny(&failed.denied("wrong_code"), invalid_code());
+                    return tx.deny(&failed.denied(Reason::WrongCode), invalid_code());
                 };
-                if !book.advance_totp_step(user.id, step)? {
-                    return book.deny(&failed.denied("reused_code"), invalid_code());
+                if !tx.advance_totp_step(user.id, step)? {
+                    return tx.deny(&failed.denied(Reason::ReusedCode), invalid_code());
                 }
-                if !book.delete_challenge(challenge.id)? {
-                    return book.deny(&failed.denied("used_token"), invalid_token());
+                if !tx.delete_challenge(challenge.id)? {
+                    return tx.deny(&failed.denied(Reason::UsedToken), invalid_token());
                 }
                 let mfa = Mfa { method: MfaMethod::Totp, verified_at: now };
-                let caller = made.insert(book, &user, Some(mfa), &refresh_hash)?;
-                book.add_entry(&done.clone().by_user(&user));
-                Ok(Ok(caller))
+                let caller = made.insert(tx, &user, Some(mfa), &refresh_hash)?;
+                tx.add_entry(&done.clone().by_user(&user));
+                Ok(Decision::Allowed(caller))
             })
             .await?;
-        self.inner.password_limiter.reset_account(&caller.user.email);
-        self.inner.otp_limiter.reset_account(&caller.user.id.to_string());
-        login.tokens(&keys, &self.inner.settings, caller)
+        self.password_limiter.reset_account(&caller.user.email);
+        self.otp_limiter.reset_account(&caller.user.id.to_string());
+        login.tokens(&keys, &self.settings, caller)
     }
 
     /// Creates a TOTP secret for a user without a factor; it is valid once a code confirmed it.
     ///
     /// # Errors
     /// `Conflict` when a factor is enrolled; `Unauthenticated` when the token is not good.
-    pub async fn totp_enroll(
+    pub async fn enroll(
         &self,
         origin: &RequestSource,
         who: EnrollAs<'_>,
@@ -133,30 +141,33 @@ impl Broker {
         let (hash, user) = self.enrolling_user(origin, &who).await?;
         self.limit_code_attempts(origin, &user).await?;
         let secret = totp::new_secret();
-        let issuer = self.inner.settings.issuer.clone();
+        let issuer = self.settings.issuer.clone();
         let otpauth_url = totp::otpauth_url(&secret, &issuer, &user.email)?;
         let qr_svg = totp::qr_svg(&otpauth_url)?;
-        let sealed = self.inner.vault.seal(&totp_purpose(user.id), secret.expose().as_bytes());
-        let (now, account) = (self.now(), user.email.clone());
+        let sealed = self.sealer.seal(SealingPurpose::Totp(user.id), secret.expose().as_bytes());
+        let (now, account) = (self.store.now(), user.email.clone());
         let note = self
-            .audit_entry(origin, Action::MfaEnroll)
+            .store
+            .entry(origin, Action::MfaEnroll)
             .by_user(&user)
             .on_user(&user)
             .with("stage", "started");
-        self.transact(move |book| {
-            if let Some(hash) = &hash
-                && find_challenge(book, hash, ChallengePurpose::Enroll, now)?.is_err()
-            {
-                return book.deny(&note.clone().denied("used_token"), invalid_token());
-            }
-            if book.totp(user.id)?.is_some_and(|row| row.confirmed_at.is_some()) {
-                return book.deny(&note.clone().denied("already_enrolled"), already_enrolled());
-            }
-            book.put_totp(user.id, &sealed, now)?;
-            book.add_entry(&note);
-            Ok(Ok(()))
-        })
-        .await?;
+        self.store
+            .transact(move |tx| {
+                if let Some(hash) = &hash
+                    && find_challenge(tx, hash, ChallengePurpose::Enroll, now)?.is_err()
+                {
+                    return tx.deny(&note.clone().denied(Reason::UsedToken), invalid_token());
+                }
+                if tx.totp(user.id)?.is_some_and(|row| row.confirmed_at.is_some()) {
+                    return tx
+                        .deny(&note.clone().denied(Reason::AlreadyEnrolled), already_enrolled());
+                }
+                tx.put_totp(user.id, &sealed, now)?;
+                tx.add_entry(&note);
+                Ok(Decision::Allowed(()))
+            })
+            .await?;
         Ok(TotpEnrollment { secret, otpauth_url, qr_svg, issuer, account })
     }
 
@@ -166,7 +177,7 @@ impl Broker {
     /// # Errors
     /// `Unauthenticated` when code or token are not good; `Conflict` when there is nothing to
     /// confirm.
-    pub async fn totp_confirm(
+    pub async fn confirm(
         &self,
         origin: &RequestSource,
         who: EnrollAs<'_>,
@@ -174,74 +185,82 @@ impl Broker {
     ) -> Result<Option<Tokens>> {
         let (hash, user) = self.enrolling_user(origin, &who).await?;
         let signed_in = match who {
-            EnrollAs::SignedIn(caller) => Some(self.require_user(origin, caller).await?.login_id),
+            EnrollAs::SignedIn(caller) => {
+                Some(self.store.require_user(origin, caller).await?.login_id)
+            }
             EnrollAs::MfaToken(_) => None,
         };
         self.limit_code_attempts(origin, &user).await?;
-        let keys = self.keys().await?;
-        let now = self.now();
-        let login = NewLogin::new(origin, &self.inner.settings, now);
+        let keys = self.keys.get().await?;
+        let now = self.store.now();
+        let login = NewLogin::new(origin, &self.settings, now);
         let (made, refresh_hash) = (login.clone(), login.refresh_hash());
-        let vault = self.inner.vault.clone();
-        let failed = self.mfa_failed_entry(origin);
+        let sealer = self.sealer.clone();
+        let failed = self.store.entry(origin, Action::MfaFailed);
         let done = self
-            .audit_entry(origin, Action::MfaEnroll)
+            .store
+            .entry(origin, Action::MfaEnroll)
             .with("method", "totp")
             .with("stage", "confirmed");
         let code = SecretString::new(code.to_owned());
         let caller = self
-            .transact(move |book| {
+            .store
+            .transact(move |tx| {
                 let (challenge, user) = match &hash {
                     None => (None, user.clone()),
                     Some(hash) => {
-                        match consume_attempt(book, hash, ChallengePurpose::Enroll, now, &failed)? {
-                            Ok((challenge, user)) => (Some(challenge), user),
-                            Err(error) => return Ok(Err(error)),
+                        match consume_attempt(tx, hash, ChallengePurpose::Enroll, now, &failed)? {
+                            Decision::Allowed((challenge, user)) => (Some(challenge), user),
+                            Decision::Denied(error) => return Ok(Decision::Denied(error)),
                         }
                     }
                 };
                 let failed = failed.clone().by_user(&user).on_user(&user);
-                let Some(row) = book.totp(user.id)? else {
-                    return book.deny(
-                        &failed.denied("not_started"),
+                let Some(row) = tx.totp(user.id)? else {
+                    return tx.deny(
+                        &failed.denied(Reason::NotStarted),
                         Error::conflict("Start the enrolment first."),
                     );
                 };
                 if row.confirmed_at.is_some() {
-                    return book.deny(&failed.denied("already_enrolled"), already_enrolled());
+                    return tx.deny(&failed.denied(Reason::AlreadyEnrolled), already_enrolled());
                 }
-                let secret = open_secret(&vault, user.id, &row.sealed)?;
+                let secret = sealer.unseal_text(SealingPurpose::Totp(user.id), &row.sealed)?;
                 let Some(step) = totp::matching_step(&secret, code.expose(), now) else {
-                    return book.deny(&failed.denied("wrong_code"), invalid_code());
+                    return tx.deny(&failed.denied(Reason::WrongCode), invalid_code());
                 };
-                if !book.confirm_totp(user.id, step, now)? {
-                    return book.deny(&failed.denied("already_enrolled"), already_enrolled());
+                if !tx.confirm_totp(user.id, step, now)? {
+                    return tx.deny(&failed.denied(Reason::AlreadyEnrolled), already_enrolled());
                 }
                 let done = done.clone().by_user(&user).on_user(&user);
                 let mfa = Mfa { method: MfaMethod::Totp, verified_at: now };
                 let user = User { mfa_enrolled: true, ..user };
                 if let Some(login) = signed_in {
-                    book.set_login_mfa(login, mfa)?;
-                    book.add_entry(&done);
-                    return Ok(Ok(SignedInUser { user, login_id: login, mfa: Some(mfa) }));
+                    tx.set_login_mfa(login, mfa)?;
+                    tx.add_entry(&done);
+                    return Ok(Decision::Allowed(SignedInUser {
+                        user,
+                        login_id: login,
+                        mfa: Some(mfa),
+                    }));
                 }
                 if let Some(challenge) = challenge
-                    && !book.delete_challenge(challenge.id)?
+                    && !tx.delete_challenge(challenge.id)?
                 {
                     return Err(Error::conflict(
                         "Somebody else used this sign-in just now. Sign in again.",
                     ));
                 }
-                let caller = made.insert(book, &user, Some(mfa), &refresh_hash)?;
-                book.add_entry(&done.with("login_id", made.id.to_string()));
-                Ok(Ok(caller))
+                let caller = made.insert(tx, &user, Some(mfa), &refresh_hash)?;
+                tx.add_entry(&done.with("login_id", made.id.to_string()));
+                Ok(Decision::Allowed(caller))
             })
             .await?;
-        self.inner.password_limiter.reset_account(&caller.user.email);
-        self.inner.otp_limiter.reset_account(&caller.user.id.to_string());
+        self.password_limiter.reset_account(&caller.user.email);
+        self.otp_limiter.reset_account(&caller.user.id.to_string());
         match signed_in {
             Some(_) => Ok(None),
-            None => login.tokens(&keys, &self.inner.settings, caller).map(Some),
+            None => login.tokens(&keys, &self.settings, caller).map(Some),
         }
     }
 
@@ -249,7 +268,7 @@ impl Broker {
     ///
     /// # Errors
     /// `Forbidden`; `NotFound`; `Invalid` when the secret is none.
-    pub async fn set_totp(
+    pub async fn set(
         &self,
         origin: &RequestSource,
         caller: &Principal,
@@ -257,28 +276,31 @@ impl Broker {
         secret: &SecretString,
     ) -> Result<()> {
         let organization =
-            self.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
+            self.store.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         totp::validate_secret(secret)?;
-        let sealed = self.inner.vault.seal(&totp_purpose(user), secret.expose().as_bytes());
-        let now = self.now();
+        let sealed = self.sealer.seal(SealingPurpose::Totp(user), secret.expose().as_bytes());
+        let now = self.store.now();
         let note = self
-            .audit_entry(origin, Action::MfaEnroll)
+            .store
+            .entry(origin, Action::MfaEnroll)
             .by_caller(caller)
             .with("method", "totp")
             .with("stage", "set");
-        self.transact(move |book| {
-            let Some(user) = book.user(user)?.filter(|u| u.organization_id == organization) else {
-                let note = note.clone().action(Action::AccessDenied).on_user_id(user);
-                return book.deny(&note.denied("unknown"), Error::not_found("User"));
-            };
-            book.delete_totp(user.id)?;
-            book.put_totp(user.id, &sealed, now)?;
-            // No code has been used yet; step 0 is in 1970.
-            book.confirm_totp(user.id, 0, now)?;
-            book.add_entry(&note.clone().on_user(&user));
-            Ok(Ok(()))
-        })
-        .await
+        self.store
+            .transact(move |tx| {
+                let Some(user) = tx.user(user)?.filter(|u| u.organization_id == organization)
+                else {
+                    let note = note.clone().action(Action::AccessDenied).on_user_id(user);
+                    return tx.deny(&note.denied(Reason::Unknown), Error::not_found("User"));
+                };
+                tx.delete_totp(user.id)?;
+                tx.put_totp(user.id, &sealed, now)?;
+                // No code has been used yet; step 0 is in 1970.
+                tx.confirm_totp(user.id, 0, now)?;
+                tx.add_entry(&note.clone().on_user(&user));
+                Ok(Decision::Allowed(()))
+            })
+            .await
     }
 
     /// The enrolling user, and the hash of the challenge if one was presented.
@@ -289,7 +311,7 @@ impl Broker {
     ) -> Result<(Option<String>, User)> {
         match who {
             EnrollAs::SignedIn(caller) => {
-                Ok((None, self.require_user(origin, caller).await?.user.clone()))
+                Ok((None, self.store.require_user(origin, caller).await?.user.clone()))
             }
             EnrollAs::MfaToken(token) => {
                 let hash = token_hash(token);
@@ -306,16 +328,15 @@ impl Broker {
         hash: &str,
         purpose: ChallengePurpose,
     ) -> Result<User> {
-        let (hash, now) = (hash.to_owned(), self.now());
-        let found =
-            self.inner.store.read(move |tx| find_challenge(tx, &hash, purpose, now)).await?;
+        let (hash, now) = (hash.to_owned(), self.store.now());
+        let found = self.store.read(move |tx| find_challenge(tx, &hash, purpose, now)).await?;
         match found {
             Ok((_, user)) => Ok(user),
             Err((reason, user)) => {
-                let note = self.mfa_failed_entry(origin).denied(reason);
+                let note = self.store.entry(origin, Action::MfaFailed).denied(reason);
                 let note =
                     user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user));
-                self.audit_unauthenticated(origin, note).await?;
+                self.store.audit_unauthenticated(origin, note).await?;
                 Err(invalid_token())
             }
         }
@@ -323,16 +344,17 @@ impl Broker {
 
     /// Rate-limits codes per account, because anyone with the password can create challenges.
     async fn limit_code_attempts(&self, origin: &RequestSource, user: &User) -> Result<()> {
-        match self.inner.otp_limiter.check(&user.id.to_string(), origin.source_ip, self.now()) {
+        match self.otp_limiter.check(&user.id.to_string(), origin.source_ip, self.store.now()) {
             Ok(()) => Ok(()),
             Err(wait) => {
                 let note = self
-                    .mfa_failed_entry(origin)
+                    .store
+                    .entry(origin, Action::MfaFailed)
                     .by_user(user)
                     .on_user(user)
-                    .denied("too_many_tries");
-                self.audit_unauthenticated(origin, note).await?;
-                Err(password::throttled_error(wait))
+                    .denied(Reason::TooManyTries);
+                self.store.audit_unauthenticated(origin, note).await?;
+                Err(throttled_error(wait))
             }
         }
     }
@@ -340,25 +362,25 @@ impl Broker {
 
 /// Counts one attempt of a challenge, or denies it.
 fn consume_attempt(
-    book: &mut AuditedTx<'_, '_>,
+    tx: &mut AuditedTx<'_, '_>,
     hash: &str,
     purpose: ChallengePurpose,
     now: Timestamp,
     failed: &AuditEntryBuilder,
-) -> Decision<(Challenge, User)> {
-    match find_challenge(book, hash, purpose, now)? {
+) -> Result<Decision<(Challenge, User)>> {
+    match find_challenge(tx, hash, purpose, now)? {
         Err((reason, user)) => {
             let note = failed.clone().denied(reason);
-            book.deny(
+            tx.deny(
                 &user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user)),
                 invalid_token(),
             )
         }
-        Ok((challenge, user)) if !book.consume_attempt(challenge.id, MAX_ATTEMPTS)? => book.deny(
-            &failed.clone().by_user(&user).on_user(&user).denied("too_many_tries"),
+        Ok((challenge, user)) if !tx.consume_attempt(challenge.id, MAX_ATTEMPTS)? => tx.deny(
+            &failed.clone().by_user(&user).on_user(&user).denied(Reason::TooManyTries),
             invalid_token(),
         ),
-        Ok(found) => Ok(Ok(found)),
+        Ok(found) => Ok(Decision::Allowed(found)),
     }
 }
 

@@ -1,76 +1,73 @@
 //! Start and stop of the gateway, and its background jobs.
 
-use crate::broker::Broker;
+use crate::broker::core::sealing::{Sealer, SealingPurpose};
+use crate::broker::core::session_tracker::{SessionTracker, TrackedSession};
+use crate::broker::core::signing_keys::SigningKeys;
+use crate::broker::core::stream_registry::StreamRegistry;
 use crate::broker::core::text::json_int;
-use crate::broker::hosts::enroll;
-use crate::broker::model::TunnelReport;
-use crate::broker::ports::host_fleet::{HostPeer, SessionPeer};
-use crate::broker::sessions::launch;
+use crate::broker::core::unit_of_work::AuditedStore;
+use crate::broker::hosts::gateway_identity::GatewayIdentityStore;
+use crate::broker::jobs::change_watcher::ChangeWatcher;
+use crate::broker::jobs::reconciler::Reconciler;
+use crate::broker::ports::host_fleet::{HostFleet, SessionPeer};
 use crate::domain::audit::Action;
-use crate::domain::host::Host;
 use crate::domain::session::{Session, State};
 use crate::domain::user::RequestSource;
-use crate::domain::{Error, HostId, Result, Timestamp};
+use crate::domain::{Error, Result};
 use crate::store::LeaseRow;
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 use tokio::sync::watch;
 
-/// State the reconciler keeps between passes.
-pub(in crate::broker) struct ReconcilerState {
-    pub(in crate::broker) hosts: Mutex<HashMap<HostId, HostObservation>>,
-    /// Start of this process: no host counts as lost for longer.
-    pub(in crate::broker) started: Timestamp,
-    pub(in crate::broker) purged: Mutex<Timestamp>,
+#[derive(Clone)]
+pub struct Lifecycle {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) sealer: Sealer,
+    pub(in crate::broker) keys: SigningKeys,
+    pub(in crate::broker) fleet: Arc<dyn HostFleet>,
+    pub(in crate::broker) identity: GatewayIdentityStore,
+    pub(in crate::broker) streams: StreamRegistry,
+    pub(in crate::broker) tracker: SessionTracker,
+    pub(in crate::broker) reconciler: Reconciler,
+    pub(in crate::broker) change_watcher: ChangeWatcher,
 }
 
-impl ReconcilerState {
-    pub(in crate::broker) fn new(started: Timestamp) -> Self {
-        Self { hosts: Mutex::default(), started, purged: Mutex::new(started) }
-    }
-}
-
-/// Last observed state of a host.
-#[derive(Clone, Debug)]
-pub(in crate::broker) struct HostObservation {
-    pub(in crate::broker) connected: bool,
-    /// Since when `connected` has its value.
-    pub(in crate::broker) since: Timestamp,
-    /// When `last_seen_at` was last stored, and with which report.
-    pub(in crate::broker) stored: Option<(Timestamp, TunnelReport)>,
-}
-
-impl Broker {
+impl Lifecycle {
     /// Restores the tunnels of stored hosts and live sessions and audits `gateway_start`. Called
     /// once, before serving.
     ///
     /// # Errors
     /// When the store cannot be read or written, or its keys do not open under this master key. One
-    /// host or session that cannot be restored is logged and left to the reaper.
+    /// host or session that cannot be restored is logged and left to the reconciler.
     pub async fn start(&self, origin: &RequestSource) -> Result<()> {
-        self.keys().await?;
-        self.store_identity().await?;
+        self.keys.get().await?;
+        self.identity.publish().await?;
         let (hosts, sessions) = self
-            .inner
             .store
             .read(|tx| {
                 let mut sessions = Vec::new();
                 for session in tx.live_sessions(None)? {
                     let lease = tx.session_lease(session.id)?;
-                    sessions.push((session, lease));
+                    let workspace = tx.workspace(&session.workspace_id)?;
+                    let single_seat = workspace.is_some_and(|w| w.single_seat);
+                    sessions.push((session, lease, single_seat));
                 }
                 Ok((tx.hosts(None)?, sessions))
             })
             .await?;
         let (host_count, mut restored) = (hosts.len(), 0_u64);
         for (host, sealed) in &hosts {
-            self.open_host_tunnel(host, sealed);
+            self.reconciler.open_host_tunnel(host, sealed);
         }
-        for (session, lease) in sessions {
+        for (session, lease, single_seat) in sessions {
             // A launch in progress died with its process: it is not tracked, so the reconciler
             // closes it at once.
             if !matches!(session.state, State::Queued | State::Creating) {
-                self.streams().track(session.id);
+                let tracked = TrackedSession {
+                    host_id: session.host_id,
+                    is_active: session.state == State::Active,
+                    single_seat,
+                };
+                self.tracker.track(session.id, tracked);
             }
             if session.state == State::Active {
                 match self.restore_tunnel(&session, lease) {
@@ -82,29 +79,19 @@ impl Broker {
             }
         }
         let note =
-            self.audit_entry(origin, Action::GatewayStart).by_system().on_named("gateway", None);
+            self.store.entry(origin, Action::GatewayStart).by_system().on_named("gateway", None);
         let note = note
             .with("version", env!("CARGO_PKG_VERSION"))
             .with("hosts", host_count)
             .with("sessions", json_int(restored));
-        self.write_entry(note).await
-    }
-
-    /// Opens a stored host's tunnel. A failure is logged; the reconciler retries.
-    pub(in crate::broker) fn open_host_tunnel(&self, host: &Host, sealed: &str) {
-        let opened = self.inner.vault.unseal(&enroll::psk_purpose(host.id), sealed);
-        let peer = opened.map(|preshared_key| HostPeer { host: host.clone(), preshared_key });
-        if let Err(error) =
-            peer.and_then(|peer| self.inner.fleet.add_host(peer).map_err(Error::internal))
-        {
-            tracing::error!(host = %host.id, cause = ?error.source, "a host's tunnel could not be opened");
-        }
+        self.store.write_entry(note).await
     }
 
     fn restore_tunnel(&self, session: &Session, lease: Option<LeaseRow>) -> Result<()> {
         let lease = lease.ok_or_else(|| Error::internal("an active session without a lease"))?;
-        let preshared_key =
-            self.inner.vault.unseal(&launch::psk_purpose(session.id), &lease.psk_sealed)?;
+        let preshared_key = self
+            .sealer
+            .unseal(SealingPurpose::SessionPresharedKey(session.id), &lease.psk_sealed)?;
         let peer = SessionPeer {
             session_id: session.id,
             host_id: session.host_id,
@@ -113,17 +100,26 @@ impl Broker {
             peer_public_key: lease.peer_public_key,
             preshared_key,
         };
-        self.inner.fleet.restore(peer).map_err(Error::internal)
+        self.fleet.restore(peer).map_err(Error::internal)
     }
 
     /// Runs the reconciler and the change watcher until `stop` becomes true.
     pub async fn maintain(&self, stop: watch::Receiver<bool>) {
         let mut ended = stop.clone();
-        let work = async { tokio::join!(self.run_change_watcher(), self.run_reconciler()) };
+        let work = async { tokio::join!(self.change_watcher.run(), self.reconciler.run()) };
         tokio::select! {
             _ = ended.wait_for(|stop| *stop) => {}
             _ = work => {}
         }
+    }
+
+    /// One pass of the reconciler, for tests.
+    ///
+    /// # Errors
+    /// The first failure of the store; what came before it is done.
+    #[doc(hidden)]
+    pub async fn reconcile_once(&self) -> Result<()> {
+        self.reconciler.reconcile_once().await
     }
 
     /// Audits `gateway_stop`. Desktops keep running.
@@ -132,10 +128,10 @@ impl Broker {
     /// When the store cannot write it down.
     pub async fn stop(&self, origin: &RequestSource) -> Result<()> {
         let note =
-            self.audit_entry(origin, Action::GatewayStop).by_system().on_named("gateway", None);
+            self.store.entry(origin, Action::GatewayStop).by_system().on_named("gateway", None);
         let note = note
-            .with("sessions", self.streams().tracked_count())
-            .with("streams", self.streams().stream_count());
-        self.write_entry(note).await
+            .with("sessions", self.tracker.count())
+            .with("streams", self.streams.stream_count());
+        self.store.write_entry(note).await
     }
 }

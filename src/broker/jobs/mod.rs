@@ -1,6 +1,8 @@
 //! What runs beside the requests: start and stop, reconciliation, the watcher of other processes.
 
-mod change_watcher;
-mod health;
-pub(in crate::broker) mod lifecycle;
-mod reconciler;
+pub mod change_feed;
+pub(in crate::broker) mod change_watcher;
+pub mod health;
+pub(in crate::broker) mod host_observations;
+pub mod lifecycle;
+pub(in crate::broker) mod reconciler;

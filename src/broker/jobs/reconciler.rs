@@ -11,23 +11,32 @@
 //! | desktops on a connected host without a live session | stopped |
 //! | expired tickets, challenges, tokens, entered credentials | deleted |
 //!
-//! The order of reads matters: the expected sessions are read *before* the host is asked for its
-//! desktops, and the leases of the reported desktops *after*, so a launch or end in between is
-//! never taken for a loss.
+//! The order matters: the expected sessions are taken *before* the host is asked for its desktops,
+//! and the sessions of reported desktops are read *after*, so a launch or end in between is never
+//! taken for a loss. A pass reads what is due by index, and otherwise only differences.
 
-use crate::broker::Broker;
-use crate::broker::core::stream_registry::Topic;
-use crate::broker::core::teardown::{STOP_TIMEOUT, run_bounded};
-use crate::broker::jobs::lifecycle::HostObservation;
+use crate::broker::core::changes::{Changes, Topic};
+use crate::broker::core::sealing::{Sealer, SealingPurpose};
+use crate::broker::core::session_tracker::SessionTracker;
+use crate::broker::core::settings::Settings;
+use crate::broker::core::task::run_bounded;
+use crate::broker::core::teardown::{STOP_TIMEOUT, Teardown};
+use crate::broker::core::unit_of_work::AuditedStore;
+use crate::broker::jobs::host_observations::{HostObservation, ReconcilerState};
 use crate::broker::model::{TunnelReport, TunnelState};
+use crate::broker::ports::host_fleet::{HostFleet, HostPeer};
+use crate::broker::targets::ephemeral_credentials::EphemeralCredentials;
 use crate::domain::audit::Action;
+use crate::domain::error::Error;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::sync::lock;
 use crate::domain::user::RequestSource;
 use crate::domain::{HostId, Result, SessionId, Timestamp};
+use crate::store::Tx;
 use futures_util::FutureExt;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -45,9 +54,22 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of deleting expired rows.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
-impl Broker {
-    pub(in crate::broker) async fn run_reconciler(&self) {
-        let mut hosts = self.inner.fleet.hosts_changed();
+#[derive(Clone)]
+pub struct Reconciler {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) sealer: Sealer,
+    pub(in crate::broker) fleet: Arc<dyn HostFleet>,
+    pub(in crate::broker) tracker: SessionTracker,
+    pub(in crate::broker) changes: Changes,
+    pub(in crate::broker) teardown: Teardown,
+    pub(in crate::broker) ephemeral: Arc<EphemeralCredentials>,
+    pub(in crate::broker) settings: Arc<Settings>,
+    pub(in crate::broker) state: Arc<ReconcilerState>,
+}
+
+impl Reconciler {
+    pub(in crate::broker) async fn run(&self) {
+        let mut hosts = self.fleet.hosts_changed();
         let mut open = true;
         loop {
             hosts.mark_unchanged();
@@ -70,13 +92,11 @@ impl Broker {
     ///
     /// # Errors
     /// The first failure of the store; what came before it is done.
-    #[doc(hidden)]
-    pub async fn reconcile_once(&self) -> Result<()> {
-        let now = self.now();
-        self.inner.ephemeral_credentials.remove_expired(now);
-        let launch_by = now.before(self.inner.settings.launch_timeout + LAUNCH_SLACK);
-        let (expired, starting, closing, live, hosts) = self
-            .inner
+    pub(in crate::broker) async fn reconcile_once(&self) -> Result<()> {
+        let now = self.store.now();
+        self.ephemeral.remove_expired(now);
+        let launch_by = now.before(self.settings.launch_timeout + LAUNCH_SLACK);
+        let (expired, starting, closing, hosts) = self
             .store
             .read(move |tx| {
                 let (expired, starting) = (
@@ -84,70 +104,84 @@ impl Broker {
                     tx.live_sessions_in_states(&["queued", "creating"], BATCH)?,
                 );
                 let closing = tx.live_sessions_in_states(&["closing"], BATCH)?;
-                Ok((expired, starting, closing, tx.live_sessions(None)?, tx.hosts(None)?))
+                Ok((expired, starting, closing, tx.hosts(None)?))
             })
             .await?;
         let hosts = self.sync_host_tunnels(hosts);
         // The process that began it is gone (a database has one gateway), so nobody will complete
         // it.
-        let orphaned = |s: &Session| {
-            s.created_at < self.inner.reconciler.started && !self.streams().is_tracked(s.id)
-        };
+        let orphaned =
+            |s: &Session| s.created_at < self.state.started && !self.tracker.is_tracked(s.id);
         let interrupted = starting
             .into_iter()
             .filter(|s| s.created_at < launch_by || orphaned(s))
             .map(|s| (s, EndReason::LaunchFailed));
         let mut ending: Vec<_> =
             interrupted.chain(expired.into_iter().map(|s| (s, EndReason::Expired))).collect();
-        self.spawn_completions(closing);
+        self.teardown.spawn_completions(closing);
+        let mut lost_hosts = self.removed_hosts(&hosts);
         for host in &hosts {
             let away = self.observe_host(host, now).await?;
-            if away.is_some_and(|since| now.since(since) > self.inner.settings.grace) {
-                ending.extend(active_on(&live, host.id).map(|s| (s.clone(), EndReason::HostLost)));
+            if away.is_some_and(|since| now.since(since) > self.settings.grace) {
+                lost_hosts.push(host.id);
             }
         }
-        let known: HashSet<HostId> = hosts.iter().map(|h| h.id).collect();
-        let gone = |s: &&Session| {
-            s.state == State::Active && s.host_id.is_some_and(|host| !known.contains(&host))
-        };
-        ending.extend(live.iter().filter(gone).map(|s| (s.clone(), EndReason::HostLost)));
-        ending.extend(
-            self.check_inventories(&hosts, &live)
-                .await?
-                .into_iter()
-                .map(|s| (s, EndReason::HostLost)),
-        );
+        let mut lost = self.active_sessions_on(lost_hosts).await?;
+        lost.extend(self.check_inventories(&hosts).await?);
+        ending.extend(lost.into_iter().map(|session| (session, EndReason::HostLost)));
         self.end_all(ending).await?;
         self.purge(now).await
+    }
+
+    /// Hosts of tracked sessions that are not stored any more.
+    fn removed_hosts(&self, stored: &[Host]) -> Vec<HostId> {
+        let stored: HashSet<HostId> = stored.iter().map(|host| host.id).collect();
+        let hosts = self.tracker.active().into_iter().filter_map(|(_, host)| host);
+        hosts.filter(|host| !stored.contains(host)).collect::<HashSet<_>>().into_iter().collect()
+    }
+
+    async fn active_sessions_on(&self, hosts: Vec<HostId>) -> Result<Vec<Session>> {
+        if hosts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read = move |tx: &mut Tx<'_>| {
+            let mut sessions = Vec::new();
+            for host in &hosts {
+                sessions.extend(tx.live_sessions_of_host(*host)?);
+            }
+            sessions.retain(|session| session.state == State::Active);
+            Ok(sessions)
+        };
+        self.store.read(read).await
     }
 
     async fn end_all(&self, ending: Vec<(Session, EndReason)>) -> Result<()> {
         let mut once = HashSet::new();
         let ending = ending.into_iter().filter(|(session, _)| once.insert(session.id));
         let work = ending.map(|(session, reason)| {
-            let broker = self.clone();
-            async move { broker.end_by_system(session, reason, ending_action(reason)).await }
+            let this = self.clone();
+            async move { this.teardown.end_by_system(session, reason, ending_action(reason)).await }
                 .boxed()
         });
         let work = work.collect();
         run_bounded(work).await.into_iter().collect()
     }
 
-    fn observations(&self) -> MutexGuard<'_, std::collections::HashMap<HostId, HostObservation>> {
-        lock(&self.inner.reconciler.hosts)
+    fn observations(&self) -> MutexGuard<'_, HashMap<HostId, HostObservation>> {
+        lock(&self.state.hosts)
     }
 
     /// Compares a host with its last observation and audits a change. Returns since when it is
     /// disconnected.
     async fn observe_host(&self, host: &Host, now: Timestamp) -> Result<Option<Timestamp>> {
-        let report = self.inner.fleet.host(host.id);
+        let report = self.fleet.host(host.id);
         let connected = report.as_ref().is_some_and(|r| r.state == TunnelState::Encrypted);
         let last = self.observations().get(&host.id).cloned();
         let was = last.as_ref().is_some_and(|w| w.connected);
         let since = match &last {
             Some(watch) if watch.connected == connected => watch.since,
             Some(_) => now,
-            None => self.inner.reconciler.started.max(host.enrolled_at),
+            None => self.state.started.max(host.enrolled_at),
         };
         if connected != was {
             let action = if connected { Action::HostConnected } else { Action::HostLost };
@@ -160,9 +194,8 @@ impl Broker {
             });
             if !fresh {
                 let (id, endpoint) = (host.id, report.endpoint);
-                self.inner
-                    .store
-                    .write(move |tx| tx.update_host_seen(id, endpoint, None, now))
+                self.store
+                    .write_unaudited(move |tx| tx.update_host_seen(id, endpoint, None, now))
                     .await?;
                 stored = Some((now, report));
             }
@@ -179,19 +212,20 @@ impl Broker {
         now: Timestamp,
     ) -> Result<()> {
         let endpoint = report.and_then(|r| r.endpoint);
-        let note = self.audit_entry(&RequestSource::local(""), action).by_system().on_host(host);
+        let note = self.store.entry(&RequestSource::local(""), action).by_system().on_host(host);
         let note = note.with("endpoint", endpoint.map(|e| e.to_string()));
         tracing::info!(host = %host.id, name = %host.name, event = action.as_str(), "host");
         let id = host.id;
-        self.write(move |book| {
-            if action == Action::HostConnected {
-                book.update_host_seen(id, endpoint, None, now)?;
-            }
-            book.add_entry(&note);
-            Ok(())
-        })
-        .await?;
-        self.streams().publish(Some(host.organization_id), &[Topic::Hosts, Topic::Workspaces]);
+        self.store
+            .write(move |tx| {
+                if action == Action::HostConnected {
+                    tx.update_host_seen(id, endpoint, None, now)?;
+                }
+                tx.add_entry(&note);
+                Ok(())
+            })
+            .await?;
+        self.changes.publish(Some(host.organization_id), &[Topic::Hosts, Topic::Workspaces]);
         Ok(())
     }
 
@@ -202,12 +236,12 @@ impl Broker {
         self.observations().retain(|id, _| {
             let stays = known.contains(id);
             if !stays {
-                self.inner.fleet.remove_host(*id);
+                self.fleet.remove_host(*id);
             }
             stays
         });
         for (host, sealed) in &stored {
-            if self.inner.fleet.host(host.id).is_none() {
+            if self.fleet.host(host.id).is_none() {
                 self.open_host_tunnel(host, sealed);
             }
         }
@@ -215,9 +249,11 @@ impl Broker {
     }
 
     /// Asks every connected host for its desktops; stops those without a live session, and returns
-    /// active sessions whose desktop is missing.
-    async fn check_inventories(&self, hosts: &[Host], live: &[Session]) -> Result<Vec<Session>> {
-        let connected: HashSet<HostId> = self.inner.fleet.connected().into_iter().collect();
+    /// active sessions whose desktop is missing. Only differences to the tracked sessions are read
+    /// from the store.
+    async fn check_inventories(&self, hosts: &[Host]) -> Result<Vec<Session>> {
+        let expected = self.tracker.active();
+        let connected: HashSet<HostId> = self.fleet.connected().into_iter().collect();
         // Only agents start desktops.
         let asking = hosts
             .iter()
@@ -225,7 +261,7 @@ impl Broker {
             .map(|h| h.id)
             .filter(|id| connected.contains(id))
             .map(|id| {
-                let fleet = self.inner.fleet.clone();
+                let fleet = self.fleet.clone();
                 async move { (id, timeout(STOP_TIMEOUT, fleet.inventory(id)).await) }.boxed()
             });
         let asked = run_bounded(asking.collect()).await;
@@ -239,27 +275,40 @@ impl Broker {
                 }
                 Err(_) => continue,
             };
-            lost.extend(active_on(live, host).filter(|s| !desktops.contains(&s.id)).cloned());
-            self.end_orphans(host, desktops, live).await?;
+            let missing = expected
+                .iter()
+                .filter(|(id, expected_on)| *expected_on == Some(host) && !desktops.contains(id))
+                .map(|(id, _)| *id)
+                .take(BATCH)
+                .collect();
+            lost.extend(self.active_sessions(missing).await?);
+            self.stop_orphans(host, desktops).await?;
         }
         Ok(lost)
     }
 
-    async fn end_orphans(
-        &self,
-        host: HostId,
-        desktops: HashSet<SessionId>,
-        live: &[Session],
-    ) -> Result<()> {
-        let leased: HashSet<SessionId> = live.iter().map(|s| s.id).collect();
+    async fn active_sessions(&self, ids: Vec<SessionId>) -> Result<Vec<Session>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read = move |tx: &mut Tx<'_>| {
+            let mut sessions = Vec::new();
+            for id in &ids {
+                sessions.extend(tx.session(*id)?.filter(|session| session.state == State::Active));
+            }
+            Ok(sessions)
+        };
+        self.store.read(read).await
+    }
+
+    async fn stop_orphans(&self, host: HostId, desktops: HashSet<SessionId>) -> Result<()> {
         let unsure: Vec<SessionId> =
-            desktops.into_iter().filter(|id| !leased.contains(id)).take(BATCH).collect();
+            desktops.into_iter().filter(|id| !self.tracker.is_tracked(*id)).take(BATCH).collect();
         if unsure.is_empty() {
             return Ok(());
         }
-        // A session launched after the first read has its row before its desktop.
+        // A launched session has its row before its desktop.
         let orphans = self
-            .inner
             .store
             .read(move |tx| {
                 let mut orphans = Vec::new();
@@ -273,9 +322,9 @@ impl Broker {
             .await?;
         let ending = orphans.into_iter().map(|id| {
             tracing::warn!(%host, session = %id, "stopping a desktop without a live session");
-            self.streams().revoke_session(id, EndReason::HostLost);
-            self.inner.fleet.drop_keys(id);
-            let fleet = self.inner.fleet.clone();
+            self.teardown.streams.revoke_session(id, EndReason::HostLost);
+            self.fleet.drop_keys(id);
+            let fleet = self.fleet.clone();
             async move {
                 if !matches!(timeout(STOP_TIMEOUT, fleet.stop(Some(host), id)).await, Ok(Ok(()))) {
                     tracing::warn!(%host, session = %id, "the host did not stop the desktop; it is retried");
@@ -287,15 +336,25 @@ impl Broker {
         Ok(())
     }
 
+    /// Opens a stored host's tunnel. A failure is logged; the reconciler retries.
+    pub(in crate::broker) fn open_host_tunnel(&self, host: &Host, sealed: &str) {
+        let opened = self.sealer.unseal(SealingPurpose::HostPresharedKey(host.id), sealed);
+        let peer = opened.map(|preshared_key| HostPeer { host: host.clone(), preshared_key });
+        if let Err(error) = peer.and_then(|peer| self.fleet.add_host(peer).map_err(Error::internal))
+        {
+            tracing::error!(host = %host.id, cause = ?error.source, "a host's tunnel could not be opened");
+        }
+    }
+
     async fn purge(&self, now: Timestamp) -> Result<()> {
         {
-            let mut last = lock(&self.inner.reconciler.purged);
+            let mut last = lock(&self.state.purged);
             if now.since(*last) < PURGE_INTERVAL {
                 return Ok(());
             }
             *last = now;
         }
-        self.inner.store.write(move |tx| tx.purge(now)).await.map(drop)
+        self.store.write_unaudited(move |tx| tx.purge(now)).await.map(drop)
     }
 }
 
@@ -313,8 +372,4 @@ fn ending_action(reason: EndReason) -> Action {
         | EndReason::WorkspaceRemoved
         | EndReason::HostLost => Action::TerminateSession,
     }
-}
-
-fn active_on(live: &[Session], host: HostId) -> impl Iterator<Item = &Session> {
-    live.iter().filter(move |s| s.host_id == Some(host) && s.state == State::Active)
 }

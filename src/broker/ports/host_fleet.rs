@@ -1,9 +1,6 @@
 //! Port to the hosts: what the broker asks of tunnels and agents.
 
-use crate::broker::model::GatewayIdentity;
-use crate::broker::model::HostCapabilities;
-use crate::broker::model::PresentedCertificate;
-use crate::broker::model::TunnelReport;
+use crate::broker::model::{GatewayIdentity, HostCapabilities, PresentedCertificate, TunnelReport};
 use crate::domain::host::Host;
 use crate::domain::route::SessionRoute;
 use crate::domain::secret::{SecretBytes, SecretString};

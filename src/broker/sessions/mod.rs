@@ -1,5 +1,7 @@
 //! Sessions: launch, streams, listing, end.
 
-pub(in crate::broker) mod launch;
-pub(in crate::broker) mod list;
-mod open_stream;
+pub mod launch;
+mod launch_decision;
+pub mod list;
+pub mod open_stream;
+pub(in crate::broker) mod view;

@@ -7,21 +7,19 @@
 //! revocation.
 
 use crate::auth::opaque;
-use crate::broker::Broker;
-use crate::broker::core::answers::SESSION;
-use crate::broker::core::answers::denial_error;
-use crate::broker::core::answers::invalid_token;
+use crate::broker::core::answers::{SESSION, denial_error, invalid_token};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::settings::Settings;
 use crate::broker::core::stream_registry::{
-    AcquiredSlot, StreamGrant, StreamMeters, StreamSlotGuard,
+    AcquiredSlot, StreamGrant, StreamMeters, StreamRegistry, StreamSlotGuard,
 };
-use crate::broker::core::text::json_int;
-use crate::broker::core::text::token_hash;
-use crate::broker::core::unit_of_work::{AuditedTx, Decision};
-use crate::broker::model::TunnelState;
-use crate::broker::model::{StreamProof, Ticket, TooManyViewers};
-use crate::broker::targets::credentials::UpstreamContext;
-use crate::domain::audit::Action;
+use crate::broker::core::text::{json_int, token_hash};
+use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
+use crate::broker::model::{StreamProof, Ticket, TooManyViewers, TunnelState};
+use crate::broker::ports::host_fleet::HostFleet;
+use crate::broker::targets::credentials::Credentials;
+use crate::broker::targets::upstream_context::UpstreamContext;
+use crate::domain::audit::{Action, Reason};
 use crate::domain::lease::Lease;
 use crate::domain::policy::{self, Denial, StreamPermit};
 use crate::domain::principal::{Principal, SignedInUser};
@@ -30,6 +28,7 @@ use crate::domain::session::State;
 use crate::domain::user::RequestSource;
 use crate::domain::{Error, Result, SessionId, Timestamp};
 use crate::store::{TicketRow, Tx};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 fn invalid_ticket() -> Error {
@@ -37,20 +36,22 @@ fn invalid_ticket() -> Error {
 }
 
 /// The owner of a ticket, or the reason why it is refused and its owner if known.
-type TicketOwner = std::result::Result<Principal, (&'static str, Option<Box<Principal>>)>;
+type TicketOwner = std::result::Result<Principal, (Reason, Option<Box<Principal>>)>;
 
 /// Looks up a ticket without consuming it.
 fn ticket_owner(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> Result<TicketOwner> {
-    let Some(row) = tx.ticket(hash)? else { return Ok(Err(("unknown", None))) };
-    let Some(principal) = ticket_principal(tx, &row)? else { return Ok(Err(("unknown", None))) };
+    let Some(row) = tx.ticket(hash)? else { return Ok(Err((Reason::Unknown, None))) };
+    let Some(principal) = ticket_principal(tx, &row)? else {
+        return Ok(Err((Reason::Unknown, None)));
+    };
     let reason = if row.session_id != id {
-        "foreign"
+        Reason::Foreign
     } else if row.used_at.is_some() {
-        "used"
+        Reason::Used
     } else if now >= row.expires_at {
-        "expired"
+        Reason::Expired
     } else if !is_valid(tx, &principal, now)? {
-        "signed_out"
+        Reason::SignedOut
     } else {
         return Ok(Ok(principal));
     };
@@ -87,7 +88,16 @@ impl AuditedTx<'_, '_> {
     }
 }
 
-impl Broker {
+#[derive(Clone)]
+pub struct Streams {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) fleet: Arc<dyn HostFleet>,
+    pub(in crate::broker) streams: StreamRegistry,
+    pub(in crate::broker) credentials: Credentials,
+    pub(in crate::broker) settings: Arc<Settings>,
+}
+
+impl Streams {
     /// A one-use ticket for the stream of the caller's own active session.
     ///
     /// # Errors
@@ -100,10 +110,10 @@ impl Broker {
     ) -> Result<Ticket> {
         let ticket = opaque::new_token("tkt_");
         let hash = opaque::hash(ticket.expose());
-        let now = self.now();
-        let expires_at = now.after(self.inner.settings.ticket_ttl);
-        let note = self.audit_entry(origin, Action::IssueTicket).by_caller(caller);
-        let (who, context) = (caller.clone(), self.policy_context(origin, caller));
+        let now = self.store.now();
+        let expires_at = now.after(self.settings.ticket_ttl);
+        let note = self.store.entry(origin, Action::IssueTicket).by_caller(caller);
+        let (who, context) = (caller.clone(), self.store.policy_context(origin, caller));
         let row = TicketRow {
             session_id: id,
             principal: caller.id(),
@@ -111,17 +121,17 @@ impl Broker {
             used_at: None,
             expires_at,
         };
-        self.transact(move |book| {
-            permit_stream(book, &who, id, &context, &note)?.map_or_else(
-                |error| Ok(Err(error)),
-                |permit| {
-                    book.insert_ticket(&hash, &row)?;
-                    book.add_entry(&note.clone().on_session(permit.session()));
-                    Ok(Ok(()))
-                },
-            )
-        })
-        .await?;
+        self.store
+            .transact(move |tx| {
+                let permit = match permit_stream(tx, &who, id, &context, &note)? {
+                    Decision::Allowed(permit) => permit,
+                    Decision::Denied(error) => return Ok(Decision::Denied(error)),
+                };
+                tx.insert_ticket(&hash, &row)?;
+                tx.add_entry(&note.clone().on_session(permit.session()));
+                Ok(Decision::Allowed(()))
+            })
+            .await?;
         Ok(Ticket { ticket, expires_at })
     }
 
@@ -131,41 +141,38 @@ impl Broker {
     /// # Errors
     /// `Unauthenticated` for a bad ticket; `NotFound` for a session that is not theirs; `Conflict`
     /// when it is not active or has all the viewers it may have.
-    pub async fn open_stream(
+    pub async fn open(
         &self,
         origin: &RequestSource,
         id: SessionId,
         proof: StreamProof<'_>,
     ) -> Result<StreamGrant> {
-        let now = self.now();
+        let now = self.store.now();
         let (caller, ticket) = match proof {
             StreamProof::Principal(caller) => (caller.clone(), None),
             StreamProof::Ticket(ticket) => {
                 let hash = token_hash(ticket);
                 let looked = hash.clone();
-                let caller = match self
-                    .inner
-                    .store
-                    .read(move |tx| ticket_owner(tx, &looked, id, now))
-                    .await?
-                {
-                    Ok(caller) => caller,
-                    Err((reason, of)) => {
-                        return self.refuse_ticket(origin, id, reason, of).await;
-                    }
-                };
+                let caller =
+                    match self.store.read(move |tx| ticket_owner(tx, &looked, id, now)).await? {
+                        Ok(caller) => caller,
+                        Err((reason, of)) => {
+                            return self.refuse_ticket(origin, id, reason, of).await;
+                        }
+                    };
                 (caller, Some(hash))
             }
         };
-        let owner =
-            self.inner.store.read(move |tx| Ok(tx.session(id)?.map(|s| s.principal))).await?;
-        let note = self.audit_entry(origin, Action::OpenStream).by_caller(&caller);
+        let owner = self.store.read(move |tx| Ok(tx.session(id)?.map(|s| s.principal))).await?;
+        let note = self.store.entry(origin, Action::OpenStream).by_caller(&caller);
         // Only the owner gets a slot, so that others cannot exhaust the session's slots.
         let taken = if owner == Some(caller.id()) {
             let Some(taken) =
-                self.streams().acquire_slot(id, &caller, now, self.inner.settings.max_viewers)
+                self.streams.acquire_slot(id, &caller, now, self.settings.max_viewers)
             else {
-                self.write_entry(note.on_session_id(id).denied("too_many_viewers")).await?;
+                self.store
+                    .write_entry(note.on_session_id(id).denied(Reason::TooManyViewers))
+                    .await?;
                 let full = Error::conflict(
                     "This session is open in as many windows as it may be. Close one first.",
                 );
@@ -175,31 +182,32 @@ impl Broker {
         } else {
             None
         };
-        let (who, context) = (caller.clone(), self.policy_context(origin, &caller));
+        let (who, context) = (caller.clone(), self.store.policy_context(origin, &caller));
         let by_ticket = ticket.is_some();
-        let tunnel = self.inner.fleet.tunnel(id).map(|report| report.state);
+        let tunnel = self.fleet.tunnel(id).map(|report| report.state);
         let found = self
-            .transact(move |book| {
+            .store
+            .transact(move |tx| {
                 if let Some(hash) = &ticket
-                    && !book.consume_ticket(hash, now)?
+                    && !tx.consume_ticket(hash, now)?
                 {
-                    return book.deny(
+                    return tx.deny(
                         &note
                             .clone()
                             .action(Action::TicketRefused)
                             .on_session_id(id)
-                            .denied("used"),
+                            .denied(Reason::Used),
                         invalid_ticket(),
                     );
                 }
-                let permit = match permit_stream(book, &who, id, &context, &note)? {
-                    Ok(permit) => permit,
-                    Err(error) => return Ok(Err(error)),
+                let permit = match permit_stream(tx, &who, id, &context, &note)? {
+                    Decision::Allowed(permit) => permit,
+                    Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
                 let note = note.clone().on_session(permit.session());
-                let behind = match book.upstream_context(permit.session(), &note)? {
-                    Ok(behind) => behind,
-                    Err(error) => return Ok(Err(error)),
+                let upstream = match tx.upstream_context(permit.session(), &note)? {
+                    Decision::Allowed(upstream) => upstream,
+                    Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
                 let tunnel = if matches!(permit.session().route, SessionRoute::Direct(_)) {
                     Some(TunnelState::None)
@@ -207,24 +215,24 @@ impl Broker {
                     tunnel
                 };
                 let note = note.with("proof", if by_ticket { "ticket" } else { "login" });
-                book.add_entry(&note.with("tunnel_status", tunnel.map(TunnelState::as_str)));
-                Ok(Ok((permit, behind)))
+                tx.add_entry(&note.with("tunnel_status", tunnel.map(TunnelState::as_str)));
+                Ok(Decision::Allowed((permit, upstream)))
             })
             .await;
-        let (permit, behind) = found?;
+        let (permit, upstream) = found?;
         let Some(taken) = taken else { return Err(Error::not_found(SESSION)) };
-        self.grant(permit, behind, taken, &caller)
+        self.grant(permit, upstream, taken, &caller)
     }
 
     fn grant(
         &self,
         permit: StreamPermit,
-        behind: UpstreamContext,
+        upstream: UpstreamContext,
         taken: AcquiredSlot,
         caller: &Principal,
     ) -> Result<StreamGrant> {
-        self.streams().set_conditions(&taken.slot, behind.conditions());
-        let server = self.upstream_of(permit.session(), behind, caller)?;
+        self.streams.set_conditions(&taken.slot, upstream.conditions());
+        let server = self.credentials.upstream_of(permit.session(), upstream, caller)?;
         let lease = Lease::grant(permit, server);
         Ok(StreamGrant {
             lease,
@@ -238,13 +246,13 @@ impl Broker {
         &self,
         origin: &RequestSource,
         id: SessionId,
-        reason: &str,
+        reason: Reason,
         of: Option<Box<Principal>>,
     ) -> Result<T> {
-        let note = self.audit_entry(origin, Action::TicketRefused).on_session_id(id).denied(reason);
+        let note = self.store.entry(origin, Action::TicketRefused).on_session_id(id).denied(reason);
         match of {
-            Some(caller) => self.write_entry(note.by_caller(&caller)).await?,
-            None => self.audit_unauthenticated(origin, note).await?,
+            Some(caller) => self.store.write_entry(note.by_caller(&caller)).await?,
+            None => self.store.audit_unauthenticated(origin, note).await?,
         }
         Err(invalid_ticket())
     }
@@ -253,21 +261,16 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write it down; the place is free all the same.
-    pub async fn close_stream(
-        &self,
-        origin: &RequestSource,
-        grant: StreamGrant,
-        why: &str,
-    ) -> Result<()> {
+    pub async fn close(&self, origin: &RequestSource, grant: StreamGrant, why: &str) -> Result<()> {
         let StreamGrant { lease, meters, slot: place, .. } = grant;
-        self.close_shared_stream(origin, &lease, &meters, place, why).await
+        self.close_shared(origin, &lease, &meters, place, why).await
     }
 
     /// [`Broker::close_stream`] for a lease that is shared and may outlive the stream.
     ///
     /// # Errors
     /// As there.
-    pub async fn close_shared_stream(
+    pub async fn close_shared(
         &self,
         origin: &RequestSource,
         lease: &Lease,
@@ -275,42 +278,40 @@ impl Broker {
         place: StreamSlotGuard,
         why: &str,
     ) -> Result<()> {
-        let note = self.audit_entry(origin, Action::CloseStream).on_session(lease.session());
+        let note = self.store.entry(origin, Action::CloseStream).on_session(lease.session());
         let note = place.caller.as_deref().map_or(note.clone(), |caller| note.by_caller(caller));
-        let lasted = self.now().since(place.opened_at);
+        let lasted = self.store.now().since(place.opened_at);
         let note = note
-            .reason(why)
+            .reason(Reason::External(why.to_owned()))
             .with("bytes_up", json_int(meters.up.load(Ordering::Relaxed)))
             .with("bytes_down", json_int(meters.down.load(Ordering::Relaxed)))
             .with("duration_ms", json_int(crate::broker::core::text::millis_u64(lasted)));
         drop(place);
-        self.write_entry(note).await
+        self.store.write_entry(note).await
     }
 }
 
 /// A permit to stream, or an audited denial.
 fn permit_stream(
-    book: &mut AuditedTx<'_, '_>,
+    tx: &mut AuditedTx<'_, '_>,
     who: &Principal,
     id: SessionId,
     context: &policy::Context,
     note: &AuditEntryBuilder,
-) -> Decision<StreamPermit> {
-    let Some(session) = book.session(id)? else {
+) -> Result<Decision<StreamPermit>> {
+    let Some(session) = tx.session(id)? else {
         let note = note.clone().action(Action::AccessDenied).on_session_id(id);
-        return book.deny(&note.denied("unknown"), Error::not_found(SESSION));
+        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(SESSION));
     };
-    if !book.principal_is_valid(who, context.now)? {
-        return book.deny(&note.clone().on_session(&session).denied("signed_out"), invalid_token());
+    if !tx.principal_is_valid(who, context.now)? {
+        return tx
+            .deny(&note.clone().on_session(&session).denied(Reason::SignedOut), invalid_token());
     }
     match policy::authorize_stream(who, &session, context) {
-        Ok(permit) => Ok(Ok(permit)),
+        Ok(permit) => Ok(Decision::Allowed(permit)),
         Err(Denial::NotOwner) => {
             let note = note.clone().action(Action::AccessDenied).on_session_id(id);
-            book.deny(
-                &note.denied(Denial::NotOwner.as_str()),
-                denial_error(Denial::NotOwner, SESSION),
-            )
+            tx.deny(&note.denied(Denial::NotOwner), denial_error(Denial::NotOwner, SESSION))
         }
         Err(denial) => {
             let reason = match session.state {
@@ -318,7 +319,7 @@ fn permit_stream(
                 State::Queued | State::Creating | State::Active => denial.as_str(),
             };
             let note = note.clone().on_session(&session).with("state", reason);
-            book.deny(&note.denied(denial.as_str()), denial_error(denial, SESSION))
+            tx.deny(&note.denied(denial), denial_error(denial, SESSION))
         }
     }
 }

@@ -5,16 +5,15 @@
 //! | pinned | recorded at first use, or accepted by an administrator; another certificate is refused and stored as *offered* |
 //! | [`TransferRefusal`] | what policy kept from passing in a stream: how much, never its content |
 
-use crate::broker::Broker;
 use crate::broker::core::answers::WORKSPACE;
 use crate::broker::core::audit_entry::AuditEntryBuilder;
-use crate::broker::core::stream_registry::Topic;
-use crate::broker::core::text::json_int;
+use crate::broker::core::changes::{Changes, Topic};
+use crate::broker::core::stream_registry::StreamRegistry;
 use crate::broker::core::text::sanitize_line;
-use crate::broker::model::CertificateCheck;
-use crate::broker::model::PresentedCertificate;
-use crate::broker::model::TransferRefusal;
-use crate::domain::audit::Action;
+use crate::broker::core::unit_of_work::{AuditedStore, Decision};
+use crate::broker::model::{CertificateCheck, PresentedCertificate};
+use crate::broker::targets::stream_events::stream_entry;
+use crate::domain::audit::{Action, Reason};
 use crate::domain::lease::Lease;
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
@@ -34,28 +33,21 @@ impl PresentedCertificate {
     }
 }
 
-impl Broker {
-    fn stream_entry(
-        &self,
-        origin: &RequestSource,
-        action: Action,
-        lease: &Lease,
-        by: Option<&Principal>,
-    ) -> AuditEntryBuilder {
-        let note = self.audit_entry(origin, action).on_session(lease.session());
-        match by {
-            Some(caller) => note.by_caller(caller),
-            None => note.by_system(),
-        }
-    }
+#[derive(Clone)]
+pub struct Certificates {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) streams: StreamRegistry,
+    pub(in crate::broker) changes: Changes,
+}
 
+impl Certificates {
     /// Compares an upstream's certificate with the pinned one, and pins it if none is pinned. For
     /// [`TrustRule::FirstUse`]; the other rules are decided where the certificate is received, and
     /// their refusals are recorded with [`Broker::refuse_certificate`].
     ///
     /// # Errors
     /// When the store cannot be read or written; then the certificate is not trusted.
-    pub async fn check_certificate(
+    pub async fn check(
         &self,
         origin: &RequestSource,
         lease: &Lease,
@@ -64,46 +56,45 @@ impl Broker {
     ) -> Result<CertificateCheck> {
         let id = lease.session().workspace_id.clone();
         let looked = id.clone();
-        let pinned =
-            self.inner.store.read(move |tx| Ok(tx.upstream_state(&looked)?.pinned)).await?;
+        let pinned = self.store.read(move |tx| Ok(tx.upstream_state(&looked)?.pinned)).await?;
         if pinned.is_some_and(|(pin, _)| pin == seen.fingerprint) {
             return Ok(CertificateCheck::Trusted);
         }
-        let note = self
-            .stream_entry(origin, Action::PinCertificate, lease, by)
+        let note = stream_entry(&self.store, origin, Action::PinCertificate, lease, by)
             .with("fingerprint", seen.fingerprint.to_string());
         let offered = seen.offered(&note);
         let note = note.with("subject", offered.subject.clone());
         let (session, organization) = (lease.session().id, lease.session().organization_id);
         let met = self
-            .write(move |book| {
+            .store
+            .write(move |tx| {
                 // If the session ended meanwhile, the workspace may name another target now.
-                let holds = book.session(session)?.is_some_and(|s| s.state == State::Active);
+                let holds = tx.session(session)?.is_some_and(|s| s.state == State::Active);
                 if holds
-                    && book.pin_certificate_if_none(
+                    && tx.pin_certificate_if_none(
                         &id,
                         offered.fingerprint,
                         &offered.subject,
                         note.now(),
                     )?
                 {
-                    book.add_entry(&note.clone().reason("recorded"));
+                    tx.add_entry(&note.clone().reason(Reason::Recorded));
                     return Ok(CertificateCheck::Trusted);
                 }
-                let expected = book.upstream_state(&id)?.pinned.map(|(pin, _)| pin);
+                let expected = tx.upstream_state(&id)?.pinned.map(|(pin, _)| pin);
                 if holds && expected == Some(offered.fingerprint) {
                     return Ok(CertificateCheck::Trusted);
                 }
-                book.set_offered_certificate(&id, &offered)?;
+                tx.set_offered_certificate(&id, &offered)?;
                 let note = note
                     .clone()
                     .action(Action::CertificateRefused)
                     .with("expected", expected.map(|pin| pin.to_string()));
-                book.add_entry(&note.denied("changed"));
+                tx.add_entry(&note.denied(Reason::Changed));
                 Ok(CertificateCheck::Refused)
             })
             .await?;
-        self.streams().publish(Some(organization), &[Topic::Workspaces]);
+        self.changes.publish(Some(organization), &[Topic::Workspaces]);
         Ok(met)
     }
 
@@ -112,7 +103,7 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn refuse_certificate(
+    pub async fn refuse(
         &self,
         origin: &RequestSource,
         lease: &Lease,
@@ -121,82 +112,21 @@ impl Broker {
         why: &'static str,
     ) -> Result<()> {
         let id = lease.session().workspace_id.clone();
-        let note = self
-            .stream_entry(origin, Action::CertificateRefused, lease, by)
+        let note = stream_entry(&self.store, origin, Action::CertificateRefused, lease, by)
             .with("fingerprint", seen.fingerprint.to_string())
-            .denied(why);
+            .denied(Reason::External(why.to_owned()));
         let offered = seen.offered(&note);
         let note = note.with("subject", offered.subject.clone());
         let organization = lease.session().organization_id;
-        self.write(move |book| {
-            book.set_offered_certificate(&id, &offered)?;
-            book.add_entry(&note);
-            Ok(())
-        })
-        .await?;
-        self.streams().publish(Some(organization), &[Topic::Workspaces]);
+        self.store
+            .write(move |tx| {
+                tx.set_offered_certificate(&id, &offered)?;
+                tx.add_entry(&note);
+                Ok(())
+            })
+            .await?;
+        self.changes.publish(Some(organization), &[Topic::Workspaces]);
         Ok(())
-    }
-
-    /// Audits that an upstream rejected the credential. `why` is a reason such as `wrong_password`,
-    /// `locked`, `expired`.
-    ///
-    /// # Errors
-    /// When the store cannot write it down.
-    pub async fn login_refused(
-        &self,
-        origin: &RequestSource,
-        lease: &Lease,
-        by: Option<&Principal>,
-        why: &'static str,
-    ) -> Result<()> {
-        let server = lease.upstream();
-        let note = self
-            .stream_entry(origin, Action::LoginRefused, lease, by)
-            .denied(why)
-            .with("source", server.credential_source.as_str());
-        let told = |text: &str| Some(sanitize_line(text)).filter(|text| !text.is_empty());
-        let credential = server.credential.as_ref();
-        let note = note
-            .with("username", credential.and_then(|c| told(&c.username)))
-            .with("domain", credential.and_then(|c| told(&c.domain)));
-        self.write_entry(note).await
-    }
-
-    /// Audits what policy kept from passing in a stream.
-    ///
-    /// # Errors
-    /// When the store cannot write it down.
-    pub async fn transfer_refused(
-        &self,
-        origin: &RequestSource,
-        lease: &Lease,
-        by: Option<&Principal>,
-        refused: &TransferRefusal,
-    ) -> Result<()> {
-        let note = self.stream_entry(origin, Action::TransferRefused, lease, by).denied("policy");
-        let note = note.with("channel", refused.channel).with("direction", refused.direction);
-        self.write_entry(
-            note.with("bytes", json_int(refused.bytes)).with("count", json_int(refused.count)),
-        )
-        .await
-    }
-
-    /// Audits that a client asked for another destination than its session's.
-    ///
-    /// # Errors
-    /// When the store cannot write it down.
-    pub async fn destination_refused(
-        &self,
-        origin: &RequestSource,
-        lease: &Lease,
-        by: Option<&Principal>,
-        asked: &str,
-    ) -> Result<()> {
-        let note = self
-            .stream_entry(origin, Action::DestinationRefused, lease, by)
-            .denied("not_the_sessions");
-        self.write_entry(note.with("asked", sanitize_line(asked))).await
     }
 
     /// Accepts the certificate that was refused last: from now on the upstream must present it.
@@ -204,31 +134,35 @@ impl Broker {
     /// # Errors
     /// `Forbidden`; `NotFound`; `Invalid` when it is no fingerprint; `Conflict` when it is not the
     /// one offered, or the workspace's rule is a certificate authority.
-    pub async fn accept_certificate(
+    pub async fn accept(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
         fingerprint: &str,
     ) -> Result<()> {
-        let organization =
-            self.permit(origin, caller, PolicyAction::ManageWorkspaces).await?.organization_id();
+        let organization = self
+            .store
+            .permit(origin, caller, PolicyAction::ManageWorkspaces)
+            .await?
+            .organization_id();
         let fingerprint = Fingerprint::parse(fingerprint).ok_or_else(|| {
             Error::invalid("fingerprint must be a SHA-256: 64 hexadecimal digits.")
         })?;
-        let note = self.audit_entry(origin, Action::PinCertificate).by_caller(caller);
+        let note = self.store.entry(origin, Action::PinCertificate).by_caller(caller);
         let id = id.clone();
         let (workspace, sessions) = self
-            .transact(move |book| {
-                let Some(mut workspace) = book.workspace(&id)?.filter(|w| w.organization_id == organization) else {
+            .store
+            .transact(move |tx| {
+                let Some(mut workspace) = tx.workspace(&id)?.filter(|w| w.organization_id == organization) else {
                     let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                    return book.deny(&note.denied("unknown"), Error::not_found(WORKSPACE));
+                    return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                 };
                 let note = note.clone().on_workspace(&workspace).with("fingerprint", fingerprint.to_string());
-                let state = book.upstream_state(&id)?;
+                let state = tx.upstream_state(&id)?;
                 let Some(offered) = state.offered.filter(|offered| offered.fingerprint == fingerprint) else {
                     let error = Error::conflict("This is not the certificate that the server showed last. Look at it again.");
-                    return book.deny(&note.denied("not_offered"), error);
+                    return tx.deny(&note.denied(Reason::NotOffered), error);
                 };
                 let before = match &workspace.upstream.trust {
                     TrustRule::FirstUse => state.pinned.map(|(pin, _)| pin),
@@ -236,23 +170,23 @@ impl Broker {
                     TrustRule::Authority { .. } => {
                         let error =
                             Error::conflict("This workspace trusts certificate authorities. Change its rule to trust a single certificate.");
-                        return book.deny(&note.denied("authority"), error);
+                        return tx.deny(&note.denied(Reason::Authority), error);
                     }
                 };
                 if let TrustRule::Pinned(pin) = &mut workspace.upstream.trust {
                     *pin = fingerprint;
                     workspace.updated_at = note.now();
-                    book.update_workspace(&workspace)?;
+                    tx.update_workspace(&workspace)?;
                 }
-                book.replace_pinned_certificate(&id, fingerprint, &offered.subject, note.now())?;
-                let note = note.reason("accepted").with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
-                book.add_entry(&note);
-                let sessions = book.live_sessions_of_workspace(&id)?;
-                Ok(Ok((workspace, sessions)))
+                tx.replace_pinned_certificate(&id, fingerprint, &offered.subject, note.now())?;
+                let note = note.reason(Reason::Accepted).with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
+                tx.add_entry(&note);
+                let sessions = tx.live_sessions_of_workspace(&id)?;
+                Ok(Decision::Allowed((workspace, sessions)))
             })
             .await?;
-        self.revoke_outdated_streams(&workspace, &sessions);
-        self.streams().publish(Some(organization), &[Topic::Workspaces]);
+        self.streams.revoke_outdated_in(&workspace, &sessions);
+        self.changes.publish(Some(organization), &[Topic::Workspaces]);
         Ok(())
     }
 }

@@ -7,15 +7,12 @@
 //! | assertion | a JWT, valid for a minute, that tells one application who its user is |
 
 use crate::auth::token::{Assertion, ISSUER};
-use crate::broker::Broker;
 use crate::broker::core::answers::SESSION;
-use crate::broker::core::text::{json_int, truncate_utf8};
+use crate::broker::core::signing_keys::SigningKeys;
+use crate::broker::core::unit_of_work::AuditedStore;
 use crate::broker::core::validate;
-use crate::broker::model::Page;
-use crate::broker::model::RefusedRequest;
-use crate::broker::model::RequestQuery;
-use crate::domain::audit::Action;
-use crate::domain::lease::Lease;
+use crate::broker::model::{Page, RequestQuery};
+use crate::domain::audit::{Action, Reason};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
 use crate::domain::secret::SecretString;
@@ -77,24 +74,26 @@ fn status_range(word: &str) -> Option<(u16, u16)> {
     }
 }
 
-impl Broker {
+#[derive(Clone)]
+pub struct WebRequests {
+    pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) keys: SigningKeys,
+}
+
+impl WebRequests {
     /// Stores requests of a session in order: all of them or none.
     ///
     /// # Errors
     /// When the store cannot write them.
-    pub async fn log_requests(
-        &self,
-        session: SessionId,
-        records: Arc<Vec<RequestRecord>>,
-    ) -> Result<()> {
-        self.inner.store.write(move |tx| tx.add_app_requests(session, &records)).await
+    pub async fn store(&self, session: SessionId, records: Arc<Vec<RequestRecord>>) -> Result<()> {
+        self.store.write_unaudited(move |tx| tx.add_app_requests(session, &records)).await
     }
 
     /// A page of a session's requests, newest first, each with its sequence number.
     ///
     /// # Errors
     /// `Forbidden`; `NotFound`; `Invalid` when limit or cursor are not acceptable.
-    pub async fn requests(
+    pub async fn list(
         &self,
         origin: &RequestSource,
         caller: &Principal,
@@ -102,20 +101,15 @@ impl Broker {
         cursor: Option<&str>,
         limit: Option<u32>,
     ) -> Result<Page<(i64, RequestRecord)>> {
-        self.find_requests(
-            origin,
-            caller,
-            id,
-            RequestQuery { cursor, limit, ..RequestQuery::default() },
-        )
-        .await
+        self.find(origin, caller, id, RequestQuery { cursor, limit, ..RequestQuery::default() })
+            .await
     }
 
     /// A page of the requests that a query selects.
     ///
     /// # Errors
     /// As there; `Invalid` when the query does not read.
-    pub async fn find_requests(
+    pub async fn find(
         &self,
         origin: &RequestSource,
         caller: &Principal,
@@ -123,7 +117,7 @@ impl Broker {
         query: RequestQuery<'_>,
     ) -> Result<Page<(i64, RequestRecord)>> {
         let organization =
-            self.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
+            self.store.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
         let limit = validate::page_limit(query.limit, 100)?;
         let filter = query.filter()?;
         let before = query
@@ -133,7 +127,6 @@ impl Broker {
             })
             .transpose()?;
         let found = self
-            .inner
             .store
             .read(move |tx| {
                 let theirs =
@@ -149,41 +142,14 @@ impl Broker {
             Some(rows) => Ok(validate::page(rows, limit, |(seq, _)| seq.to_string())),
             None => {
                 let note = self
-                    .audit_entry(origin, Action::AccessDenied)
+                    .store
+                    .entry(origin, Action::AccessDenied)
                     .by_caller(caller)
                     .on_session_id(id);
-                self.write_entry(note.denied("unknown")).await?;
+                self.store.write_entry(note.denied(Reason::Unknown)).await?;
                 Err(Error::not_found(SESSION))
             }
         }
-    }
-
-    /// Audits requests that policy forbids.
-    ///
-    /// # Errors
-    /// When the store cannot write it down.
-    pub async fn request_refused(
-        &self,
-        origin: &RequestSource,
-        lease: &Lease,
-        by: Option<&Principal>,
-        refused: &RefusedRequest,
-    ) -> Result<()> {
-        let note = self
-            .audit_entry(origin, Action::RequestRefused)
-            .on_session(lease.session())
-            .denied(refused.kind);
-        let note = match by {
-            Some(caller) => note.by_caller(caller),
-            None => note.by_system(),
-        };
-        let note = note
-            .with("method", truncate_utf8(&refused.method, METHOD_MAX))
-            .with("path", truncate_utf8(&refused.path, PATH_MAX));
-        self.write_entry(
-            note.with("bytes", json_int(refused.bytes)).with("count", json_int(refused.count)),
-        )
-        .await
     }
 
     /// Signs an assertion of the user's identity for one application; valid for [`ASSERTION_TTL`].
@@ -195,8 +161,8 @@ impl Broker {
         caller: &Principal,
         audience: &str,
     ) -> Result<SecretString> {
-        let signed_in = self.require_user(&RequestSource::local(""), caller).await?;
-        let now = self.now();
+        let signed_in = self.store.require_user(&RequestSource::local(""), caller).await?;
+        let now = self.store.now();
         let assertion = Assertion {
             sub: signed_in.user.id,
             email: signed_in.user.email.clone(),
@@ -208,7 +174,7 @@ impl Broker {
             aud: audience.to_owned(),
             jti: Uuid::new_v4().to_string(),
         };
-        self.keys().await?.sign_assertion(&assertion).map(SecretString::new)
+        self.keys.get().await?.sign_assertion(&assertion).map(SecretString::new)
     }
 }
 

@@ -95,7 +95,8 @@ async fn exchange_ticket(
         return match context
             .state
             .broker
-            .audit_denial(&source, None, "POST /.portcullis/enter", "foreign_origin")
+            .audit()
+            .record_denial(&source, None, "POST /.portcullis/enter", "foreign_origin")
             .await
         {
             Ok(()) => pages::foreign_origin(settings),
@@ -110,7 +111,8 @@ async fn exchange_ticket(
     let grant = match context
         .state
         .broker
-        .open_stream(&source, session, StreamProof::Ticket(&ticket))
+        .streams()
+        .open(&source, session, StreamProof::Ticket(&ticket))
         .await
     {
         Ok(grant) => grant,
@@ -165,7 +167,8 @@ async fn open_or_join(
         (grant.caller().and_then(Principal::login_id), grant.lease.session().workspace_kind)
     else {
         // The ticket of a desktop.
-        let closed = context.state.broker.close_stream(&source, grant, "not_an_application").await;
+        let closed =
+            context.state.broker.streams().close(&source, grant, "not_an_application").await;
         return Err(Box::new(if closed.is_ok() {
             pages::not_found(settings, Some(session))
         } else {
@@ -175,11 +178,11 @@ async fn open_or_join(
     let start =
         grant.lease.upstream().web_app.as_deref().map_or("/", WebAppConfig::start_path).to_owned();
     let Some(cookie) = random_cookie() else {
-        drop(context.state.broker.close_stream(&source, grant, "aborted").await);
+        drop(context.state.broker.streams().close(&source, grant, "aborted").await);
         return Err(Box::new(pages::unavailable(settings)));
     };
     if context.apps.table.join(session, login, cookie.expose()) {
-        return match context.state.broker.close_stream(&source, grant, "joined").await {
+        return match context.state.broker.streams().close(&source, grant, "joined").await {
             Ok(()) => Ok(EntryGrant { cookie, start }),
             Err(_) => Err(Box::new(pages::unavailable(settings))),
         };

@@ -181,21 +181,37 @@ pub(super) fn contains_pattern(text: &str) -> String {
 impl Tx<'_> {
     /// Appends an entry and signs the new head. Locks the head until the transaction ends: do it
     /// last.
-    pub fn append_audit_entry(&mut self, mut draft: Draft) -> Result<Entry> {
+    pub fn append_audit_entry(&mut self, draft: Draft) -> Result<Entry> {
+        let mut entries = self.append_audit_entries(vec![draft])?;
+        entries.pop().ok_or_else(|| Error::internal("no audit entry was appended"))
+    }
+
+    /// Appends entries in order under one signature of the new head. Locks the head until the
+    /// transaction ends: call it last.
+    pub fn append_audit_entries(&mut self, drafts: Vec<Draft>) -> Result<Vec<Entry>> {
         self.signer()?;
-        replace_nul(&mut draft);
-        let (seq, prev_hash): (i64, String) = diesel::update(audit_head::table.find(1))
-            .set(audit_head::seq.eq(audit_head::seq + 1))
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = i64::try_from(drafts.len()).map_err(Error::internal)?;
+        let (last, mut prev_hash): (i64, String) = diesel::update(audit_head::table.find(1))
+            .set(audit_head::seq.eq(audit_head::seq + count))
             .returning((audit_head::seq, audit_head::hash))
             .get_result(self.conn)?;
-        let entry = draft.chain(seq, &prev_hash);
-        diesel::insert_into(audit_entries::table)
-            .values(AuditRow::of(&entry)?)
-            .execute(self.conn)?;
-        let signature = self.signer()?.sign(&Head::signed_text(seq, &entry.hash));
-        let head = (audit_head::hash.eq(&entry.hash), audit_head::signature.eq(signature));
+        let mut entries = Vec::with_capacity(drafts.len());
+        for (seq, mut draft) in (last - count + 1..).zip(drafts) {
+            replace_nul(&mut draft);
+            let entry = draft.chain(seq, &prev_hash);
+            prev_hash.clone_from(&entry.hash);
+            diesel::insert_into(audit_entries::table)
+                .values(AuditRow::of(&entry)?)
+                .execute(self.conn)?;
+            entries.push(entry);
+        }
+        let signature = self.signer()?.sign(&Head::signed_text(last, &prev_hash));
+        let head = (audit_head::hash.eq(&prev_hash), audit_head::signature.eq(signature));
         diesel::update(audit_head::table.find(1)).set(head).execute(self.conn)?;
-        Ok(entry)
+        Ok(entries)
     }
 
     /// The head as stored; its signature is not verified here.

@@ -12,6 +12,7 @@ pub mod gateway_lease;
 pub mod hosts;
 pub mod join_tokens;
 pub mod keys;
+mod live_sessions;
 pub mod logins;
 pub mod organizations;
 pub mod purge;

@@ -6,11 +6,10 @@
 
 use super::seats::SeatKey;
 use super::{corrupt_value, limit, parse_mfa, parse_optional, parse_principal, parse_text};
-use crate::domain::principal::PrincipalId;
 use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Session, SessionFilter, State};
 use crate::domain::workspace::WorkspaceKind;
-use crate::domain::{OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceId};
+use crate::domain::{HostId, Result, SessionId, Timestamp, UserId};
 use crate::store::connection::MultiBackend;
 use crate::store::error;
 use crate::store::schema::{live_sessions, seats, session_events, session_leases, sessions};
@@ -27,7 +26,7 @@ pub struct StateChange {
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = sessions, treat_none_as_default_value = false)]
-struct SessionRow {
+pub(super) struct SessionRow {
     id: String,
     organization_id: String,
     principal_kind: String,
@@ -119,25 +118,8 @@ fn parse_state(word: &str, reason: Option<&str>) -> Result<State> {
     State::parse(word, reason).ok_or_else(|| corrupt_value("session state"))
 }
 
-fn all(rows: Vec<SessionRow>) -> Result<Vec<Session>> {
+pub(super) fn all(rows: Vec<SessionRow>) -> Result<Vec<Session>> {
     rows.into_iter().map(SessionRow::into_session).collect()
-}
-
-/// Live sessions whose row in `live_sessions` matches the filters. Selected by a subquery rather
-/// than a join: SQLite then always starts from the few live ones, where a join made it read a
-/// million closed ones (0.3 s).
-macro_rules! live {
-    ($($filter:expr),*) => {
-        sessions::table
-            .filter(sessions::id.eq_any(live_sessions::table.select(live_sessions::session_id)$(.filter($filter))*))
-            .select(SessionRow::as_select())
-    };
-}
-
-macro_rules! newest_live {
-    ($tx:expr $(, $filter:expr)*) => {
-        all(live!($($filter),*).order((sessions::created_at.desc(), sessions::id.desc())).load($tx.conn)?)
-    };
 }
 
 impl Tx<'_> {
@@ -156,6 +138,8 @@ impl Tx<'_> {
             live_sessions::host_id.eq(row.host_id.clone()),
             live_sessions::address.eq(row.address.clone()),
             live_sessions::way.eq(row.way.clone()),
+            live_sessions::state.eq(row.state.clone()),
+            live_sessions::expires_at.eq(row.expires_at),
         );
         let own = SeatKey::principal(&session.workspace_id, session.principal);
         let shared = seat.filter(|seat| *seat != own);
@@ -218,7 +202,7 @@ impl Tx<'_> {
     ) -> Result<bool> {
         let row = SessionRow::of(next);
         let change = (
-            sessions::state.eq(row.state),
+            sessions::state.eq(row.state.clone()),
             sessions::reason.eq(row.reason),
             sessions::mfa_method.eq(row.mfa_method),
             sessions::mfa_verified_at.eq(row.mfa_verified_at),
@@ -233,7 +217,11 @@ impl Tx<'_> {
         if diesel::update(as_expected).set(change).execute(self.conn)? == 0 {
             return Ok(false);
         }
-        if !next.state.is_live() {
+        if next.state.is_live() {
+            let change =
+                (live_sessions::state.eq(row.state), live_sessions::expires_at.eq(row.expires_at));
+            diesel::update(live_sessions::table.find(&row.id)).set(change).execute(self.conn)?;
+        } else {
             diesel::delete(live_sessions::table.find(&row.id)).execute(self.conn)?;
             diesel::delete(session_leases::table.find(&row.id)).execute(self.conn)?;
             self.release_seats(next.id)?;
@@ -242,48 +230,15 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// A principal's live session in a workspace; the newest, if an older one is still closing.
-    pub fn live_session_of(
-        &mut self,
-        principal: PrincipalId,
-        workspace: &WorkspaceId,
-    ) -> Result<Option<Session>> {
-        let found = match principal {
-            PrincipalId::User(user) => newest_live!(
-                self,
-                live_sessions::user_id.eq(user.to_string()),
-                live_sessions::workspace_id.eq(workspace.as_str())
-            )?,
-            PrincipalId::ApiKey(_) | PrincipalId::System => self
-                .live_sessions_of_workspace(workspace)?
-                .into_iter()
-                .filter(|session| session.principal == principal)
-                .collect(),
-        };
-        Ok(found.into_iter().next())
-    }
-
-    /// The live sessions in a workspace, newest first.
-    pub fn live_sessions_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<Vec<Session>> {
-        newest_live!(self, live_sessions::workspace_id.eq(workspace.as_str()))
-    }
-
-    /// The live sessions of a user, newest first.
-    pub fn live_sessions_of_user(&mut self, user: UserId) -> Result<Vec<Session>> {
-        newest_live!(self, live_sessions::user_id.eq(user.to_string()))
-    }
-
-    /// The live sessions on a host, newest first.
-    pub fn live_sessions_of_host(&mut self, host: crate::domain::HostId) -> Result<Vec<Session>> {
-        newest_live!(self, live_sessions::host_id.eq(host.to_string()))
-    }
-
-    /// The live sessions of one organization or of all, newest first.
-    pub fn live_sessions(&mut self, organization: Option<OrganizationId>) -> Result<Vec<Session>> {
-        match organization {
-            Some(id) => newest_live!(self, live_sessions::organization_id.eq(id.to_string())),
-            None => newest_live!(self),
-        }
+    /// The host of a user's last session, if it had one.
+    pub fn last_host_of(&mut self, user: UserId) -> Result<Option<HostId>> {
+        let host: Option<Option<String>> = sessions::table
+            .filter(sessions::user_id.eq(user.to_string()))
+            .order((sessions::created_at.desc(), sessions::id.desc()))
+            .select(sessions::host_id)
+            .first(self.conn)
+            .optional()?;
+        parse_optional(host.flatten().as_deref(), "host id")
     }
 
     /// A user's sessions that `filter` selects, newest first, before a position.
@@ -317,34 +272,6 @@ impl Tx<'_> {
                 .filter(sessions::created_at.lt(at.0).or(sessions::id.lt(id.to_string())));
         }
         all(query.load(self.conn)?)
-    }
-
-    /// Live sessions past their expiry that are not closing yet, the longest overdue first.
-    pub fn expired_sessions(&mut self, now: Timestamp, count: usize) -> Result<Vec<Session>> {
-        let rows: Vec<SessionRow> = live!()
-            .filter(sessions::expires_at.le(now.0))
-            .filter(sessions::state.ne("closing"))
-            .order((sessions::expires_at, sessions::id))
-            .limit(limit(count))
-            .load(self.conn)?;
-        all(rows)
-    }
-
-    /// Live sessions in any of these states (names of the store), oldest first.
-    pub fn live_sessions_in_states(
-        &mut self,
-        states: &[&str],
-        count: usize,
-    ) -> Result<Vec<Session>> {
-        let rows: Vec<SessionRow> = live!()
-            .filter(
-                sessions::state
-                    .eq_any(states.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()),
-            )
-            .order((sessions::created_at, sessions::id))
-            .limit(limit(count))
-            .load(self.conn)?;
-        all(rows)
     }
 
     /// The state changes of a session, in order.

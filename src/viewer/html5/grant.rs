@@ -34,12 +34,18 @@ impl AppGrant {
 
     /// Writes requests that policy refused to the audit log.
     pub(super) async fn request_refused(&self, refused: &RefusedRequest) -> Result<()> {
-        self.broker.request_refused(&self.source, &self.lease, self.caller.as_ref(), refused).await
+        self.broker
+            .stream_events()
+            .request_refused(&self.source, &self.lease, self.caller.as_ref(), refused)
+            .await
     }
 
     /// Writes the close of the application to the audit log and frees its slot.
     pub(super) async fn close(&self, slot: StreamSlotGuard, reason: &str) -> Result<()> {
-        self.broker.close_shared_stream(&self.source, &self.lease, &self.meters, slot, reason).await
+        self.broker
+            .streams()
+            .close_shared(&self.source, &self.lease, &self.meters, slot, reason)
+            .await
     }
 }
 
@@ -49,7 +55,8 @@ impl StreamAudit for AppGrant {
         presented: &PresentedCertificate,
     ) -> Result<CertificateCheck> {
         self.broker
-            .check_certificate(&self.source, &self.lease, self.caller.as_ref(), presented)
+            .certificates()
+            .check(&self.source, &self.lease, self.caller.as_ref(), presented)
             .await
     }
 
@@ -59,21 +66,29 @@ impl StreamAudit for AppGrant {
         reason: &'static str,
     ) -> Result<()> {
         self.broker
-            .refuse_certificate(&self.source, &self.lease, self.caller.as_ref(), presented, reason)
+            .certificates()
+            .refuse(&self.source, &self.lease, self.caller.as_ref(), presented, reason)
             .await
     }
 
     async fn login_refused(&self, reason: &'static str) -> Result<()> {
-        self.broker.login_refused(&self.source, &self.lease, self.caller.as_ref(), reason).await
+        self.broker
+            .stream_events()
+            .login_refused(&self.source, &self.lease, self.caller.as_ref(), reason)
+            .await
     }
 
     async fn destination_refused(&self, requested: &str) -> Result<()> {
         self.broker
+            .stream_events()
             .destination_refused(&self.source, &self.lease, self.caller.as_ref(), requested)
             .await
     }
 
     async fn transfer_refused(&self, refused: &TransferRefusal) -> Result<()> {
-        self.broker.transfer_refused(&self.source, &self.lease, self.caller.as_ref(), refused).await
+        self.broker
+            .stream_events()
+            .transfer_refused(&self.source, &self.lease, self.caller.as_ref(), refused)
+            .await
     }
 }

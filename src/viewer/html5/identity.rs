@@ -121,10 +121,12 @@ impl UpstreamIdentity {
         }
         let caller = grant.caller.as_ref().ok_or(ProxyError::AuditUnavailable)?;
         let issued_at = Instant::now();
-        let token = grant.broker.assert_identity(caller, audience).await.map_err(|error| {
-            tracing::error!(%error, "application.assertion");
-            ProxyError::AuditUnavailable
-        })?;
+        let token = grant.broker.web_requests().assert_identity(caller, audience).await.map_err(
+            |error| {
+                tracing::error!(%error, "application.assertion");
+                ProxyError::AuditUnavailable
+            },
+        )?;
         let mut fields = self.static_headers.fields.clone();
         fields.extend(sensitive_value(&token).map(|value| (X_PORTCULLIS_ASSERTION, value)));
         let headers = Arc::new(IdentityHeaders { fields });

@@ -99,7 +99,9 @@ async fn write_batch(app: &AppContext, batch: &mut Vec<RequestRecord>) -> bool {
     let mut failed = None;
     if !batch.is_empty() {
         let records = Arc::new(std::mem::take(batch));
-        if let Err(error) = app.grant.broker.log_requests(session, Arc::clone(&records)).await {
+        if let Err(error) =
+            app.grant.broker.web_requests().store(session, Arc::clone(&records)).await
+        {
             *batch = Arc::unwrap_or_clone(records);
             failed = Some(error);
         }

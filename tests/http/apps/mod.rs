@@ -42,7 +42,7 @@ impl AppsGateway {
         let app =
             TestApp::with_dial(Db::new(Backend::Sqlite), Arc::new(application.dial()), change)
                 .await;
-        let system = app.broker.system_principal().await.unwrap();
+        let system = app.broker.organizations().system_principal().await.unwrap();
         let roles = vec![Role::Member, Role::Admin];
         let target = Some(TargetSpec::Service { host_id: app.host, name: "board".to_owned() });
         let rest =
@@ -55,7 +55,7 @@ impl AppsGateway {
             kind: WorkspaceKind::Html5,
             properties: rest,
         };
-        app.broker.create_workspace(&RequestSource::local("test"), &system, new).await.unwrap();
+        app.broker.workspaces().create(&RequestSource::local("test"), &system, new).await.unwrap();
         Self { app, application }
     }
 

@@ -140,7 +140,12 @@ impl Harness {
 
     /// Ends the session as its user.
     pub async fn disconnect(&self) {
-        self.fixture.broker.disconnect(&origin(), &self.caller, self.session.id).await.unwrap();
+        self.fixture
+            .broker
+            .sessions()
+            .disconnect(&origin(), &self.caller, self.session.id)
+            .await
+            .unwrap();
     }
 
     /// The recorded requests, oldest first, once there are at least `count`.

@@ -107,7 +107,7 @@ async fn closing_is_audited_and_frees_the_slot() {
     let viewers = |harness: &Harness| {
         let (broker, caller, id) =
             (harness.fixture.broker.clone(), harness.caller.clone(), harness.session.id);
-        async move { broker.session(&caller, id).await.unwrap().viewers }
+        async move { broker.sessions().get(&caller, id).await.unwrap().viewers }
     };
     assert_eq!(viewers(&harness).await, 1);
     timeout(TIMEOUT, harness.app.close("idle")).await.unwrap();
@@ -132,6 +132,7 @@ async fn it_ends_with_its_login_and_with_its_handle() {
     harness
         .fixture
         .broker
+        .logins()
         .logout(&crate::broker::fixture::origin(), &harness.caller, false)
         .await
         .unwrap();

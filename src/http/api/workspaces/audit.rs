@@ -24,7 +24,7 @@ pub async fn list(
     Authenticated(caller): Authenticated,
     QueryParams(params): QueryParams<AuditParams>,
 ) -> ApiResult {
-    let page = state.broker.audit(&origin, &caller, params.into()).await?;
+    let page = state.broker.audit().query(&origin, &caller, params.into()).await?;
     ok(AuditPage::from(page))
 }
 
@@ -46,8 +46,8 @@ pub async fn export(
 ) -> ApiResult {
     let format = params.format;
     let (reader, is_whole) = match params.into_filter() {
-        None => (state.broker.audit_export(&origin, &caller).await?, true),
-        Some(query) => (state.broker.audit_export_of(&origin, &caller, query).await?, false),
+        None => (state.broker.audit().export(&origin, &caller).await?, true),
+        Some(query) => (state.broker.audit().export_query(&origin, &caller, query).await?, false),
     };
     let (kind, name) = match format {
         ExportFormat::Jsonl => ("application/x-ndjson", "portcullis-audit.jsonl"),
@@ -68,7 +68,7 @@ pub async fn verify(
     RequestMeta(origin): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let verdict = state.broker.audit_verify(&origin, &caller).await?;
+    let verdict = state.broker.audit().verify(&origin, &caller).await?;
     ok(AuditVerification::from(verdict))
 }
 

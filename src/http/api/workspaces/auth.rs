@@ -37,7 +37,7 @@ pub async fn login(
     refuse_foreign_origin(&req, &state).await?;
     let outcome = count_failure(
         &state.metrics,
-        state.broker.login(&origin, &body.email, &body.password).await,
+        state.broker.passwords().sign_in(&origin, &body.email, &body.password).await,
     )?;
     match outcome {
         SignIn::Done(tokens) => {
@@ -64,8 +64,11 @@ pub async fn mfa_verify(
     JsonBody(body): JsonBody<MfaVerify>,
 ) -> ApiResult {
     refuse_foreign_origin(&req, &state).await?;
-    let verified =
-        state.broker.mfa_verify(&origin, &body.mfa_token, &body.method, body.code.expose()).await;
+    let verified = state
+        .broker
+        .totp()
+        .verify(&origin, &body.mfa_token, &body.method, body.code.expose())
+        .await;
     let tokens = count_failure(&state.metrics, verified)?;
     state.metrics.count_sign_in(SignInOutcome::Success);
     Ok(token_response(&req, &tokens, |answer| answer))
@@ -82,11 +85,12 @@ pub async fn totp_enroll(
     OptionalJsonBody(body): OptionalJsonBody<EnrollTotp>,
 ) -> ApiResult {
     let enrollment = match &body.mfa_token {
-        Some(token) => state.broker.totp_enroll(&origin, EnrollAs::MfaToken(token)).await?,
+        Some(token) => state.broker.totp().enroll(&origin, EnrollAs::MfaToken(token)).await?,
         None => {
             state
                 .broker
-                .totp_enroll(&origin, EnrollAs::SignedIn(&authenticate(&req).await?))
+                .totp()
+                .enroll(&origin, EnrollAs::SignedIn(&authenticate(&req).await?))
                 .await?
         }
     };
@@ -106,8 +110,11 @@ pub async fn totp_confirm(
 ) -> ApiResult {
     if let Some(token) = &body.mfa_token {
         refuse_foreign_origin(&req, &state).await?;
-        let confirmed =
-            state.broker.totp_confirm(&origin, EnrollAs::MfaToken(token), body.code.expose()).await;
+        let confirmed = state
+            .broker
+            .totp()
+            .confirm(&origin, EnrollAs::MfaToken(token), body.code.expose())
+            .await;
         let tokens = count_failure(&state.metrics, confirmed)?.ok_or_else(|| {
             ApiError::from(Error::internal("no tokens after an enrolment by token"))
         })?;
@@ -115,7 +122,7 @@ pub async fn totp_confirm(
         return Ok(token_response(&req, &tokens, ConfirmAnswer::SignedIn));
     }
     let caller = authenticate(&req).await?;
-    state.broker.totp_confirm(&origin, EnrollAs::SignedIn(&caller), body.code.expose()).await?;
+    state.broker.totp().confirm(&origin, EnrollAs::SignedIn(&caller), body.code.expose()).await?;
     let mut user = Enrolled {
         message: "Second factor enrolled".to_owned(),
         user: (&signed_in(&caller)?.user).into(),
@@ -153,7 +160,7 @@ pub async fn refresh(
     if from_cookie {
         check_csrf(&req, None).await?;
     }
-    match state.broker.refresh(&origin, &token).await {
+    match state.broker.logins().refresh(&origin, &token).await {
         Ok(tokens) if from_cookie => {
             Ok(response_with_cookies(SignedIn::without_tokens(&tokens), &tokens))
         }
@@ -176,7 +183,7 @@ pub async fn logout(
     Authenticated(caller): Authenticated,
     OptionalJsonBody(body): OptionalJsonBody<Logout>,
 ) -> ApiResult {
-    state.broker.logout(&origin, &caller, body.everywhere).await?;
+    state.broker.logins().logout(&origin, &caller, body.everywhere).await?;
     let answer = HttpResponse::Ok().json(Message { message: "Signed out".to_owned() });
     Ok(if uses_cookie(&req) { remove_cookies(answer) } else { answer })
 }
@@ -192,7 +199,7 @@ pub async fn me(Authenticated(caller): Authenticated) -> ApiResult {
 #[utoipa::path(get, path = "/api/auth/logins", tag = "auth", operation_id = "listLogins",
     responses((status = 200, body = [SignInRecord]), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn logins(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
-    let logins = state.broker.logins(&caller).await?;
+    let logins = state.broker.logins().list(&caller).await?;
     ok(logins.into_iter().map(SignInRecord::from).collect::<Vec<_>>())
 }
 
@@ -205,7 +212,7 @@ pub async fn end_login(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.end_login(&origin, &caller, id.login()?).await?;
+    state.broker.logins().revoke(&origin, &caller, id.login()?).await?;
     ok(Message { message: "Signed out".to_owned() })
 }
 

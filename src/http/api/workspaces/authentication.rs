@@ -36,9 +36,11 @@ pub async fn authenticate(req: &HttpRequest) -> ApiResult<Principal> {
     let RequestMeta(origin) = RequestMeta::of(req);
     match credentials_of(req) {
         Credentials::Missing => Err(ApiError::unauthenticated()),
-        Credentials::Bearer(token) => Ok(state.broker.authenticate(&origin, &token).await?),
+        Credentials::Bearer(token) => {
+            Ok(state.broker.logins().authenticate(&origin, &token).await?)
+        }
         Credentials::Cookie(token) => {
-            let caller = state.broker.authenticate(&origin, &token).await?;
+            let caller = state.broker.logins().authenticate(&origin, &token).await?;
             check_csrf(req, Some(&caller)).await?;
             Ok(caller)
         }
@@ -86,7 +88,7 @@ pub async fn deny_and_audit<T>(
 ) -> ApiResult<T> {
     let RequestMeta(origin) = RequestMeta::of(req);
     let route = format!("{} {}", req.method(), req.match_pattern().unwrap_or_default());
-    app_state(req)?.broker.audit_denial(&origin, caller, &route, reason).await?;
+    app_state(req)?.broker.audit().record_denial(&origin, caller, &route, reason).await?;
     Err(ApiError::forbidden("This request did not come from a page of this gateway"))
 }
 

@@ -16,7 +16,7 @@ use actix_web::web;
 #[utoipa::path(get, path = "/api/workspaces", tag = "workspaces", operation_id = "listWorkspaces",
     responses((status = 200, body = Vec<Workspace>), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
-    let views = state.broker.workspaces(&caller).await?;
+    let views = state.broker.workspaces().list(&caller).await?;
     ok(views.into_iter().map(Workspace::from).collect::<Vec<_>>())
 }
 
@@ -28,7 +28,7 @@ pub async fn get(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    let view = state.broker.workspace(&caller, &id.workspace()?).await?;
+    let view = state.broker.workspaces().get(&caller, &id.workspace()?).await?;
     ok(Workspace::from(view))
 }
 
@@ -45,7 +45,7 @@ pub async fn launch(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    let launched = state.broker.launch(&origin, &caller, &id.workspace()?).await?;
+    let launched = state.broker.launcher().launch(&origin, &caller, &id.workspace()?).await?;
     ok(Launch::from(launched))
 }
 
@@ -59,7 +59,7 @@ pub async fn stop(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    let ended = state.broker.stop_workspace(&origin, &caller, &id.workspace()?).await?;
+    let ended = state.broker.workspaces().stop(&origin, &caller, &id.workspace()?).await?;
     ok(Stopped::new(&ended).ok_or_else(|| Error::conflict("Workspace has no active session"))?)
 }
 
@@ -73,7 +73,7 @@ pub async fn create(
     Authenticated(caller): Authenticated,
     JsonBody(body): JsonBody<CreateWorkspace>,
 ) -> ApiResult {
-    let view = state.broker.create_workspace(&origin, &caller, body.try_into()?).await?;
+    let view = state.broker.workspaces().create(&origin, &caller, body.try_into()?).await?;
     created(Workspace::from(view))
 }
 
@@ -89,8 +89,11 @@ pub async fn update(
     id: PathId,
     JsonBody(body): JsonBody<UpdateWorkspace>,
 ) -> ApiResult {
-    let view =
-        state.broker.update_workspace(&origin, &caller, &id.workspace()?, body.try_into()?).await?;
+    let view = state
+        .broker
+        .workspaces()
+        .update(&origin, &caller, &id.workspace()?, body.try_into()?)
+        .await?;
     ok(Workspace::from(view))
 }
 
@@ -104,7 +107,7 @@ pub async fn delete(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.delete_workspace(&origin, &caller, &id.workspace()?).await?;
+    state.broker.workspaces().delete(&origin, &caller, &id.workspace()?).await?;
     message("Workspace removed")
 }
 
@@ -121,7 +124,7 @@ pub async fn save_credential(
     id: PathId,
     JsonBody(body): JsonBody<CredentialInput>,
 ) -> ApiResult {
-    state.broker.save_credential(&origin, &caller, &id.workspace()?, body.into()).await?;
+    state.broker.credentials().save(&origin, &caller, &id.workspace()?, body.into()).await?;
     no_content()
 }
 
@@ -135,7 +138,7 @@ pub async fn forget_credential(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.forget_credential(&origin, &caller, &id.workspace()?).await?;
+    state.broker.credentials().forget(&origin, &caller, &id.workspace()?).await?;
     no_content()
 }
 
@@ -152,6 +155,10 @@ pub async fn accept_certificate(
     id: PathId,
     JsonBody(body): JsonBody<AcceptCertificate>,
 ) -> ApiResult {
-    state.broker.accept_certificate(&origin, &caller, &id.workspace()?, &body.fingerprint).await?;
+    state
+        .broker
+        .certificates()
+        .accept(&origin, &caller, &id.workspace()?, &body.fingerprint)
+        .await?;
     no_content()
 }

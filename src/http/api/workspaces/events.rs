@@ -2,8 +2,9 @@
 //! reads it is authorized as any other.
 
 use super::error_body::Problem;
-use crate::broker::core::stream_registry::{Change, Topic};
-use crate::domain::{Error, ErrorKind, OrganizationId};
+use crate::broker::core::changes::Topic;
+use crate::broker::jobs::change_feed::ChangeSubscription;
+use crate::domain::{Error, ErrorKind};
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::Authenticated;
 use crate::http::rate_limit::EventStreamSlot;
@@ -17,7 +18,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// Interval of comments, which keep proxies from closing an idle stream.
@@ -34,8 +35,10 @@ const MAX_DURATION: Duration = Duration::from_secs(300);
     responses((status = 200, content((String = "text/event-stream"))), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn events(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
-    let (changes, entries) = (state.broker.changes(&caller), state.broker.audit_changes(&caller));
-    let organization = caller.organization_id().ok_or_else(|| Error::not_found("Organization"))?;
+    let (changes, entries) = (
+        state.broker.change_feed().subscribe(&caller),
+        state.broker.change_feed().subscribe_audit(&caller),
+    );
     let slot = Arc::clone(&state.event_streams).try_acquire_owned().map_err(|_| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Too many event streams. Try again later.")
     })?;
@@ -45,8 +48,7 @@ pub async fn events(state: web::Data<AppState>, Authenticated(caller): Authentic
             "You have too many windows open. Close some of them.",
         )
     })?;
-    let stream =
-        EventStream::new(changes, entries, organization, state.draining(), (slot, user_slot));
+    let stream = EventStream::new(changes, entries, state.draining(), (slot, user_slot));
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -55,9 +57,8 @@ pub async fn events(state: web::Data<AppState>, Authenticated(caller): Authentic
 }
 
 struct EventStream {
-    changes: broadcast::Receiver<Change>,
+    changes: ChangeSubscription,
     entries: Option<watch::Receiver<u64>>,
-    organization: OrganizationId,
     draining: watch::Receiver<bool>,
     ping: Interval,
     deadline: Instant,
@@ -67,9 +68,8 @@ struct EventStream {
 
 impl EventStream {
     fn new(
-        changes: broadcast::Receiver<Change>,
+        changes: ChangeSubscription,
         entries: Option<watch::Receiver<u64>>,
-        organization: OrganizationId,
         draining: watch::Receiver<bool>,
         slots: (OwnedSemaphorePermit, EventStreamSlot),
     ) -> Self {
@@ -81,7 +81,6 @@ impl EventStream {
         Self {
             changes,
             entries,
-            organization,
             draining,
             ping,
             deadline: Instant::now() + MAX_DURATION,
@@ -104,8 +103,7 @@ impl EventStream {
             }
             tokio::select! {
                 change = self.changes.recv() => match change {
-                    Ok(change) if change.organization_id.is_none_or(|o| o == self.organization) => self.pending.push_back(event(change.topic)),
-                    Ok(_) => {}
+                    Ok(topic) => self.pending.push_back(event(topic)),
                     // Events were lost: everything may have changed.
                     Err(RecvError::Lagged(_)) => self.pending.extend([Topic::Workspaces, Topic::Sessions, Topic::Hosts].map(event)),
                     Err(RecvError::Closed) => return None,

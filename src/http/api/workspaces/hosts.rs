@@ -24,7 +24,7 @@ pub async fn list(
     RequestMeta(origin): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let views = state.broker.hosts(&origin, &caller).await?;
+    let views = state.broker.hosts().list(&origin, &caller).await?;
     ok(views.into_iter().map(Host::from).collect::<Vec<_>>())
 }
 
@@ -44,6 +44,7 @@ pub async fn create_join_token(
     }
     let token = state
         .broker
+        .hosts()
         .create_join_token(&origin, &caller, body.name, Duration::from_secs(life))
         .await?;
     let gateway = state.settings.public_origins.first().map_or("https://GATEWAY", String::as_str);
@@ -61,7 +62,7 @@ pub async fn add_peer(
     Authenticated(caller): Authenticated,
     JsonBody(body): JsonBody<AddPeer>,
 ) -> ApiResult {
-    let view = state.broker.add_peer(&origin, &caller, body.into()).await?;
+    let view = state.broker.peers().add(&origin, &caller, body.into()).await?;
     created(Host::from(view))
 }
 
@@ -76,7 +77,7 @@ pub async fn config(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    let config = state.broker.host_config(&origin, &caller, id.host()?).await?;
+    let config = state.broker.peers().config(&origin, &caller, id.host()?).await?;
     ok(PeerConfiguration { config: config.expose().clone() })
 }
 
@@ -88,7 +89,7 @@ pub async fn enroll(
     RequestMeta(origin): RequestMeta,
     JsonBody(body): JsonBody<EnrollHost>,
 ) -> ApiResult {
-    let enrolled = state.broker.enroll_host(&origin, body.into()).await?;
+    let enrolled = state.broker.hosts().enroll(&origin, body.into()).await?;
     created(Enrolment::from(enrolled))
 }
 
@@ -102,6 +103,6 @@ pub async fn remove(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.remove_host(&origin, &caller, id.host()?).await?;
+    state.broker.hosts().remove(&origin, &caller, id.host()?).await?;
     message("Host removed")
 }

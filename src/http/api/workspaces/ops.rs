@@ -13,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 #[utoipa::path(get, path = "/api/health", tag = "operations", operation_id = "health",
     responses((status = 200, body = Health), (status = 503, description = "A vital part is down", body = Health)))]
 pub async fn health(state: web::Data<AppState>) -> ApiResult {
-    let view = state.broker.health().await;
+    let view = state.broker.health().probe().await;
     let health = Health::new(&view, &(state.tunnel)(), state.broker.now());
     let mut answer = if health.status == HealthStatus::Down {
         HttpResponse::ServiceUnavailable()
@@ -40,8 +40,8 @@ pub async fn metrics(
     if unknown_proxy || !state.settings.metrics_allow.iter().any(allowed) {
         return Err(ApiError::forbidden("Metrics are not for this address"));
     }
-    let entries = state.broker.health().await.audit.ok();
-    let page = state.metrics.render(state.broker.gauges(), &(state.tunnel)(), entries);
+    let entries = state.broker.health().probe().await.audit.ok();
+    let page = state.metrics.render(state.broker.health().gauges(), &(state.tunnel)(), entries);
     Ok(HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(page))
 }
 
@@ -59,5 +59,5 @@ pub async fn openapi(req: HttpRequest, state: web::Data<AppState>) -> HttpRespon
 pub async fn jwks(state: web::Data<AppState>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "public, max-age=300"))
-        .json(state.broker.jwks())
+        .json(state.broker.logins().jwks())
 }

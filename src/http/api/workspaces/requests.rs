@@ -38,7 +38,8 @@ pub async fn list(
     let id = id.session()?;
     match params.format {
         RequestFormat::Json => {
-            let page = state.broker.find_requests(&origin, &caller, id, params.query()).await?;
+            let page =
+                state.broker.web_requests().find(&origin, &caller, id, params.query()).await?;
             ok(RequestPage::from(page))
         }
         RequestFormat::Csv => csv_response(state, origin, caller, id, params).await,
@@ -54,7 +55,7 @@ async fn csv_response(
 ) -> ApiResult {
     // Checks authorization before the response starts.
     let probe = RequestQuery { cursor: None, limit: Some(1), ..params.query() };
-    state.broker.find_requests(&origin, &caller, id, probe).await?;
+    state.broker.web_requests().find(&origin, &caller, id, probe).await?;
     let name = format!("attachment; filename=\"portcullis-requests-{id}.csv\"");
     // A failure aborts the transfer, so that an incomplete file is recognized.
     let rows = stream::try_unfold(Some(None::<String>), move |at| {
@@ -67,7 +68,7 @@ async fn csv_response(
                 limit: Some(CSV_PAGE_SIZE),
                 ..params.query()
             };
-            let page = state.broker.find_requests(&origin, &caller, id, query).await?;
+            let page = state.broker.web_requests().find(&origin, &caller, id, query).await?;
             let mut text = if cursor.is_none() { COLUMNS.to_owned() } else { String::new() };
             for (seq, record) in &page.items {
                 text.push_str(&csv_row(*seq, record));

@@ -31,7 +31,7 @@ pub async fn list(
         cursor: params.cursor.clone(),
         filter: params.filter()?,
     };
-    let page = state.broker.sessions(&caller, query).await?;
+    let page = state.broker.sessions().list(&caller, query).await?;
     let mut answer = HttpResponse::Ok();
     if let Some(cursor) = page.next_cursor {
         answer.insert_header((header::LINK, next_page(&params, &cursor)));
@@ -45,7 +45,7 @@ pub async fn list(
 pub async fn active(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
     let query =
         SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, filter: SessionFilter::Active };
-    let page = state.broker.sessions(&caller, query).await?;
+    let page = state.broker.sessions().list(&caller, query).await?;
     ok(sessions(&state, page.items))
 }
 
@@ -57,7 +57,7 @@ pub async fn get(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    let view = state.broker.session(&caller, id.session()?).await?;
+    let view = state.broker.sessions().get(&caller, id.session()?).await?;
     ok(Session::new(view, state.settings.apps.as_ref()))
 }
 
@@ -71,7 +71,7 @@ pub async fn disconnect(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.disconnect(&origin, &caller, id.session()?).await?;
+    state.broker.sessions().disconnect(&origin, &caller, id.session()?).await?;
     message("Session disconnected")
 }
 
@@ -86,7 +86,7 @@ pub async fn ticket(
     id: PathId,
 ) -> ApiResult {
     let id = id.session()?;
-    let ticket = state.broker.issue_ticket(&origin, &caller, id).await?;
+    let ticket = state.broker.streams().issue_ticket(&origin, &caller, id).await?;
     ok(Ticket::new(&ticket, id))
 }
 
@@ -104,7 +104,7 @@ pub async fn enter_credential(
     id: PathId,
     JsonBody(body): JsonBody<CredentialInput>,
 ) -> ApiResult {
-    state.broker.enter_credential(&origin, &caller, id.session()?, body.into()).await?;
+    state.broker.credentials().enter(&origin, &caller, id.session()?, body.into()).await?;
     no_content()
 }
 
@@ -116,7 +116,7 @@ pub async fn all_live(
     RequestMeta(origin): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let views = state.broker.all_live_sessions(&origin, &caller).await?;
+    let views = state.broker.sessions().list_live(&origin, &caller).await?;
     ok(sessions(&state, views))
 }
 
@@ -130,7 +130,7 @@ pub async fn terminate(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.terminate(&origin, &caller, id.session()?).await?;
+    state.broker.sessions().terminate(&origin, &caller, id.session()?).await?;
     message("Session terminated")
 }
 

@@ -78,11 +78,15 @@ pub async fn open(
     }
     let granted = match query.ticket {
         Some(ticket) => {
-            state.broker.open_stream(&origin, id.session()?, StreamProof::Ticket(&ticket)).await
+            state.broker.streams().open(&origin, id.session()?, StreamProof::Ticket(&ticket)).await
         }
         None if has_credentials(&req) => {
             let caller = authenticate(&req).await?;
-            state.broker.open_stream(&origin, id.session()?, StreamProof::Principal(&caller)).await
+            state
+                .broker
+                .streams()
+                .open(&origin, id.session()?, StreamProof::Principal(&caller))
+                .await
         }
         None => return Err(ApiError::unauthenticated()),
     };
@@ -92,14 +96,14 @@ pub async fn open(
         Err(error) => return Err(error.into()),
     };
     if grant.lease.session().workspace_kind == WorkspaceKind::Html5 {
-        state.broker.close_stream(&origin, grant, "not_a_desktop").await?;
+        state.broker.streams().close(&origin, grant, "not_a_desktop").await?;
         return Err(ApiError::new(
             StatusCode::CONFLICT,
             "This session is a web application: it has an origin of its own, and no stream",
         ));
     }
     let Ok((answer, browser)) = viewer::websocket::upgrade(&req, payload) else {
-        state.broker.close_stream(&origin, grant, "bad_handshake").await?;
+        state.broker.streams().close(&origin, grant, "bad_handshake").await?;
         return Err(bad_handshake());
     };
     let hangup = req.conn_data::<SocketShutdown>().cloned();

@@ -17,7 +17,7 @@ pub async fn list(
     RequestMeta(origin): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let users = state.broker.users(&origin, &caller).await?;
+    let users = state.broker.users().list(&origin, &caller).await?;
     ok(users.into_iter().map(UserDetails::from).collect::<Vec<_>>())
 }
 
@@ -31,7 +31,7 @@ pub async fn create(
     Authenticated(caller): Authenticated,
     JsonBody(body): JsonBody<CreateUser>,
 ) -> ApiResult {
-    let user = state.broker.create_user(&origin, &caller, body.into()).await?;
+    let user = state.broker.users().create(&origin, &caller, body.into()).await?;
     created(UserDetails::from(user))
 }
 
@@ -46,7 +46,7 @@ pub async fn update(
     id: PathId,
     JsonBody(body): JsonBody<UpdateUser>,
 ) -> ApiResult {
-    let user = state.broker.update_user(&origin, &caller, id.user()?, body.into()).await?;
+    let user = state.broker.users().update(&origin, &caller, id.user()?, body.into()).await?;
     ok(UserDetails::from(user))
 }
 
@@ -60,7 +60,7 @@ pub async fn reset_mfa(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.reset_mfa(&origin, &caller, id.user()?).await?;
+    state.broker.users().reset_mfa(&origin, &caller, id.user()?).await?;
     message("Second factor reset")
 }
 
@@ -74,6 +74,6 @@ pub async fn sign_out(
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.sign_out_user(&origin, &caller, id.user()?).await?;
+    state.broker.users().sign_out(&origin, &caller, id.user()?).await?;
     message("User signed out")
 }

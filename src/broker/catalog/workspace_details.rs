@@ -1,0 +1,74 @@
+//! Details of a workspace in the audit log.
+
+use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::domain::route::TargetSpec;
+use crate::domain::upstream::TrustRule;
+use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
+use crate::domain::workspace::{Workspace, WorkspaceKind};
+
+/// Maximum length of a list of paths in the audit log, in bytes.
+const PATHS_MAX: usize = 1000;
+
+pub(super) fn target_detail(workspace: &Workspace) -> Option<String> {
+    workspace.target.as_ref().map(|target| match target {
+        TargetSpec::Host { host_id, port } => format!("host {host_id} port {port}"),
+        TargetSpec::Service { host_id, name } => format!("host {host_id} service {name}"),
+        TargetSpec::Direct { name } => format!("direct {name}"),
+    })
+}
+
+/// Adds policy and upstream settings.
+pub(super) fn with_config_details(
+    note: AuditEntryBuilder,
+    workspace: &Workspace,
+) -> AuditEntryBuilder {
+    let policy = workspace.policy;
+    let note = note
+        .with("clipboard", policy.clipboard.as_str())
+        .with("files", policy.files)
+        .with("read_only", policy.read_only);
+    if !workspace.has_upstream() {
+        return note;
+    }
+    let (terms, trust) = (
+        &workspace.upstream,
+        match &workspace.upstream.trust {
+            TrustRule::FirstUse => "first_use",
+            TrustRule::Pinned(_) => "pinned",
+            TrustRule::Authority { .. } => "authority",
+        },
+    );
+    let note = note
+        .with("credential", terms.credential_source.as_str())
+        .with("username", terms.username.clone())
+        .with("trust", trust);
+    if workspace.kind == WorkspaceKind::Html5 {
+        with_web_details(note, &terms.web_app)
+    } else {
+        note
+    }
+}
+
+fn with_web_details(note: AuditEntryBuilder, web: &WebAppConfig) -> AuditEntryBuilder {
+    let sign_in = match &web.sign_in {
+        UpstreamSignIn::None => "none".to_owned(),
+        UpstreamSignIn::Basic => "basic".to_owned(),
+        UpstreamSignIn::Header(name) => format!("header {name}"),
+    };
+    let (identity, requests) = (&web.identity, &web.requests);
+    let note = note
+        .with("scheme", web.scheme.as_str())
+        .with("host", web.host.clone())
+        .with("start", web.start.clone())
+        .with("sign_in", sign_in);
+    let note = note
+        .with("identity_headers", identity.headers)
+        .with("assertion_audience", identity.assertion_audience.clone());
+    let note = note.with("methods", requests.methods.join(",")).with(
+        "paths",
+        crate::broker::core::text::truncate_utf8(&requests.paths.join(" "), PATHS_MAX).to_owned(),
+    );
+    note.with("upload", requests.upload)
+        .with("download", requests.download)
+        .with("max_request", crate::broker::core::text::json_int(requests.max_request))
+}

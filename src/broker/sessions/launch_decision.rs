@@ -1,0 +1,151 @@
+//! The transaction that evaluates a launch.
+
+use crate::broker::catalog::placement::{FleetSnapshot, PlacementRequest};
+use crate::broker::core::answers::{WORKSPACE, denial_error, invalid_token};
+use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::unit_of_work::{AuditedTx, Decision};
+use crate::domain::audit::{Action, Reason};
+use crate::domain::policy;
+use crate::domain::principal::Principal;
+use crate::domain::session::{Session, State};
+use crate::domain::upstream::Fingerprint;
+use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::{Error, Result, SessionId, Timestamp, WorkspaceId};
+use crate::store::SeatKey;
+use std::time::Duration;
+
+/// Result of the transaction that evaluates a launch.
+pub(super) enum LaunchDecision {
+    /// The caller's session is active.
+    Resume(Box<Session>, Box<Workspace>),
+    /// The caller's session is starting or closing.
+    Wait(SessionId),
+    /// The session row, seat and address exist; the desktop does not.
+    Start(Box<Session>, Box<Workspace>, Option<Fingerprint>),
+}
+
+/// Input of the transaction that evaluates a launch.
+pub(super) struct LaunchRequest {
+    pub(super) caller: Principal,
+    pub(super) context: policy::Context,
+    pub(super) workspace_id: WorkspaceId,
+    pub(super) session_id: SessionId,
+    pub(super) fleet: FleetSnapshot,
+    pub(super) now: Timestamp,
+    pub(super) entry: AuditEntryBuilder,
+    pub(super) ttl: Duration,
+    pub(super) network: (std::net::Ipv4Addr, u8),
+}
+
+impl LaunchRequest {
+    pub(super) fn evaluate(&self, tx: &mut AuditedTx<'_, '_>) -> Result<Decision<LaunchDecision>> {
+        let Some(workspace) = tx.workspace(&self.workspace_id)? else {
+            let note =
+                self.entry.clone().action(Action::AccessDenied).on_workspace_id(&self.workspace_id);
+            return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+        };
+        let permit = match policy::authorize_launch(&self.caller, &workspace, &self.context) {
+            Ok(permit) => permit,
+            Err(denial @ policy::Denial::NotOwner) => {
+                let note = self
+                    .entry
+                    .clone()
+                    .action(Action::AccessDenied)
+                    .on_workspace_id(&self.workspace_id);
+                return tx.deny(&note.denied(denial), denial_error(denial, WORKSPACE));
+            }
+            Err(denial) => {
+                let note = self.entry.clone().on_workspace(&workspace);
+                return tx.deny(&note.denied(denial), denial_error(denial, WORKSPACE));
+            }
+        };
+        let note = self.entry.clone().on_workspace(&workspace);
+        if !tx.principal_is_valid(&self.caller, self.context.now)? {
+            return tx.deny(&note.denied(Reason::SignedOut), invalid_token());
+        }
+        let principal = permit.principal();
+        if let Some(session) = tx.live_session_of(principal, &workspace.id)? {
+            return match session.state {
+                State::Active => {
+                    tx.add_entry(&note.in_session(&session).reason(Reason::Resumed));
+                    Ok(Decision::Allowed(LaunchDecision::Resume(
+                        Box::new(session),
+                        Box::new(workspace),
+                    )))
+                }
+                State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => {
+                    Ok(Decision::Allowed(LaunchDecision::Wait(session.id)))
+                }
+            };
+        }
+        if workspace.maintenance {
+            let error = Error::conflict("This workspace is under maintenance. Try again later.");
+            return tx.deny(&note.denied(Reason::Maintenance), error);
+        }
+        // The seat's unique key decides a race; this check also finds sessions from before the
+        // workspace became single-seat.
+        if workspace.single_seat && !tx.live_sessions_of_workspace(&workspace.id)?.is_empty() {
+            let error = Error::conflict("Somebody else uses this workspace right now.");
+            return tx.deny(&note.denied(Reason::InUse), error);
+        }
+        let request = PlacementRequest {
+            principal,
+            organization: workspace.organization_id,
+            network: self.network,
+            seed: self.session_id.0.as_u64_pair().0,
+        };
+        let place = match tx.choose_placement(&workspace, &request, &self.fleet)? {
+            Ok(place) => place,
+            Err((word, error)) => return tx.deny(&note.failed(word), error),
+        };
+        let session = Session {
+            id: self.session_id,
+            organization_id: workspace.organization_id,
+            principal,
+            principal_name: self.caller.name().to_owned(),
+            login_id: self.caller.login_id(),
+            workspace_id: workspace.id.clone(),
+            workspace_name: workspace.name.clone(),
+            workspace_kind: workspace.kind,
+            host_id: place.host_id,
+            route: place.way,
+            state: State::Creating,
+            address: place.address,
+            mfa: permit.mfa(),
+            peer_public_key: None,
+            created_at: self.now,
+            started_at: None,
+            ended_at: None,
+            expires_at: self.now.after(self.ttl),
+            version: 1,
+        };
+        tx.insert_session(&session, Some(seat_key(&workspace, &self.caller)))?;
+        tx.add_entry(
+            &note
+                .action(Action::CreateSession)
+                .on_session(&session)
+                .with("host_id", host_detail(&session))
+                .with("way", session.route.to_string()),
+        );
+        let pin = if workspace.kind == WorkspaceKind::Html5 {
+            tx.upstream_state(&workspace.id)?.pinned.map(|(pin, _)| pin)
+        } else {
+            None
+        };
+        Ok(Decision::Allowed(LaunchDecision::Start(Box::new(session), Box::new(workspace), pin)))
+    }
+}
+
+/// The host's id in the audit log; null for a direct target.
+pub(super) fn host_detail(session: &Session) -> Option<String> {
+    session.host_id.map(|id| id.to_string())
+}
+
+/// One seat per single-seat workspace, otherwise one per principal.
+fn seat_key(workspace: &Workspace, caller: &Principal) -> SeatKey {
+    if workspace.single_seat {
+        SeatKey::workspace(&workspace.id)
+    } else {
+        SeatKey::principal(&workspace.id, caller.id())
+    }
+}
