@@ -151,8 +151,8 @@ impl Hub {
         self.inner.tcp_timeout_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// Largest packet inside tunnels added from now on, in bytes: [`MTU`] to [`MTU_MAX`], which is
-    /// the default.
+    /// Largest packet accepted and probed for inside tunnels added from now on, in bytes: [`MTU`],
+    /// which is the default, to [`MTU_MAX`]. Neither end probes unless both accept more.
     pub fn set_mtu_max(&self, bytes: usize) {
         self.inner.mtu_max.store(bytes.clamp(MTU, MTU_MAX), Ordering::Relaxed);
     }
