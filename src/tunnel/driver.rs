@@ -274,23 +274,26 @@ impl Driver {
                     }));
                 }
             }
-            Event::Accepted { conn, port } => {
-                let queue = self
-                    .streams
-                    .listeners
-                    .iter()
-                    .find(|listener| listener.port == port)
-                    .map(|listener| listener.incoming.clone());
-                match queue.as_ref().and_then(|queue| queue.try_reserve().ok()) {
-                    Some(permit) => {
-                        let stream = self.create_stream(conn);
-                        permit.send(stream);
-                    }
-                    None => {
-                        self.peer.abort(conn);
-                        self.peer.release(conn, now);
-                    }
-                }
+            Event::Accepted { conn, port } => self.accept(conn, port, now),
+        }
+    }
+
+    /// Hands a connection to its listener; resets it if that is gone or its backlog full.
+    fn accept(&mut self, conn: ConnId, port: u16, now: Instant) {
+        let queue = self
+            .streams
+            .listeners
+            .iter()
+            .find(|listener| listener.port == port)
+            .map(|listener| listener.incoming.clone());
+        match queue.as_ref().and_then(|queue| queue.try_reserve().ok()) {
+            Some(permit) => {
+                let stream = self.create_stream(conn);
+                permit.send(stream);
+            }
+            None => {
+                self.peer.abort(conn);
+                self.peer.release(conn, now);
             }
         }
     }

@@ -149,6 +149,37 @@ pub(super) struct Shared {
     pub(super) queued_bytes: AtomicUsize,
 }
 
+impl Shared {
+    pub(super) fn new(
+        id: TunnelId,
+        endpoint: Option<SocketAddr>,
+        commands: mpsc::Sender<Command>,
+        notifier: Arc<StreamNotifier>,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            id,
+            commands,
+            notifier,
+            closing,
+            closed: CancellationToken::new(),
+            status: watch::Sender::new(TunnelStatus::Connecting),
+            endpoint: Mutex::new(endpoint),
+            listening: Mutex::default(),
+            last_handshake_ms: AtomicI64::new(0),
+            tx_bytes: AtomicU64::new(0),
+            rx_bytes: AtomicU64::new(0),
+            rtt_us: AtomicU64::new(0),
+            tcp_rtt_us: AtomicU64::new(0),
+            handshakes: AtomicU64::new(0),
+            retransmits: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            overflow: AtomicU64::new(0),
+            queued_bytes: AtomicUsize::new(0),
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Tunnel {
     pub(super) shared: Arc<Shared>,

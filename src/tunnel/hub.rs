@@ -19,19 +19,19 @@ mod threads;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::tunnel::driver::Driver;
 use crate::tunnel::handle::{PeerConfig, Shared, TCP_TIMEOUT, Tunnel, TunnelError, TunnelId};
 use crate::tunnel::mtu::{MTU, MTU_MAX};
-use crate::tunnel::peer::{Peer, PeerSetup, TunnelStatus};
+use crate::tunnel::peer::{Peer, PeerSetup};
 use crate::tunnel::stream::StreamNotifier;
 use counters::Counters;
 use demux::Demux;
@@ -162,38 +162,17 @@ impl Hub {
     /// until it is used.
     pub fn add_peer(&self, config: PeerConfig) -> Result<Tunnel, TunnelError> {
         let inner = &*self.inner;
-        if !is_host_address(config.local_addr)
-            || !is_host_address(config.peer_addr)
-            || config.local_addr.is_ipv4() != config.peer_addr.is_ipv4()
-        {
-            return Err(TunnelError::Unaddressable);
-        }
-        if config.local_addr == config.peer_addr {
-            return Err(TunnelError::Unaddressable);
-        }
+        check_addresses(config.local_addr, config.peer_addr)?;
         let pair = (config.private_key.public_key(), config.peer_public_key);
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let (inbox, received) = mpsc::channel(INBOX_BATCHES);
-        let shared = Arc::new(Shared {
-            id: config.id,
+        let shared = Arc::new(Shared::new(
+            config.id,
+            config.endpoint,
             commands,
-            notifier: StreamNotifier::new(inner.threads.is_some()),
-            closing: inner.closing.child_token(),
-            closed: CancellationToken::new(),
-            status: watch::Sender::new(TunnelStatus::Connecting),
-            endpoint: Mutex::new(config.endpoint),
-            listening: Mutex::default(),
-            last_handshake_ms: AtomicI64::new(0),
-            tx_bytes: AtomicU64::new(0),
-            rx_bytes: AtomicU64::new(0),
-            rtt_us: AtomicU64::new(0),
-            tcp_rtt_us: AtomicU64::new(0),
-            handshakes: AtomicU64::new(0),
-            retransmits: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
-            overflow: AtomicU64::new(0),
-            queued_bytes: AtomicUsize::new(0),
-        });
+            StreamNotifier::new(inner.threads.is_some()),
+            inner.closing.child_token(),
+        ));
         let tunnel = Tunnel { shared: shared.clone() };
         if inner.closing.is_cancelled() {
             return Err(TunnelError::Closed);
@@ -289,6 +268,15 @@ impl Hub {
             overflow: counters.overflow.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Both are addresses of hosts, different ones of one family.
+fn check_addresses(local: IpAddr, peer: IpAddr) -> Result<(), TunnelError> {
+    let usable = is_host_address(local)
+        && is_host_address(peer)
+        && local.is_ipv4() == peer.is_ipv4()
+        && local != peer;
+    if usable { Ok(()) } else { Err(TunnelError::Unaddressable) }
 }
 
 /// Whether an address can be that of one host.

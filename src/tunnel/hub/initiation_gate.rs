@@ -74,6 +74,25 @@ struct GateLimits {
     cookie_replies_total: TotalRateLimiter,
 }
 
+impl GateLimits {
+    /// The source's own limit first: what it refuses takes nothing from the total.
+    fn accepts(&mut self, from: SocketAddr, known: bool, now: u64) -> bool {
+        (known && self.known_total.try_acquire(now))
+            || (self.unknown_per_source.try_acquire(source_prefix(from.ip()), now)
+                && self.unknown_total.try_acquire(now))
+    }
+
+    fn accepts_validated(&mut self, from: SocketAddr, now: u64) -> bool {
+        self.cookie_validated_per_source.try_acquire(source_prefix(from.ip()), now)
+            && self.cookie_validated_total.try_acquire(now)
+    }
+
+    fn allows_reply(&mut self, from: SocketAddr, now: u64) -> bool {
+        self.cookie_replies_per_address.try_acquire(from, now)
+            && self.cookie_replies_total.try_acquire(now)
+    }
+}
+
 pub(super) struct InitiationGate {
     keys: HashMap<PublicKey, OwnKey>,
     endpoints: Arc<Endpoints>,
@@ -182,7 +201,6 @@ impl InitiationGate {
         known: bool,
         now: u64,
     ) -> (u32, Option<GateOutcome>) {
-        let mut reply = [0; COOKIE_REPLY_LEN];
         let counters = &*self.counters;
         let found = self.keys.iter().find_map(|(own, key)| {
             match key.mac1_limiter.verify_packet(None, message, &mut [0; COOKIE_REPLY_LEN]) {
@@ -194,38 +212,16 @@ impl InitiationGate {
             counters.unknown.fetch_add(1, Ordering::Relaxed);
             return (MAC1_COST, None);
         };
-        let limits = &mut self.limits;
-        // The source's own limit first: what it refuses takes nothing from the total.
-        let accepted = (known && limits.known_total.try_acquire(now))
-            || (limits.unknown_per_source.try_acquire(source_prefix(from.ip()), now)
-                && limits.unknown_total.try_acquire(now));
-        if !accepted {
-            let without_cookie =
-                message.get(MAC2_OFFSET..).is_none_or(|mac2| mac2.iter().all(|byte| *byte == 0));
-            if without_cookie
-                && !(limits.cookie_replies_per_address.try_acquire(from, now)
-                    && limits.cookie_replies_total.try_acquire(now))
-            {
-                counters.limited.fetch_add(1, Ordering::Relaxed);
-                return (MAC1_COST, None);
-            }
-            match key.mac2_limiter.verify_packet(Some(from.ip()), message, &mut reply) {
-                Ok(_)
-                    if limits
-                        .cookie_validated_per_source
-                        .try_acquire(source_prefix(from.ip()), now)
-                        && limits.cookie_validated_total.try_acquire(now) => {}
-                Err(TunnResult::WriteToNetwork(_))
-                    if without_cookie
-                        || (limits.cookie_replies_per_address.try_acquire(from, now)
-                            && limits.cookie_replies_total.try_acquire(now)) =>
-                {
+        if !self.limits.accepts(from, known, now) {
+            match check_cookie(&mut self.limits, key, from, message, now) {
+                Cookie::Valid => {}
+                Cookie::Reply(reply) => {
                     counters.cookies.fetch_add(1, Ordering::Relaxed);
                     return (COOKIE_COST, Some(GateOutcome::CookieReply { to: from, reply }));
                 }
-                _ => {
+                Cookie::Refused { cost } => {
                     counters.limited.fetch_add(1, Ordering::Relaxed);
-                    return (COOKIE_COST, None);
+                    return (cost, None);
                 }
             }
         }
@@ -242,6 +238,38 @@ impl InitiationGate {
                 (DECRYPT_COST, None)
             }
         }
+    }
+}
+
+enum Cookie {
+    Valid,
+    /// The sender is to prove its address with this.
+    Reply([u8; COOKIE_REPLY_LEN]),
+    Refused {
+        cost: u32,
+    },
+}
+
+/// Checks the cookie of an initiation beyond the limits of its source.
+fn check_cookie(
+    limits: &mut GateLimits,
+    key: &OwnKey,
+    from: SocketAddr,
+    message: &[u8; INITIATION_LEN],
+    now: u64,
+) -> Cookie {
+    let without_cookie =
+        message.get(MAC2_OFFSET..).is_none_or(|mac2| mac2.iter().all(|byte| *byte == 0));
+    if without_cookie && !limits.allows_reply(from, now) {
+        return Cookie::Refused { cost: MAC1_COST };
+    }
+    let mut reply = [0; COOKIE_REPLY_LEN];
+    match key.mac2_limiter.verify_packet(Some(from.ip()), message, &mut reply) {
+        Ok(_) if limits.accepts_validated(from, now) => Cookie::Valid,
+        Err(TunnResult::WriteToNetwork(_)) if without_cookie || limits.allows_reply(from, now) => {
+            Cookie::Reply(reply)
+        }
+        _ => Cookie::Refused { cost: COOKIE_COST },
     }
 }
 

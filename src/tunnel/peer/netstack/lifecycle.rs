@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::super::types::Event;
+use super::super::types::{ConnId, Event};
 use super::{Conn, Netstack, Phase};
 use crate::tunnel::mtu::MTU;
 use crate::tunnel::tcp::{Micros, State};
@@ -17,6 +17,54 @@ const LINGER: Duration = Duration::from_secs(20);
 /// this old.
 const RTT_SCAN_CONNECTIONS: usize = 8;
 const RTT_SCAN_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Conn {
+    /// Reports the end of the handshake; returns true if it took too long and was aborted.
+    fn advance_opening(&mut self, id: ConnId, events: &mut VecDeque<Event>, now: Instant) -> bool {
+        match self.tcp.state() {
+            State::SynSent | State::SynReceived => {
+                let expired = self.accepted && now >= self.created + SYN_RECEIVED_TIMEOUT;
+                if expired {
+                    self.tcp.abort();
+                }
+                return expired;
+            }
+            State::Closed => {
+                let kind = if self.timed_out {
+                    io::ErrorKind::TimedOut
+                } else {
+                    io::ErrorKind::ConnectionRefused
+                };
+                if !self.accepted && self.released.is_none() {
+                    events.push_back(Event::ConnectFailed { conn: id, kind });
+                }
+                self.released.get_or_insert(now);
+            }
+            State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait => {
+                self.phase = Phase::Open;
+                let port = self.ports.0;
+                events.push_back(if self.accepted {
+                    Event::Accepted { conn: id, port }
+                } else {
+                    Event::Connected { conn: id }
+                });
+            }
+        }
+        false
+    }
+
+    /// Nobody reads any more: further data, or a missing FIN, is answered with a RST (RFC 2525,
+    /// section 2.17).
+    fn must_reset(&self, released: Instant, now: Instant) -> bool {
+        self.tcp.state() != State::Closed && (self.tcp.has_unread() || now >= released + LINGER)
+    }
+}
 
 impl Netstack {
     /// Aborts connections whose peer was last heard from too long ago. Each sends a probe every
@@ -71,48 +119,11 @@ impl Netstack {
         for id in dirty.drain(..) {
             let Some(conn) = self.conns.get_mut(&id) else { continue };
             conn.ready.dirty = false;
-            if conn.phase == Phase::Opening {
-                match conn.tcp.state() {
-                    State::SynSent | State::SynReceived => {
-                        if conn.accepted && now >= conn.created + SYN_RECEIVED_TIMEOUT {
-                            conn.tcp.abort();
-                            aborted.push(id);
-                        }
-                    }
-                    State::Closed => {
-                        let kind = if conn.timed_out {
-                            io::ErrorKind::TimedOut
-                        } else {
-                            io::ErrorKind::ConnectionRefused
-                        };
-                        if !conn.accepted && conn.released.is_none() {
-                            events.push_back(Event::ConnectFailed { conn: id, kind });
-                        }
-                        conn.released.get_or_insert(now);
-                    }
-                    State::Established
-                    | State::FinWait1
-                    | State::FinWait2
-                    | State::CloseWait
-                    | State::Closing
-                    | State::LastAck
-                    | State::TimeWait => {
-                        conn.phase = Phase::Open;
-                        let port = conn.ports.0;
-                        events.push_back(if conn.accepted {
-                            Event::Accepted { conn: id, port }
-                        } else {
-                            Event::Connected { conn: id }
-                        });
-                    }
-                }
+            if conn.phase == Phase::Opening && conn.advance_opening(id, events, now) {
+                aborted.push(id);
             }
             if let Some(since) = conn.released {
-                // Nobody reads any more: further data, or a missing FIN, is answered with a RST
-                // (RFC 2525, section 2.17).
-                if conn.tcp.state() != State::Closed
-                    && (conn.tcp.has_unread() || now >= since + LINGER)
-                {
+                if conn.must_reset(since, now) {
                     conn.tcp.abort();
                     aborted.push(id);
                 }
