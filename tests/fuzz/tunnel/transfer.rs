@@ -37,6 +37,10 @@ impl End {
         }
         // A reader that pauses, while the input lasts.
         let limit = if choices.is_empty() { usize::MAX } else { usize::from(choices.word()) };
+        self.read(limit, now);
+    }
+
+    fn read(&mut self, limit: usize, now: Micros) {
         let mut queue = ByteQueue::default();
         let moved = self.tcp.read(&mut queue, limit, 1 << 20, now);
         let mut bytes = vec![0; moved];
@@ -101,10 +105,13 @@ pub fn run(input: &[u8]) {
                 }
             }
         }
-        if let [Some(one), Some(two)] = &ends
+        if let [Some(one), Some(two)] = &mut ends
             && one.is_done()
             && two.is_done()
         {
+            // A reader that paused still has data to read.
+            one.read(usize::MAX, now);
+            two.read(usize::MAX, now);
             assert_eq!([two.received, one.received], lengths);
             return;
         }
@@ -116,9 +123,11 @@ pub fn run(input: &[u8]) {
         assert!(
             now < (120_000 + 6_000 * faults) * MS,
             "stalled: {:?}",
-            ends.each_ref().map(|end| end
-                .as_ref()
-                .map(|end| (end.tcp.state(), end.written, end.received)))
+            ends.each_ref().map(|end| end.as_ref().map(|end| (
+                end.tcp.state(),
+                end.written,
+                end.received
+            )))
         );
         while let Some(entry) = in_flight.first_entry().filter(|entry| entry.key().0 <= now) {
             let (side, packet) = entry.remove();
