@@ -156,6 +156,6 @@ test('a browser that stores no cookie for the application gets an explanation', 
   const headers = { 'access-control-allow-origin': bed.testbed.url, 'access-control-allow-credentials': 'true' };
   await page.route('**/.portcullis/state*', (route) => route.fulfill({ json: { state: 'none' }, headers }));
   await page.reload();
-  await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'frameless_cookie');
+  await expect(page.getByTestId('end-page')).toHaveAttribute('data-reason', 'frame_blocked_cookie');
   await expectAccessible(page, 'viewer-application-cookie');
 });

@@ -164,7 +164,7 @@ test('the reason for which a server disconnects is shown and audited', async ({ 
   const session = await openNla(page, 'ws-ended');
   proxy.disconnectAll(0x05);
   const end = page.getByTestId('end-page');
-  await expect(end).toHaveAttribute('data-reason', 'left', { timeout: 30_000 });
+  await expect(end).toHaveAttribute('data-reason', 'desktop_closed', { timeout: 30_000 });
   await expect(end).toHaveAttribute('data-why', 'desktop_taken_over');
   await screenshot(page, 'taken-over');
   expect(JSON.stringify(await bed.auditEntries(`action=close_stream&session_id=${session}`))).toContain('desktop_taken_over');

@@ -55,6 +55,12 @@ describe('LiveSessions', () => {
   const page = { component: LiveSessions, call: api.everyonesSessions, empty: [], emptyTitle: livePage.emptyTitle, full: [session(), session({ id: 'app', workspace_type: 'html5' as const })], row: 'live-session', rows: 2 };
   testListStates(page);
 
+  it('does not show a session that is being ended', async () => {
+    vi.mocked(api.everyonesSessions).mockResolvedValue([session(), ended({ ended_at: null })]);
+    show(page);
+    expect((await screen.findAllByTestId('live-session')).map((row) => row.dataset.id)).toEqual([session().id]);
+  });
+
   it('links to the request log only for web applications', async () => {
     vi.mocked(api.everyonesSessions).mockResolvedValue(page.full);
     show(page);
