@@ -1,6 +1,8 @@
 //! Workspaces and sessions over HTTP.
 
 use crate::support::app::{SINGLE_SEAT_WORKSPACE, TestApp, WORKSPACE};
+use crate::support::fake_fleet::Plan;
+use crate::support::wait::eventually;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -152,5 +154,37 @@ on_both! {
         let path = format!("/api/hosts/{}", joined["host_id"].as_str().unwrap());
         assert_eq!(admin.send(Method::DELETE, &path, None).await.status, 200);
         assert_eq!(admin.send(Method::DELETE, &path, None).await.status, 404);
+    }
+}
+
+on_both! {
+    async fn a_closing_session_has_its_final_status(db) {
+        let app = TestApp::start(db).await;
+        let (member, admin) = (app.signed_in("member").await, app.signed_in("admin").await);
+        let launched = member.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json();
+        let id = launched["session_id"].as_str().unwrap().to_owned();
+        // The host does not confirm, so the session stays in the state closing.
+        app.fleet.plan_stop(Plan::Gate);
+        let terminate = {
+            let (admin, path) = (admin.clone(), format!("/api/admin/sessions/{id}/terminate"));
+            tokio::spawn(async move { admin.post(&path, json!({})).await.status })
+        };
+        let session = eventually("the session is closing", async || {
+            let session = member.get(&format!("/api/sessions/{id}")).await.json();
+            (session["status"] != "active").then_some(session)
+        })
+        .await;
+        assert_eq!((&session["status"], &session["end_reason"], &session["ended_at"]), (&json!("terminated"), &json!("admin_stopped"), &Value::Null));
+        assert_eq!(member.get("/api/sessions/active").await.json(), json!([]));
+        assert_eq!(member.get("/api/sessions?status=active").await.json(), json!([]));
+        for (status, count) in [("terminated", 1), ("disconnected", 0)] {
+            let listed = member.get(&format!("/api/sessions?status={status}")).await.json();
+            assert_eq!(listed.as_array().unwrap().len(), count, "{status}: {listed}");
+        }
+        assert_eq!(member.post(&format!("/api/sessions/{id}/ticket"), json!({})).await.status, 409);
+        app.fleet.open_gate(1);
+        assert_eq!(terminate.await.unwrap(), 200);
+        let session = member.get(&format!("/api/sessions/{id}")).await.json();
+        assert_eq!((&session["status"], session["ended_at"].is_string()), (&json!("terminated"), true));
     }
 }

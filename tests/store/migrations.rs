@@ -126,8 +126,8 @@ fn session_status_round_trip(backend: Backend) {
     .unwrap();
     for (id, state, reason, status) in rows {
         conn.batch_execute(&format!(
-            "INSERT INTO sessions (id, organization_id, user_id, user_email, login_id, workspace_id, workspace_name, workspace_kind, host_id, state, reason, status, address, created_at, expires_at, version, way)
-             VALUES ('{id}', 'o', 'u', 'e', 'l', 'w', 'w', 'linux', 'h', '{state}', {reason}, {status}, 'a{id}', 0, 0, 1, 'own')"
+            "INSERT INTO sessions (id, organization_id, principal_kind, user_id, principal_name, login_id, workspace_id, workspace_name, workspace_kind, host_id, state, reason, status, address, created_at, expires_at, version, way)
+             VALUES ('{id}', 'o', 'user', 'u', 'e', 'l', 'w', 'w', 'linux', 'h', '{state}', {reason}, {status}, 'a{id}', 0, 0, 1, 'own')"
         ))
         .unwrap();
     }
