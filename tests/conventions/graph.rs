@@ -239,7 +239,7 @@ fn paths(tokens: &[Token]) -> Vec<Module> {
         }
         if word == "use" && before != Some(&Token::Other('.')) {
             at += 1 + use_tree(&tokens[at + 1..], &[], &mut found);
-        } else if before == Some(&Token::Separator) {
+        } else if before == Some(&Token::Separator) || is_visibility(&tokens[..at]) {
             at += 1;
         } else if tokens[..at].ends_with(&visibility()) {
             // `pub(in crate::a)` says who may use this, not what it uses.
@@ -257,6 +257,12 @@ fn paths(tokens: &[Token]) -> Vec<Module> {
         }
     }
     found
+}
+
+/// Whether a path that begins here is that of `pub(in path)`, which uses nothing.
+fn is_visibility(before: &[Token]) -> bool {
+    let word = |text: &str| Token::Word(text.to_owned());
+    before.ends_with(&[word("pub"), Token::Other('('), word("in")])
 }
 
 /// Reads one tree of a `use` statement; the number of its tokens.
@@ -344,13 +350,14 @@ fn uses_are_read_from_imports_and_paths() {
         ),
         source("src/a/t.rs", "use crate::q::Q;"),
         source("src/z.rs", "fn f<'a>() { crate::a::c::C::new() }"),
-        source("src/q.rs", ""),
+        source("src/q.rs", "pub(in crate::a) struct Q;"),
     ]);
     let uses = |path: &str| graph.uses[path].iter().map(String::as_str).collect::<Vec<_>>();
     assert_eq!(uses("src/a/mod.rs"), ["src/a/b.rs"]);
     assert_eq!(uses("src/a/b.rs"), ["src/a/c.rs", "src/a/mod.rs"]);
     assert_eq!(uses("src/a/c.rs"), ["src/z.rs"]);
     assert_eq!(uses("src/z.rs"), ["src/a/c.rs"]);
+    assert_eq!(uses("src/q.rs"), [""; 0]);
     assert!(!graph.uses.contains_key("src/a/t.rs"), "test modules are not looked at");
     assert_eq!(graph.circles(), [["src/a/b.rs", "src/a/mod.rs"]]);
 }
