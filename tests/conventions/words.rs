@@ -152,7 +152,7 @@ const BANNED_IN_RUST: &[&str] = &["Live", "Place"];
 /// Names that files and folders had.
 const BANNED_FILES: &[&str] = &[
     "bell", "books", "door", "hands", "house", "keeper", "lab", "lane", "ledger", "lines", "marks",
-    "narrow", "nursery", "office", "owed", "pulse", "rig", "roles", "room", "roster", "sentinel",
+    "narrow", "nursery", "office", "owed", "pulse", "rig", "room", "roster", "sentinel",
     "terms", "tether", "things", "told", "trials", "trouble", "wakes", "warden", "whole", "world",
 ];
 
