@@ -8,9 +8,10 @@ pub mod fixture;
 mod launch;
 mod peers;
 mod reconciler;
-mod roles;
+
 mod servers;
 mod signin;
 mod streams;
+mod use_cases_by_role;
 mod web;
 mod web_config;

@@ -79,10 +79,10 @@ impl Launcher {
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<Launched> {
-        let patience = self.settings.launch_timeout
+        let longest = self.settings.launch_timeout
             + crate::broker::core::teardown::STOP_TIMEOUT
             + Duration::from_secs(2);
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + longest;
         loop {
             let wish = LaunchRequest {
                 caller: caller.clone(),

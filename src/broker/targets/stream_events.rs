@@ -52,11 +52,11 @@ impl StreamEvents {
         let note = stream_entry(&self.store, origin, Action::LoginRefused, lease, by)
             .denied(Reason::External(why.to_owned()))
             .with("source", server.credential_source.as_str());
-        let told = |text: &str| Some(sanitize_line(text)).filter(|text| !text.is_empty());
+        let detail = |text: &str| Some(sanitize_line(text)).filter(|text| !text.is_empty());
         let credential = server.credential.as_ref();
         let note = note
-            .with("username", credential.and_then(|c| told(&c.username)))
-            .with("domain", credential.and_then(|c| told(&c.domain)));
+            .with("username", credential.and_then(|c| detail(&c.username)))
+            .with("domain", credential.and_then(|c| detail(&c.domain)));
         self.store.write_entry(note).await
     }
 
