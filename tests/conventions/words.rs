@@ -152,8 +152,8 @@ const BANNED_IN_RUST: &[&str] = &["Live", "Place"];
 /// Names that files and folders had.
 const BANNED_FILES: &[&str] = &[
     "bell", "books", "door", "hands", "house", "keeper", "lab", "lane", "ledger", "lines", "marks",
-    "narrow", "nursery", "office", "owed", "pulse", "rig", "room", "roster", "sentinel",
-    "terms", "tether", "things", "told", "trials", "trouble", "wakes", "warden", "whole", "world",
+    "narrow", "nursery", "office", "owed", "pulse", "rig", "room", "roster", "sentinel", "terms",
+    "tether", "things", "told", "trials", "trouble", "wakes", "warden", "whole", "world",
 ];
 
 /// The words of an identifier, in lower case.
