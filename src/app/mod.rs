@@ -67,7 +67,7 @@ fn print_failure(failure: &Failure) -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Demo(args) => demo::run(args).await,
+        Command::Demo(args) => Box::pin(demo::run(args)).await,
         Command::Serve(args) => serve(args).await,
         Command::Agent(args) => agent::run(args).await,
         Command::User(command) => admin::user(command).await,

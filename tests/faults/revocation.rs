@@ -73,10 +73,16 @@ impl RevocationFixture<'_> {
             SqliteConnection::establish(self.stack.data().join("portcullis.db").to_str().unwrap())
                 .unwrap();
         diesel::sql_query("PRAGMA busy_timeout = 5000").execute(&mut db).unwrap();
-        let changed = diesel::sql_query("UPDATE sessions SET expires_at = 1 WHERE id = ?")
-            .bind::<diesel::sql_types::Text, _>(&self.session)
-            .execute(&mut db);
-        assert_eq!(changed.unwrap(), 1);
+        // The lookup of live sessions has a copy of the expiry.
+        for update in [
+            "UPDATE sessions SET expires_at = 1 WHERE id = ?",
+            "UPDATE live_sessions SET expires_at = 1 WHERE session_id = ?",
+        ] {
+            let changed = diesel::sql_query(update)
+                .bind::<diesel::sql_types::Text, _>(&self.session)
+                .execute(&mut db);
+            assert_eq!(changed.unwrap(), 1);
+        }
         async { (200, Value::Null) }.boxed()
     }
 }

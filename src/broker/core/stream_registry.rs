@@ -137,8 +137,16 @@ struct StreamSlot {
     login: Option<LoginId>,
     authorization: watch::Sender<StreamAuthorization>,
     meters: Arc<StreamMeters>,
-    /// `None` until the grant is decided.
-    conditions: Option<GrantConditions>,
+    conditions: Conditions,
+}
+
+/// The conditions of a slot, before and after its grant is decided.
+#[derive(Debug)]
+enum Conditions {
+    /// The deciding transaction has not ended. Holds the conditions that were compared meanwhile:
+    /// the transaction may have read older ones.
+    Undecided(Option<GrantConditions>),
+    Granted(GrantConditions),
 }
 
 impl StreamSlot {
@@ -202,7 +210,7 @@ impl StreamRegistry {
                 login: by.login_id(),
                 authorization: right,
                 meters: meters.clone(),
-                conditions: None,
+                conditions: Conditions::Undecided(None),
             },
         );
         registry.by_session.entry(session).or_default().push(number);
@@ -234,25 +242,40 @@ impl StreamRegistry {
             .for_each(|slot| slot.revoke(StreamAuthorization::SignedOut));
     }
 
-    /// Records the conditions of a granted stream.
+    /// Records the conditions of a granted stream, which is revoked when others were required while
+    /// its grant was undecided.
     pub(in crate::broker) fn set_conditions(
         &self,
         place: &StreamSlotGuard,
-        terms: GrantConditions,
+        granted: GrantConditions,
     ) {
-        if let Some(slot) = lock(&self.registry).slots.get_mut(&place.slot_id) {
-            slot.conditions = Some(terms);
+        let mut registry = lock(&self.registry);
+        let Some(slot) = registry.slots.get_mut(&place.slot_id) else { return };
+        if let Conditions::Undecided(Some(required)) = &slot.conditions
+            && *required != granted
+        {
+            slot.revoke(StreamAuthorization::PolicyChanged);
         }
+        slot.conditions = Conditions::Granted(granted);
     }
 
-    /// Revokes the streams of a session that were granted under other conditions.
-    pub(in crate::broker) fn revoke_outdated(&self, session: SessionId, terms: &GrantConditions) {
-        let registry = lock(&self.registry);
-        let numbers = registry.by_session.get(&session).into_iter().flatten();
-        let slots = numbers
-            .filter_map(|n| registry.slots.get(n))
-            .filter(|slot| slot.conditions.as_ref() != Some(terms));
-        slots.for_each(|slot| slot.revoke(StreamAuthorization::PolicyChanged));
+    /// Revokes the streams of a session that were granted under other conditions. A stream whose
+    /// grant is undecided is compared once it is decided.
+    pub(in crate::broker) fn revoke_outdated(
+        &self,
+        session: SessionId,
+        required: &GrantConditions,
+    ) {
+        let mut registry = lock(&self.registry);
+        let RegistryState { slots, by_session, .. } = &mut *registry;
+        for number in by_session.get(&session).into_iter().flatten() {
+            let Some(slot) = slots.get_mut(number) else { continue };
+            match &mut slot.conditions {
+                Conditions::Undecided(compared) => *compared = Some(required.clone()),
+                Conditions::Granted(granted) if granted == required => {}
+                Conditions::Granted(_) => slot.revoke(StreamAuthorization::PolicyChanged),
+            }
+        }
     }
 
     /// Revokes the streams of these sessions that were granted under other conditions than the
@@ -312,5 +335,39 @@ impl StreamRegistry {
             .filter_map(|slot| slot.meters.rtt())
             .for_each(|took| spread.observe(took));
         spread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::upstream::Clipboard;
+
+    fn conditions(clipboard: Clipboard) -> GrantConditions {
+        GrantConditions {
+            policy: StreamPolicy { clipboard, ..StreamPolicy::default() },
+            trust: TrustRule::default(),
+            web: WebAppConfig::default(),
+        }
+    }
+
+    /// The authorization of a stream whose grant is decided after a comparison with other
+    /// processes' changes.
+    fn decided_after(compared: Clipboard, granted: Clipboard) -> StreamAuthorization {
+        let (registry, session) = (StreamRegistry::default(), SessionId::new());
+        let system = Principal::System { organization_id: None };
+        let acquired = registry.acquire_slot(session, &system, Timestamp(0), 1).unwrap();
+        registry.revoke_outdated(session, &conditions(compared));
+        assert_eq!(*acquired.authorization.borrow(), StreamAuthorization::Valid, "undecided");
+        registry.set_conditions(&acquired.slot, conditions(granted));
+        *acquired.authorization.borrow()
+    }
+
+    #[test]
+    fn a_comparison_during_a_grant_revokes_only_what_was_granted_under_other_conditions() {
+        let same = decided_after(Clipboard::In, Clipboard::In);
+        assert_eq!(same, StreamAuthorization::Valid);
+        let other = decided_after(Clipboard::In, Clipboard::Both);
+        assert_eq!(other, StreamAuthorization::PolicyChanged);
     }
 }

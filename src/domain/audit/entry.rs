@@ -141,7 +141,7 @@ pub struct WithheldEntry {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ExportedEntry {
-    Entry(Entry),
+    Entry(Box<Entry>),
     Withheld(WithheldEntry),
 }
 
@@ -169,7 +169,7 @@ impl Entry {
     #[must_use]
     pub fn for_reader(self, organization: Option<OrganizationId>) -> ExportedEntry {
         if organization.is_none() || self.organization_id == organization {
-            return ExportedEntry::Entry(self);
+            return ExportedEntry::Entry(Box::new(self));
         }
         let Self { seq, prev_hash, hash, .. } = self;
         ExportedEntry::Withheld(WithheldEntry { seq, prev_hash, hash })

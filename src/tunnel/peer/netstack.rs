@@ -183,10 +183,10 @@ impl Netstack {
             created: now,
             released,
             fin_queued: closed,
-            timed_out: timed_out,
+            timed_out,
             ready: marks,
-            retransmits: retransmits,
-            buffer_allowance: buffer_allowance,
+            retransmits,
+            buffer_allowance,
         };
         self.conns.insert(id, Box::new(conn));
         self.by_ports.insert(ports, id);
