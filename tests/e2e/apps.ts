@@ -144,7 +144,14 @@ export async function terminal(page: Page, surface: Surface, command: string): P
     return card.waitFor({ timeout: 5_000 }).then(() => true, () => false);
   });
   await card.click();
-  await surface.locator('.jp-Terminal .xterm-screen').click();
+  // A notebook that still initializes brings its own tab to the front again.
+  const tab = surface.locator('.lm-DockPanel-tabBar .lm-TabBar-tab', { hasText: /^Terminal/ });
+  const screen = surface.locator('.jp-Terminal .xterm-screen');
+  await eventually('the terminal is shown', async () => {
+    await tab.click();
+    return screen.waitFor({ timeout: 5_000 }).then(() => true, () => false);
+  });
+  await screen.click();
   await page.keyboard.type(command, { delay: 5 });
   await page.keyboard.press('Enter');
 }
