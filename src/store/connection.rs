@@ -6,8 +6,6 @@
 //! owner only. PostgreSQL: limits on connecting, on a statement, on waiting for a lock and on
 //! idling in a transaction.
 
-#![allow(missing_docs)] // The derive below writes public items without docs.
-
 use super::error::StoreError;
 use crate::files;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection};

@@ -1,7 +1,5 @@
 //! The tables, for diesel; the migrations document them. A test compares the two.
 
-#![allow(missing_docs)]
-
 diesel::table! {
     organizations (id) {
         id -> Text,

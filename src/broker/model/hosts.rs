@@ -25,7 +25,6 @@ pub struct JoinToken {
 }
 
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub struct HostEnrollment {
     pub token: SecretString,
     pub name: String,
@@ -35,7 +34,6 @@ pub struct HostEnrollment {
 }
 
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct NewPeer {
     pub name: String,
     /// WireGuard public key, standard base64.

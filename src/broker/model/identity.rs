@@ -62,7 +62,6 @@ pub struct LoginView {
 }
 
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub struct NewUser {
     pub email: String,
     pub name: String,
@@ -72,7 +71,6 @@ pub struct NewUser {
 
 /// A change of a user: `None` leaves a field as it is.
 #[derive(Debug, Default)]
-#[allow(missing_docs)]
 pub struct UserChange {
     pub name: Option<String>,
     pub role: Option<Role>,

@@ -64,7 +64,6 @@ pub struct NewWorkspace {
 
 /// A change of a workspace: `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
 pub struct WorkspaceChange {
     pub name: Option<String>,
     pub description: Option<String>,
@@ -88,7 +87,6 @@ pub struct WorkspaceChange {
 
 /// A change of the stream policy: `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
 pub struct PolicyChange {
     pub clipboard: Option<Clipboard>,
     pub files: Option<bool>,
@@ -97,7 +95,6 @@ pub struct PolicyChange {
 
 /// A change of the upstream: `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
 pub struct UpstreamChange {
     pub source: Option<CredentialSource>,
     pub username: Option<String>,
@@ -110,7 +107,6 @@ pub struct UpstreamChange {
 
 /// A change of a web application: `None` leaves a field as it is.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
 pub struct WebChange {
     pub scheme: Option<Scheme>,
     /// `name` or `name:port`; empty: the host of the session's own origin.

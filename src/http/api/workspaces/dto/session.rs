@@ -60,7 +60,6 @@ const TERMINATED: &[EndReason] = &[
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
 pub enum SessionEndReason {
     UserDisconnected,
     WorkspaceStopped,
