@@ -160,8 +160,8 @@ test('Ctrl+Alt+Del and the Windows key are sent from the toolbar', async ({ page
   events.reset();
   const box = (await page.locator(SCREEN).boundingBox())!;
   const scale = box.width / 1024;
-  await page.mouse.click(box.x + (WINDOW.x + 200) * scale, box.y + (WINDOW.y + 150) * scale);
-  await events.expectEvents('a click', /ButtonPress .* button 1,/);
+  const click = () => page.mouse.click(box.x + (WINDOW.x + 200) * scale, box.y + (WINDOW.y + 150) * scale);
+  await events.expectEventsOf('a click', click, /ButtonPress .* button 1,/);
   await page.getByTestId('toolbar-handle').click();
   await page.getByTestId('toolbar-keys').click();
   await page.getByTestId('key-ctrl-alt-del').click();
