@@ -80,8 +80,9 @@ test('a JupyterLab notebook opens, and its kernel computes', async ({ page }) =>
 
 test('JupyterLab\'s terminal is a shell on the host', async ({ page }) => {
   const lab = await open(page, 'ws-lab');
-  await terminal(page, lab.frame, 'echo "in a terminal $((6*7))" > ~/terminal.txt');
-  expect(await fileOnHost(join(bed.testbed.dir, 'terminal.txt'))).toBe('in a terminal 42\n');
+  const file = join(bed.testbed.dir, 'terminal.txt');
+  await terminal(page, lab.frame, 'echo "in a terminal $((6*7))" > ~/terminal.txt', file);
+  expect(await fileOnHost(file)).toBe('in a terminal 42\n');
 });
 
 test('a file is uploaded to JupyterLab and downloaded unchanged', async ({ page }) => {

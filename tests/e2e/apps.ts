@@ -131,8 +131,8 @@ export async function runCell(page: Page, surface: Surface, line: string): Promi
   return (await cell.locator('.jp-OutputArea-output').last().innerText()).trim();
 }
 
-/** Opens a terminal and types a command; its home folder is the testbed's folder. */
-export async function terminal(page: Page, surface: Surface, command: string): Promise<void> {
+/** Opens a terminal and runs a command that creates a file; its home folder is the testbed's folder. */
+export async function terminal(page: Page, surface: Surface, command: string, file: string): Promise<void> {
   const card = surface.locator('.jp-LauncherCard[title="Start a new terminal session"]');
   await expect(surface.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first()).toBeVisible();
   // Keys are lost while JupyterLab still initializes.
@@ -144,16 +144,17 @@ export async function terminal(page: Page, surface: Surface, command: string): P
     return card.waitFor({ timeout: 5_000 }).then(() => true, () => false);
   });
   await card.click();
-  // A notebook that still initializes brings its own tab to the front again.
   const tab = surface.locator('.lm-DockPanel-tabBar .lm-TabBar-tab', { hasText: /^Terminal/ });
   const screen = surface.locator('.jp-Terminal .xterm-screen');
-  await eventually('the terminal is shown', async () => {
-    await tab.click();
-    return screen.waitFor({ timeout: 5_000 }).then(() => true, () => false);
-  });
-  await screen.click();
-  await page.keyboard.type(command, { delay: 5 });
-  await page.keyboard.press('Enter');
+  // A notebook that still initializes takes the front and the focus again, so this is repeated until the command has run.
+  const run = async () => {
+    await tab.click({ timeout: 5_000 });
+    await screen.click({ timeout: 5_000 });
+    await page.keyboard.type(command, { delay: 5 });
+    await page.keyboard.press('Enter');
+    await eventually('the file is there', () => existsSync(file), 5_000);
+  };
+  await eventually('the command has run', () => run().then(() => true, () => false));
 }
 
 /** Uploads a file by the button, and waits until the server has all of it. */
