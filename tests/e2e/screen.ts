@@ -54,6 +54,15 @@ export async function fileOnHost(path: string): Promise<string> {
   return eventually(`${path} appears on the host`, () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined);
 }
 
+/** Types a command by keys until the file it writes is there; a desktop that has just appeared may not take input yet. */
+export async function typeKeysUntilFile(page: Page, command: string, path: string): Promise<string> {
+  const written = () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined;
+  return eventually(`${path} appears on the host`, async () => {
+    await typeKeys(page, command);
+    return eventually('the file is there', written, 10_000).catch(() => undefined);
+  });
+}
+
 /** Where the terminal shows its first lines. */
 const TEXT = { x: 80, y: 92, width: 600, height: 120 };
 

@@ -2,7 +2,7 @@
 import { type Page, expect } from '@playwright/test';
 import { join } from 'node:path';
 import { type Bed, launch, screenshot, testsOn } from './helpers.ts';
-import { fileOnHost, typeKeys, waitForDesktop, waitForPicture, waitForPrompt } from './screen.ts';
+import { fileOnHost, typeKeys, typeKeysUntilFile, waitForDesktop, waitForPicture, waitForPrompt } from './screen.ts';
 import { eventually, freePort } from './testbed.ts';
 import { DisconnectingProxy, NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, startVncDesktop } from './upstreams.ts';
 
@@ -94,8 +94,7 @@ test('an administrator creates a workspace for an RDP server with the form', asy
 
 test('an RDP server with NLA shows its picture and takes input', async ({ page }) => {
   await openNla(page);
-  await typeKeys(page, 'echo "Typed: OK_1 $((6*7))" > typed.txt');
-  expect(await fileOnHost(join(bed.testbed.dir, 'typed.txt'))).toBe('Typed: OK_1 42\n');
+  expect(await typeKeysUntilFile(page, 'echo "Typed: OK_1 $((6*7))" > typed.txt', join(bed.testbed.dir, 'typed.txt'))).toBe('Typed: OK_1 42\n');
   await screenshot(page, 'nla');
 });
 
@@ -155,8 +154,7 @@ test('a workspace that asks for a credential asks again after a wrong one', asyn
   await expect(form).toHaveAttribute('data-refused', 'true', { timeout: 30_000 });
   await enter(NLA.password);
   await waitForPicture(page);
-  await typeKeys(page, 'echo asked > asked.txt');
-  expect(await fileOnHost(join(bed.testbed.dir, 'asked.txt'))).toBe('asked\n');
+  expect(await typeKeysUntilFile(page, 'echo asked > asked.txt', join(bed.testbed.dir, 'asked.txt'))).toBe('asked\n');
 });
 
 test('the reason for which a server disconnects is shown and audited', async ({ page }) => {
@@ -172,8 +170,7 @@ test('the reason for which a server disconnects is shown and audited', async ({ 
 
 test('an RDP desktop that the agent starts shows its picture and takes input', async ({ page }) => {
   await openRdp(page);
-  await typeKeys(page, 'echo "over RDP: $((6*7))" > typed.txt');
-  expect(await fileOnHost(join(bed.home, 'typed.txt'))).toBe('over RDP: 42\n');
+  expect(await typeKeysUntilFile(page, 'echo "over RDP: $((6*7))" > typed.txt', join(bed.home, 'typed.txt'))).toBe('over RDP: 42\n');
   await typeKeys(page, 'clear; uname -sr; ls -la ~');
   await page.getByTestId('toolbar-handle').click();
   await page.getByTestId('toolbar-keys').click();
@@ -191,15 +188,13 @@ test('the clipboard of an RDP desktop works in both directions', async ({ page }
 
 test('after kill -9 of the gateway the same RDP desktop is shown again', async ({ page }) => {
   await openRdp(page);
-  await typeKeys(page, 'MARK=kept; echo > ready.txt');
-  await fileOnHost(join(bed.home, 'ready.txt'));
+  await typeKeysUntilFile(page, 'MARK=kept; echo > ready.txt', join(bed.home, 'ready.txt'));
   await bed.testbed.kill('gateway');
   await expect(page.getByTestId('viewer-wait')).toBeVisible({ timeout: 30_000 });
   await bed.testbed.startGateway();
   await waitForDesktop(page);
   // Only the shell that ran before has the variable.
-  await typeKeys(page, 'echo "$MARK" > mark.txt');
-  expect(await fileOnHost(join(bed.home, 'mark.txt'))).toBe('kept\n');
+  expect(await typeKeysUntilFile(page, 'echo "$MARK" > mark.txt', join(bed.home, 'mark.txt'))).toBe('kept\n');
 });
 
 test('a policy of text in only is applied to an open stream, and text does not come out', async ({ page }) => {
