@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_by_the_bell_of_a_runtime_that_ended_is_woken_all_the_same() {
+    fn a_waker_of_a_runtime_that_ended_still_wakes() {
         let (own, gone) = (
             Builder::new_current_thread().build().unwrap(),
             Builder::new_current_thread().build().unwrap(),
