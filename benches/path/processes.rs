@@ -24,9 +24,9 @@ use portcullis::domain::principal::{Principal, PrincipalId, SignedInUser};
 use portcullis::domain::route::SessionRoute;
 use portcullis::domain::secret::{SecretBytes, SecretString};
 use portcullis::domain::session::{Session, State};
-use portcullis::domain::upstream::{Clipboard, StreamPolicy, Upstream};
+use portcullis::domain::upstream::{Clipboard, StreamPolicy, StreamProtocol, Upstream};
 use portcullis::domain::user::{RequestSource, Role, User};
-use portcullis::domain::workspace::{Workspace, WorkspaceKind};
+use portcullis::domain::workspace::{LinuxDesktop, Workspace, WorkspaceKind, WorkspaceSpec};
 use portcullis::domain::{
     HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
 };
@@ -52,6 +52,7 @@ use crate::null_audit_sink::NullAuditSink;
 use crate::{Outcome, fail};
 
 const PASSWORD: &str = "vncpass1";
+const RFB_PORT: u16 = StreamProtocol::Rfb.tunnel_port();
 const GATEWAY_ADDR: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
 const HOST_ADDR: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
 /// Connections of one worker: far above the product's limit, because all clients are on this
@@ -146,7 +147,7 @@ impl StubLauncher {
             keepalive: Some(forward::KEEPALIVE),
             profile: Profile::Stream,
         })?;
-        let mut listener = tunnel.listen(forward::RFB_PORT, 8)?;
+        let mut listener = tunnel.listen(RFB_PORT, 8)?;
         let desktop = self.desktop;
         tokio::spawn(async move {
             while let Ok(stream) = listener.accept().await {
@@ -159,7 +160,7 @@ impl StubLauncher {
         });
         Ok(Started {
             public_key,
-            port: forward::RFB_PORT,
+            port: RFB_PORT,
             password: SecretString::new(PASSWORD.into()),
             certificate: None,
         })
@@ -306,17 +307,13 @@ impl GatewayState {
             organization_id: OrganizationId(Uuid::from_u128(1)),
             name: "Linux".into(),
             description: String::new(),
-            kind: WorkspaceKind::Linux,
-            target: None,
             icon: String::new(),
             tags: Vec::new(),
             requires_mfa: false,
             single_seat: false,
-            network: false,
             allowed_roles: Vec::new(),
             maintenance: false,
-            policy: Default::default(),
-            upstream: Default::default(),
+            spec: WorkspaceSpec::LinuxDesktop(LinuxDesktop::default()),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),
         };
@@ -397,7 +394,7 @@ fn lease(n: u64, policy: StreamPolicy) -> Option<Lease> {
     lease_to(
         n,
         WorkspaceKind::Linux,
-        Upstream::agent_started(forward::RFB_PORT, SecretString::new(PASSWORD.into()), policy),
+        Upstream::agent_started(RFB_PORT, SecretString::new(PASSWORD.into()), policy),
     )
 }
 

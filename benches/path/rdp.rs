@@ -18,7 +18,8 @@ use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamMeter
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::upstream::{
-    Clipboard, Credential, CredentialSource, StreamPolicy, Upstream, UpstreamTrust,
+    Clipboard, Credential, CredentialSource, ProtocolSettings, StreamPolicy, Upstream,
+    UpstreamTrust,
 };
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::protocol::rdp::filter::{Edits, Filter};
@@ -250,9 +251,7 @@ async fn run(policy: StreamPolicy, flood: u64, trips: usize) -> Outcome<RunResul
         credential_source: CredentialSource::Workspace,
         trust: UpstreamTrust::default(),
         policy,
-        exclusive: false,
-        keyboard_layout: None,
-        web_app: None,
+        protocol: ProtocolSettings::Rdp { keyboard_layout: None },
     };
     let lease = lease_to(1, WorkspaceKind::Rdp, server).ok_or_else(|| fail("no lease"))?;
     let destination = destination(lease.session().id);

@@ -46,7 +46,7 @@ pub(super) fn print_workspaces(workspaces: &[WorkspaceView], as_json: bool) {
                 let w = &v.workspace;
                 json!({"id": w.id, "name": w.name, "description": w.description, "type": w.kind, "icon": w.icon, "tags": w.tags,
                     "requires_mfa": w.requires_mfa, "single_seat": w.single_seat, "network": w.network,
-                    "allowed_roles": w.allowed_roles, "maintenance": w.maintenance, "target": w.target.as_ref().map(target_json),
+                    "allowed_roles": w.allowed_roles, "maintenance": w.maintenance, "target": v.target().map(target_json),
                     "policy": {"clipboard": w.policy.clipboard.as_str(), "files": w.policy.files, "read_only": w.policy.read_only},
                     "server": server_json(v)})
             })

@@ -9,6 +9,7 @@ use crate::broker::model::{NewUser, NewWorkspace, UserChange, WebChange, Workspa
 use crate::domain::principal::Principal;
 use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
+use crate::domain::upstream::StreamProtocol;
 use crate::domain::user::{RequestSource, Role};
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{ErrorKind, HostId, WorkspaceId};
@@ -143,7 +144,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
     match broker.workspaces().get(&caller, &id).await {
         // The agent has enrolled again since the last start.
-        Ok(found) if found.workspace.target.as_ref() != Some(&target) => broker
+        Ok(found) if found.target() != Some(&target) => broker
             .workspaces()
             .update(&origin, &caller, &id, change)
             .await
@@ -278,7 +279,8 @@ async fn ensure_workspace(
     d: &Definition,
 ) -> Result<(), Failure> {
     let id = WorkspaceId::parse(d.id).map_err(|e| Failure::new(e.to_string()))?;
-    let missing = if d.kind == WorkspaceKind::Rdp { rdp::missing_packages() } else { Vec::new() };
+    let missing =
+        if d.kind.protocol() == StreamProtocol::Rdp { rdp::missing_packages() } else { Vec::new() };
     let description = description_for(d, &missing);
     let rest = WorkspaceChange {
         icon: Some(d.icon.to_owned()),

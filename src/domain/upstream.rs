@@ -6,6 +6,7 @@
 //! | [`StreamPolicy`] | what the stream may carry, enforced on the wire |
 //! | [`Credential`] | what the gateway authenticates with; the browser never receives it |
 //! | [`TrustRule`] | how the upstream's certificate is verified, as an administrator chose |
+//! | [`StreamProtocol`], [`ProtocolSettings`] | the protocol of the stream, and its settings |
 //! | [`Fingerprint`] | SHA-256 of a certificate in DER; a *pin* is the expected one |
 
 use super::secret::SecretString;
@@ -177,6 +178,54 @@ pub struct UpstreamTrust {
     pub pin: Option<Fingerprint>,
 }
 
+/// The protocol of a workspace's stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum StreamProtocol {
+    /// Remote Framebuffer (RFC 6143).
+    Rfb,
+    /// Remote Desktop Protocol (MS-RDPBCGR).
+    Rdp,
+    /// Requests to a web application, each relayed by itself (RFC 9110).
+    Http,
+}
+
+impl StreamProtocol {
+    /// The server's port in a session's own tunnel.
+    #[must_use]
+    pub const fn tunnel_port(self) -> u16 {
+        match self {
+            Self::Rfb => 5900,
+            Self::Rdp => 3389,
+            Self::Http => 80,
+        }
+    }
+
+    /// Whether the server has one screen, which everybody connected to it shares.
+    #[must_use]
+    pub fn has_screen(self) -> bool {
+        match self {
+            Self::Rfb | Self::Rdp => true,
+            Self::Http => false,
+        }
+    }
+}
+
+/// The settings of a stream's protocol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ProtocolSettings {
+    Rfb {
+        /// Other clients of the same desktop are disconnected (shared flag 0 in ClientInit, RFC
+        /// 6143 section 7.3.1).
+        exclusive: bool,
+    },
+    Rdp {
+        /// The keyboard layout sent to the server (a Windows input locale identifier, `0x00000407`
+        /// is German); `None`: the browser's.
+        keyboard_layout: Option<u32>,
+    },
+    Http(Box<WebAppConfig>),
+}
+
 /// The configuration of a stream's upstream at the moment the stream was granted.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -186,19 +235,12 @@ pub struct Upstream {
     pub credential_source: CredentialSource,
     pub trust: UpstreamTrust,
     pub policy: StreamPolicy,
-    /// RFB: other clients of the same desktop are disconnected (shared flag 0 in ClientInit, RFC
-    /// 6143 section 7.3.1).
-    pub exclusive: bool,
-    /// RDP: the keyboard layout sent to the server (a Windows input locale identifier, `0x00000407`
-    /// is German); `None`: the browser's.
-    pub keyboard_layout: Option<u32>,
-    /// The configuration of a web application; `None` for every other kind.
-    pub web_app: Option<Box<WebAppConfig>>,
+    pub protocol: ProtocolSettings,
 }
 
 impl Upstream {
-    /// A desktop that an agent started: a password of its own, no certificate to verify, and no
-    /// restriction but the stream policy.
+    /// An RFB desktop that an agent started: a password of its own, no certificate to verify, and
+    /// no restriction but the stream policy.
     #[must_use]
     pub fn agent_started(port: u16, password: SecretString, policy: StreamPolicy) -> Self {
         Self {
@@ -207,9 +249,16 @@ impl Upstream {
             credential_source: CredentialSource::Workspace,
             trust: UpstreamTrust::default(),
             policy,
-            exclusive: false,
-            keyboard_layout: None,
-            web_app: None,
+            protocol: ProtocolSettings::Rfb { exclusive: false },
+        }
+    }
+
+    /// The configuration of a web application; `None`: it is a desktop.
+    #[must_use]
+    pub fn web_app(&self) -> Option<&WebAppConfig> {
+        match &self.protocol {
+            ProtocolSettings::Http(config) => Some(config),
+            ProtocolSettings::Rfb { .. } | ProtocolSettings::Rdp { .. } => None,
         }
     }
 }

@@ -123,6 +123,12 @@ impl WebAppConfig {
     }
 }
 
+/// The path of a start page that may have a query.
+#[must_use]
+pub fn path_of(start: &str) -> &str {
+    start.split_once('?').map_or(start, |(path, _)| path)
+}
+
 /// How a request to an application ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RequestOutcome {

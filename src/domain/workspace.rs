@@ -1,45 +1,35 @@
 //! Workspaces: what can be launched.
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | [`Workspace`] | what every workspace has, and its spec |
+//! | [`WorkspaceSpec`] | its kind, with the kind's own settings |
+//! | [`WorkspaceDriver`] | what the layers ask of a kind; each kind answers in a file of its own |
+//! | [`WorkspaceFields`] | the settings of every kind side by side, as APIs and the store have them |
 
-use super::route::TargetSpec;
-use super::upstream::{CredentialSource, Fingerprint, StreamPolicy, TrustRule};
+mod driver;
+mod fields;
+mod linux_desktop;
+mod rdp;
+mod spec;
+mod vnc;
+mod web_application;
+
+pub use driver::{
+    DESKTOP_HAS_OWN_CREDENTIAL, DesktopAuthentication, KindProperties, ReadinessCheck,
+    StartedDesktop, WorkspaceDriver,
+};
+pub use fields::{ServerAccess, UpstreamFields, WorkspaceFields};
+pub use linux_desktop::LinuxDesktop;
+pub use rdp::{RdpDesktop, RdpServer};
+pub use spec::{WorkspaceKind, WorkspaceSpec};
+pub use vnc::VncServer;
+pub use web_application::WebApplication;
+
+use super::upstream::{CredentialSource, Fingerprint};
 use super::user::Role;
-use super::web_app::WebAppConfig;
 use super::{OrganizationId, Timestamp, WorkspaceId};
-use serde::{Deserialize, Serialize};
-
-/// The kind of a workspace, which decides the protocol of its stream.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WorkspaceKind {
-    /// A Linux desktop that a host agent starts for the session (RFB).
-    Linux,
-    /// An existing VNC server (RFB).
-    Vnc,
-    /// A Windows or xrdp desktop (RDP).
-    Rdp,
-    /// A web application (HTTP).
-    Html5,
-}
-
-impl WorkspaceKind {
-    pub const ALL: [Self; 4] = [Self::Linux, Self::Vnc, Self::Rdp, Self::Html5];
-
-    /// Its name in APIs and in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Linux => "linux",
-            Self::Vnc => "vnc",
-            Self::Rdp => "rdp",
-            Self::Html5 => "html5",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|k| k.as_str() == name)
-    }
-}
+use serde::Serialize;
 
 /// A workspace as an administrator defined it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,9 +39,6 @@ pub struct Workspace {
     pub organization_id: OrganizationId,
     pub name: String,
     pub description: String,
-    pub kind: WorkspaceKind,
-    /// Where its server is; `None`: a host's agent starts a desktop.
-    pub target: Option<TargetSpec>,
     /// Name of an icon: `desktop`, `terminal`, `browser`, `windows`, `code`.
     pub icon: String,
     pub tags: Vec<String>,
@@ -59,53 +46,32 @@ pub struct Workspace {
     pub requires_mfa: bool,
     /// One principal at a time; otherwise each has their own desktop.
     pub single_seat: bool,
-    /// The desktop may use the host's network.
-    pub network: bool,
     pub allowed_roles: Vec<Role>,
     /// An administrator took it out of service.
     pub maintenance: bool,
-    pub policy: StreamPolicy,
-    /// How the gateway connects to its server; the default where there is none.
-    pub upstream: UpstreamConfig,
+    /// Its kind, with the kind's own settings.
+    pub spec: WorkspaceSpec,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
 impl Workspace {
-    /// Whether the gateway connects to a server with a credential and a trust rule: every RDP and
-    /// VNC desktop, every web application.
     #[must_use]
-    pub fn has_upstream(&self) -> bool {
-        match self.kind {
-            WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Html5 => true,
-            WorkspaceKind::Linux => false,
-        }
+    pub fn kind(&self) -> WorkspaceKind {
+        self.spec.kind()
     }
 
-    /// Whether a host's agent starts a desktop for each session, with its own credential and
-    /// certificate.
+    /// `None`: the gateway does not sign in to anything.
     #[must_use]
-    pub fn is_agent_started(&self) -> bool {
-        self.target.is_none()
+    pub fn credential_source(&self) -> Option<CredentialSource> {
+        self.driver().access().map(|access| access.credential_source)
     }
-}
 
-/// How the gateway connects to a workspace's server. Contains no secret.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct UpstreamConfig {
-    pub credential_source: CredentialSource,
-    /// Account name of the workspace's credential; empty: none.
-    pub username: String,
-    /// Windows domain; empty: the upstream's local accounts.
-    pub domain: String,
-    pub trust: TrustRule,
-    /// RFB: other clients of the same desktop are disconnected.
-    pub exclusive: bool,
-    /// RDP: the keyboard layout sent to the server (a Windows input locale identifier); `None`: the
-    /// browser's.
-    pub keyboard_layout: Option<u32>,
-    /// The default for every kind but HTML5.
-    pub web_app: WebAppConfig,
+    /// The rules of its kind.
+    #[must_use]
+    pub fn driver(&self) -> &dyn WorkspaceDriver {
+        self.spec.driver()
+    }
 }
 
 /// What the gateway has stored about a workspace's server.

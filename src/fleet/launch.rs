@@ -93,6 +93,7 @@ impl FleetState {
         let psk = PresharedKey::generate()
             .map_err(|_| FleetError::Failed("no randomness for a key".to_owned()))?;
         let address = order.address;
+        let (kind, desktop) = (order.workspace.kind(), order.workspace.driver().started_desktop());
         let order = Order {
             protocol: control::PROTOCOL,
             session_id: session,
@@ -101,8 +102,8 @@ impl FleetState {
             workspace: OrderWorkspace {
                 id: order.workspace.id,
                 name: order.workspace.name.chars().take(control::NAME_MAX).collect(),
-                kind: order.workspace.kind,
-                network: order.workspace.network,
+                kind,
+                network: desktop.is_some_and(|desktop| desktop.network),
                 service,
             },
             tunnel: OrderTunnel {

@@ -4,7 +4,7 @@ use super::conversions;
 use crate::broker::ports::host_fleet::{DesktopOrder, FleetError, ProbeFailure};
 use crate::domain::upstream::{TrustRule, UpstreamTrust};
 use crate::domain::web_app::WebAppConfig;
-use crate::domain::workspace::WorkspaceKind;
+use crate::domain::workspace::ReadinessCheck;
 use crate::host::control::{self, ClientError};
 use crate::tunnel::TunnelError;
 use crate::viewer::probe::{self, HttpProbe};
@@ -36,16 +36,14 @@ pub(super) struct WebProbe {
 
 impl ReadinessProbe {
     pub(super) fn for_order(order: &DesktopOrder) -> Self {
-        match order.workspace.kind {
-            WorkspaceKind::Linux | WorkspaceKind::Vnc => Self::RfbGreeting,
-            WorkspaceKind::Rdp => Self::Connection,
-            WorkspaceKind::Html5 => {
-                let upstream = &order.workspace.upstream;
-                let pin = if upstream.trust == TrustRule::FirstUse { order.pin } else { None };
-                let trust = UpstreamTrust { rule: upstream.trust.clone(), pin };
+        match order.workspace.driver().readiness() {
+            ReadinessCheck::RfbGreeting => Self::RfbGreeting,
+            ReadinessCheck::Connection => Self::Connection,
+            ReadinessCheck::HttpAnswer { config, trust } => {
+                let pin = if *trust == TrustRule::FirstUse { order.pin } else { None };
                 Self::Web(Box::new(WebProbe {
-                    config: upstream.web_app.clone(),
-                    trust,
+                    config: config.clone(),
+                    trust: UpstreamTrust { rule: trust.clone(), pin },
                     address: order.address,
                 }))
             }

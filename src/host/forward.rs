@@ -6,7 +6,7 @@
 
 use super::desktop::DesktopConnector;
 use super::services::ServiceAddress;
-use crate::domain::workspace::WorkspaceKind;
+use crate::domain::upstream::StreamProtocol;
 use crate::tunnel::{
     Hub, PeerConfig, PresharedKey, PrivateKey, Profile, PublicKey, Tunnel, TunnelError, TunnelId,
     TunnelListener, TunnelStream,
@@ -19,12 +19,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Port of an RFB desktop in its tunnel.
-pub const RFB_PORT: u16 = 5900;
-/// Port of an RDP desktop in its tunnel.
-pub const RDP_PORT: u16 = 3389;
-/// Port of a web application in its tunnel.
-pub const WEB_PORT: u16 = 80;
 /// Most concurrent streams of a desktop session.
 pub const STREAMS_MAX: usize = 8;
 /// Most concurrent streams of a web application's session: each request under way, event stream and
@@ -73,15 +67,6 @@ impl ForwardTarget {
     }
 }
 
-#[must_use]
-pub fn tunnel_port(kind: WorkspaceKind) -> u16 {
-    match kind {
-        WorkspaceKind::Rdp => RDP_PORT,
-        WorkspaceKind::Html5 => WEB_PORT,
-        WorkspaceKind::Linux | WorkspaceKind::Vnc => RFB_PORT,
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
     pub max_open: usize,
@@ -90,10 +75,10 @@ pub struct StreamLimits {
 }
 
 #[must_use]
-pub fn stream_limits(kind: WorkspaceKind) -> StreamLimits {
-    match kind {
-        WorkspaceKind::Html5 => StreamLimits { max_open: WEB_STREAMS_MAX, backlog: WEB_BACKLOG },
-        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => {
+pub fn stream_limits(protocol: StreamProtocol) -> StreamLimits {
+    match protocol {
+        StreamProtocol::Http => StreamLimits { max_open: WEB_STREAMS_MAX, backlog: WEB_BACKLOG },
+        StreamProtocol::Rfb | StreamProtocol::Rdp => {
             StreamLimits { max_open: STREAMS_MAX, backlog: BACKLOG }
         }
     }

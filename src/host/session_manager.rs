@@ -8,6 +8,7 @@
 
 use super::control::{
     ControlHandler, DesktopInfo, Health, Order, PROTOCOL, Refusal, Started, WATCH_WAIT,
+    not_started_here,
 };
 use super::desktop::{Desktop, DesktopSpec, DisplayProtocol, LaunchError, Launcher, Phase};
 use super::forward::{self, Forward, ForwardTarget, TunnelParams};
@@ -16,6 +17,7 @@ use super::services::{ServiceAddress, Services};
 use super::system::{load_averages, memory_info};
 use crate::domain::secret::SecretString;
 use crate::domain::sync::lock;
+use crate::domain::upstream::StreamProtocol;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{SessionId, UserId, WorkspaceId};
 use crate::tunnel::{Hub, PublicKey, TunnelId};
@@ -231,15 +233,8 @@ impl SessionManager {
         }
         if slot.service.is_none() && !content.desktop.as_ref().is_some_and(Desktop::is_running) {
             *content = SlotContents::default();
-            let screen = match kind {
-                WorkspaceKind::Linux => DisplayProtocol::Rfb,
-                WorkspaceKind::Rdp => DisplayProtocol::Rdp,
-                WorkspaceKind::Vnc | WorkspaceKind::Html5 => {
-                    return Err(Refusal::Invalid(
-                        "a host starts linux and rdp desktops only".to_owned(),
-                    ));
-                }
-            };
+            let protocol = DisplayProtocol::started_for(kind)
+                .ok_or_else(|| Refusal::Invalid(not_started_here()))?;
             let spec = DesktopSpec {
                 session_id: session,
                 user_id: order.user_id,
@@ -247,7 +242,7 @@ impl SessionManager {
                 workspace_id: order.workspace.id,
                 workspace_name: order.workspace.name,
                 network: order.workspace.network,
-                protocol: screen,
+                protocol,
             };
             let begun = Instant::now();
             let desktop = self
@@ -259,7 +254,7 @@ impl SessionManager {
             self.remove_when_ended(session, slot, &desktop);
             content.desktop = Some(desktop);
         }
-        if let (WorkspaceKind::Html5, Some((_, address))) = (kind, &slot.service) {
+        if let (StreamProtocol::Http, Some((_, address))) = (kind.protocol(), &slot.service) {
             // Inside the tunnel an application that is down would look like one that closes the
             // connection, so it is connected to from here first.
             address.connect().await.map_err(|error| match error.kind() {
@@ -281,7 +276,8 @@ impl SessionManager {
             }
             (None, None) => return Err(Refusal::Failed("the desktop ended".to_owned())),
         };
-        let (port, streams) = (forward::tunnel_port(kind), forward::stream_limits(kind));
+        let protocol = kind.protocol();
+        let (port, streams) = (protocol.tunnel_port(), forward::stream_limits(protocol));
         let public_key = match content.forward.take() {
             Some(forward) if forward.matches(&terms) => {
                 content.forward.insert(forward).public_key()
@@ -350,7 +346,10 @@ impl ControlHandler for SessionManager {
                 memory: memory_info().unwrap_or_default(),
                 kinds: self.launcher.kinds(),
                 services,
-                service_kinds: vec![WorkspaceKind::Vnc, WorkspaceKind::Rdp, WorkspaceKind::Html5],
+                service_kinds: WorkspaceKind::ALL
+                    .into_iter()
+                    .filter(|kind| kind.properties().has_server)
+                    .collect(),
             }
         })
     }

@@ -11,7 +11,7 @@ use super::timeouts::Timeouts;
 use super::{rdp, vnc};
 use crate::broker::core::stream_registry::{StreamAuthorization, StreamMeters};
 use crate::domain::lease::Lease;
-use crate::domain::workspace::WorkspaceKind;
+use crate::domain::upstream::ProtocolSettings;
 use std::future::pending;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -57,12 +57,16 @@ pub async fn attach<B: StreamAudit>(
                 audit,
                 timeouts: &timeouts,
             };
-            let run = match lease.session().workspace_kind {
-                WorkspaceKind::Linux | WorkspaceKind::Vnc => vnc::run(&stream, sink, source).await,
+            let run = match &lease.upstream().protocol {
+                ProtocolSettings::Rfb { exclusive } => {
+                    vnc::run(&stream, *exclusive, sink, source).await
+                }
                 // Its requests are served one by one (`html5`); there is no stream to dial.
-                WorkspaceKind::Html5 => Err(StreamEnd::NoDesktop),
+                ProtocolSettings::Http(_) => Err(StreamEnd::NoDesktop),
                 // Boxed, so that the larger future of RDP does not enlarge every stream.
-                WorkspaceKind::Rdp => Box::pin(rdp::run(&stream, sink, source)).await,
+                ProtocolSettings::Rdp { keyboard_layout } => {
+                    Box::pin(rdp::run(&stream, *keyboard_layout, sink, source)).await
+                }
             };
             run.unwrap_or_else(|end| end)
         };

@@ -29,6 +29,7 @@ const MAX_REDIALS: usize = 2;
 /// Runs the stream; an error is an end before the relay began.
 pub(super) async fn run<B: StreamAudit>(
     stream: &StreamContext<'_, B>,
+    exclusive: bool,
     mut sink: impl BrowserSink,
     source: &mut impl BrowserSource,
 ) -> Result<StreamEnd, StreamEnd> {
@@ -45,7 +46,7 @@ pub(super) async fn run<B: StreamAudit>(
     let from_browser = timeout(timeouts.handshake, greeting)
         .await
         .map_err(|_| StreamEnd::BrowserHandshakeTimeout)??;
-    let opening = handshake::open_desktop(&mut authenticated, upstream.exclusive);
+    let opening = handshake::open_desktop(&mut authenticated, exclusive);
     let (init, message) = timeout(timeouts.handshake, opening)
         .await
         .map_err(|_| StreamEnd::HandshakeIo(io::ErrorKind::TimedOut.into()))??;

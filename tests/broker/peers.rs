@@ -104,8 +104,8 @@ on_both! {
             let grant = fixture.open_stream(who, session.id).await;
             assert_eq!(grant.lease.upstream().credential.as_ref().unwrap().password.expose(), password, "the workspace's");
         }
-        assert_eq!(fixture.broker.workspaces().get(&ann, &a).await.unwrap().workspace.target, None, "where it is, is not for members");
-        assert_eq!(fixture.broker.workspaces().get(&root, &a).await.unwrap().workspace.target, on(5901));
+        assert_eq!(fixture.broker.workspaces().get(&ann, &a).await.unwrap().target(), None, "where it is, is not for members");
+        assert_eq!(fixture.broker.workspaces().get(&root, &a).await.unwrap().target(), on(5901).as_ref());
 
         // The reaper asks no peer for desktops, and so takes none for lost.
         fixture.fleet.lose_desktop(one.id);

@@ -13,7 +13,7 @@ use portcullis::broker::model::{
 use portcullis::domain::route::{SessionRoute, TargetSpec};
 use portcullis::domain::session::{EndReason, State};
 use portcullis::domain::upstream::{
-    Clipboard, Credential, CredentialSource, Fingerprint, StreamPolicy, TrustRule,
+    Clipboard, Credential, CredentialSource, Fingerprint, ProtocolSettings, StreamPolicy, TrustRule,
 };
 use portcullis::domain::user::Role;
 use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
@@ -124,7 +124,7 @@ on_both! {
         let grant = fixture.open_stream(&ann, session.id).await;
         let server = grant.lease.upstream();
         assert_eq!(credential_parts(server.credential.as_ref()), Some(("svc".into(), "CORP".into(), "first-password".into())));
-        assert_eq!((server.credential_source, server.keyboard_layout, server.policy), (CredentialSource::Workspace, Some(0x407), StreamPolicy::default()));
+        assert_eq!((server.credential_source, &server.protocol, server.policy), (CredentialSource::Workspace, &ProtocolSettings::Rdp { keyboard_layout: Some(0x407) }, StreamPolicy::default()));
         assert_eq!((&server.trust.rule, server.trust.pin), (&TrustRule::FirstUse, None));
         // A new one counts from the next opening on.
         let new = WorkspaceChange { password: Some(secret("second-password")), ..WorkspaceChange::default() };
@@ -136,7 +136,6 @@ on_both! {
         let view = fixture.broker.workspaces().get(&ann, &id).await.unwrap();
         let server = view.upstream.unwrap();
         assert!(server.credential_saved && server.managed.is_none());
-        assert_eq!((view.workspace.target, view.workspace.upstream), (None, Default::default()));
         let managed = fixture.broker.workspaces().get(&root, &id).await.unwrap().upstream.unwrap().managed.unwrap();
         assert_eq!((managed.username.as_str(), managed.domain.as_str()), ("svc", "CORP"));
         // With another source, nothing of it is kept.
@@ -314,6 +313,30 @@ on_both! {
         assert!(fixture.open_stream(&ann, session.id).await.lease.upstream().policy.files);
     }
 
+    async fn only_a_started_desktop_has_a_network(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let root = fixture.caller("root", Role::Admin).await;
+        let network = |on| WorkspaceChange { network: Some(on), ..WorkspaceChange::default() };
+        for kind in [WorkspaceKind::Vnc, WorkspaceKind::Rdp, WorkspaceKind::Html5] {
+            let mut new = new_workspace(kind, service(fixture.host, "desk"));
+            new.properties.network = Some(true);
+            let refused = fixture.broker.workspaces().create(&origin(), &root, new).await.unwrap_err();
+            assert!(refused.kind == ErrorKind::Invalid && refused.message.starts_with("network is for"), "{refused}");
+        }
+        let mut new = new_workspace(WorkspaceKind::Rdp, None);
+        new.properties.network = Some(true);
+        let made = fixture.broker.workspaces().create(&origin(), &root, new).await.unwrap().workspace;
+        assert!(made.network);
+        // One that names a server from now on has none any more.
+        let moved = WorkspaceChange { target: service(fixture.host, "desk"), ..WorkspaceChange::default() };
+        let moved = fixture.broker.workspaces().update(&origin(), &root, &made.id, moved).await.unwrap();
+        assert!(!moved.workspace.network && moved.target().is_some());
+        let entry = fixture.audit_log().await.into_iter().rfind(|entry| entry.action == "update_workspace").unwrap();
+        assert_eq!(entry.details["changed"], "target,network");
+        assert_eq!(error_kind(fixture.broker.workspaces().update(&origin(), &root, &made.id, network(true)).await), ErrorKind::Invalid);
+        assert!(fixture.broker.workspaces().update(&origin(), &root, &made.id, network(false)).await.is_ok());
+    }
+
     async fn started_desktop_has_own_credential_and_certificate(db) {
         let fixture = BrokerFixture::new(&db).await;
         let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
@@ -339,7 +362,7 @@ on_both! {
         let grant = fixture.open_stream(&ann, session.id).await;
         let server = grant.lease.upstream();
         assert_eq!(credential_parts(server.credential.as_ref()), Some(("user".into(), String::new(), format!("vnc-{}", session.id))));
-        assert_eq!((&server.trust.rule, server.keyboard_layout), (&TrustRule::Pinned(Fingerprint([9; 32])), Some(0x40c)));
+        assert_eq!((&server.trust.rule, &server.protocol), (&TrustRule::Pinned(Fingerprint([9; 32])), &ProtocolSettings::Rdp { keyboard_layout: Some(0x40c) }));
         assert!(fixture.broker.workspaces().get(&ann, &id).await.unwrap().upstream.unwrap().credential_saved);
         // A linux desktop has none to check.
         let linux = fixture.workspace("ws-linux", WorkspaceChange::default()).await;

@@ -114,7 +114,7 @@ on_both! {
             assert_eq!(error_kind(create(&fixture, &root, bad).await), ErrorKind::Invalid, "{what}");
         }
         let made = create(&fixture, &root, plain()).await.unwrap();
-        assert_eq!((made.workspace.upstream.web_app.start.as_str(), made.workspace.single_seat, made.workspace.icon.as_str()), ("/", false, "browser"));
+        assert_eq!((made.upstream.as_ref().unwrap().managed.as_ref().unwrap().web.as_ref().unwrap().start.as_str(), made.workspace.single_seat, made.workspace.icon.as_str()), ("/", false, "browser"));
         assert_eq!(error_kind(update(&fixture, &root, of_web(WebChange { start: Some("/\\evil".into()), ..WebChange::default() })).await), ErrorKind::Invalid);
     }
 
@@ -127,7 +127,7 @@ on_both! {
         let server = grant.lease.upstream();
         let credential = server.credential.as_ref().unwrap();
         assert_eq!((credential.username.as_str(), credential.password.expose().as_str()), ("svc", "a-web-password"));
-        let web = server.web_app.as_ref().unwrap();
+        let web = server.web_app().unwrap();
         assert_eq!((web.scheme, web.start.as_str(), &web.sign_in), (Scheme::Http, "/", &UpstreamSignIn::Basic));
         // A member learns how it signs in, and nothing more.
         let view = fixture.broker.workspaces().get(&ann, &wiki()).await.unwrap().upstream.unwrap();
@@ -135,7 +135,7 @@ on_both! {
         // Other terms: the open ones are cut.
         update(&fixture, &root, of_web(WebChange { upload: Some(false), ..WebChange::default() })).await.unwrap();
         assert_eq!(wait_revoked(&mut grant).await, StreamAuthorization::PolicyChanged);
-        assert!(!fixture.open_stream(&ann, session.id).await.lease.upstream().web_app.as_ref().unwrap().requests.upload);
+        assert!(!fixture.open_stream(&ann, session.id).await.lease.upstream().web_app().unwrap().requests.upload);
         // Each user's own.
         let own = WorkspaceChange { upstream: from(CredentialSource::User), ..of_web(by("X-Api-Key")) };
         update(&fixture, &root, own).await.unwrap();
@@ -150,7 +150,7 @@ on_both! {
         save("", "anns-key").await.unwrap();
         let grant = fixture.open_stream(&ann, session.id).await;
         assert_eq!(grant.lease.upstream().credential.as_ref().unwrap().password.expose(), "anns-key");
-        assert_eq!(grant.lease.upstream().web_app.as_ref().unwrap().sign_in, UpstreamSignIn::Header("x-api-key".into()));
+        assert_eq!(grant.lease.upstream().web_app().unwrap().sign_in, UpstreamSignIn::Header("x-api-key".into()));
         // Without a sign-in nothing is kept, the users' neither.
         update(&fixture, &root, of_web(WebChange { sign_in: Some(UpstreamSignIn::None), ..WebChange::default() })).await.unwrap();
         assert!(fixture.store.read(move |tx| tx.user_credential(&wiki(), ann.user.id)).await.unwrap().is_none());

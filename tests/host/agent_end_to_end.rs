@@ -7,7 +7,7 @@ use portcullis::broker::model::TunnelState;
 use portcullis::broker::ports::host_fleet::{DesktopOrder, FleetError, HostFleet, SessionPeer};
 use portcullis::domain::HostId;
 use portcullis::domain::secret::SecretBytes;
-use portcullis::domain::workspace::{Workspace, WorkspaceKind};
+use portcullis::domain::workspace::Workspace;
 use portcullis::host::agent::{AgentConfig, AgentError, run};
 use portcullis::tunnel::TunnelId;
 use std::net::SocketAddr;
@@ -146,7 +146,7 @@ async fn the_end_of_a_desktop_is_reported_and_an_agent_ends_its_desktops() {
     let (odd, _) = order(GRACE);
     let odd_id = odd.session_id;
     let odd = DesktopOrder {
-        workspace: Workspace { kind: WorkspaceKind::Html5, ..odd.workspace.clone() },
+        workspace: Workspace { spec: web_application(), ..odd.workspace.clone() },
         ..odd
     };
     assert!(matches!(gateway.fleet.start(Some(host), odd).await, Err(FleetError::Refused(_))));

@@ -5,8 +5,11 @@ use portcullis::broker::ports::host_fleet::{
     DesktopOrder, DesktopStarted, Endpoint, HostFleet, HostPeer,
 };
 use portcullis::domain::host::Host;
+use portcullis::domain::route::TargetSpec;
 use portcullis::domain::secret::SecretBytes;
-use portcullis::domain::workspace::{Workspace, WorkspaceKind};
+use portcullis::domain::workspace::{
+    LinuxDesktop, Workspace, WorkspaceFields, WorkspaceKind, WorkspaceSpec,
+};
 use portcullis::domain::{HostId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
 use portcullis::fleet::{FleetConfig, HubFleet};
 use portcullis::host::agent::{AgentConfig, AgentError, run};
@@ -136,6 +139,16 @@ pub(super) async fn wait_until_connected(gateway: &Gateway, host: HostId) {
         .unwrap();
 }
 
+/// A web application without settings.
+pub(super) fn web_application() -> WorkspaceSpec {
+    let kind = WorkspaceKind::Html5;
+    let fields = WorkspaceFields {
+        target: Some(TargetSpec::Direct { name: "wiki".to_owned() }),
+        ..(kind.properties().initial_fields)()
+    };
+    WorkspaceSpec::from_fields(kind, fields).unwrap()
+}
+
 pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
     let session_id = SessionId::new();
     let mark = format!("mark-{session_id}");
@@ -144,17 +157,13 @@ pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
         organization_id: OrganizationId::new(),
         name: mark.clone(),
         description: String::new(),
-        kind: WorkspaceKind::Linux,
-        target: None,
         icon: String::new(),
         tags: Vec::new(),
         requires_mfa: false,
         single_seat: false,
-        network: false,
         allowed_roles: Vec::new(),
         maintenance: false,
-        policy: Default::default(),
-        upstream: Default::default(),
+        spec: WorkspaceSpec::LinuxDesktop(LinuxDesktop::default()),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     };

@@ -3,6 +3,7 @@
 
 use super::gateway_harness::{
     gateway_state, order, start_enrolled_agent_with, start_gateway, wait_until_connected,
+    web_application,
 };
 use super::harness::TIMEOUT;
 use portcullis::broker::ports::host_fleet::{
@@ -11,7 +12,7 @@ use portcullis::broker::ports::host_fleet::{
 use portcullis::domain::SessionId;
 use portcullis::domain::upstream::{Fingerprint, TrustRule};
 use portcullis::domain::web_app::Scheme;
-use portcullis::domain::workspace::WorkspaceKind;
+use portcullis::domain::workspace::{WorkspaceKind, WorkspaceSpec};
 use portcullis::host::agent::AgentConfig;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
@@ -71,10 +72,10 @@ fn tls() -> (TlsAcceptor, Fingerprint) {
 
 fn web(name: &str, n: u8, scheme: Scheme) -> DesktopOrder {
     let (mut order, _) = order(Duration::from_secs(600));
-    order.workspace.kind = WorkspaceKind::Html5;
-    order.workspace.upstream.web_app.scheme = scheme;
-    order.workspace.upstream.web_app.host = "wiki.example".to_owned();
-    order.workspace.upstream.web_app.start = "/".to_owned();
+    order.workspace.spec = web_application();
+    let WorkspaceSpec::WebApp(app) = &mut order.workspace.spec else { unreachable!() };
+    app.config.scheme = scheme;
+    app.config.host = "wiki.example".to_owned();
     order.endpoint = Endpoint::Service { name: name.to_owned() };
     order.address = format!("10.64.0.{n}").parse().unwrap();
     order.session_id = SessionId::new();
@@ -181,7 +182,8 @@ async fn a_web_application_answers_or_the_launch_says_why() {
     let other =
         DesktopOrder { pin: Some(Fingerprint([1; 32])), ..web("secure", 20, Scheme::Https) };
     let mut pinned = web("secure", 21, Scheme::Https);
-    pinned.workspace.upstream.trust = TrustRule::Pinned(Fingerprint([2; 32]));
+    let WorkspaceSpec::WebApp(app) = &mut pinned.workspace.spec else { unreachable!() };
+    app.access.trust = TrustRule::Pinned(Fingerprint([2; 32]));
     for order in [other, pinned] {
         match probe_failure(fleet.start(Some(host), order).await) {
             ProbeFailure::Certificate { certificate: seen, .. } => {

@@ -18,7 +18,7 @@ on_both! {
             assert!(tx.workspaces(OrganizationId::new())?.is_empty());
 
             let changed = Workspace {
-                kind: WorkspaceKind::Rdp, tags: vec![], allowed_roles: vec![], single_seat: true, maintenance: true, updated_at: later(1), ..one.clone()
+                spec: WorkspaceSpec::from_fields(WorkspaceKind::Rdp, Default::default()).unwrap(), tags: vec![], allowed_roles: vec![], single_seat: true, maintenance: true, updated_at: later(1), ..one.clone()
             };
             assert!(tx.update_workspace(&changed)?);
             assert_eq!(tx.workspace(&one.id)?, Some(changed));

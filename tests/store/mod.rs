@@ -18,7 +18,7 @@ use portcullis::domain::host::Host;
 use portcullis::domain::principal::PrincipalId;
 use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Role, User};
-use portcullis::domain::workspace::{Workspace, WorkspaceKind};
+use portcullis::domain::workspace::{LinuxDesktop, Workspace, WorkspaceKind, WorkspaceSpec};
 use portcullis::domain::{
     HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
 };
@@ -81,17 +81,13 @@ pub fn make_workspace(organization_id: OrganizationId, id: &str) -> Workspace {
         organization_id,
         name: "Linux desktop".to_owned(),
         description: "A desktop.".to_owned(),
-        kind: WorkspaceKind::Linux,
-        target: None,
         icon: "desktop".to_owned(),
         tags: vec!["linux".to_owned(), "a \"b\"".to_owned()],
         requires_mfa: true,
         single_seat: false,
-        network: false,
         allowed_roles: vec![Role::Member, Role::Admin],
         maintenance: false,
-        policy: Default::default(),
-        upstream: Default::default(),
+        spec: WorkspaceSpec::LinuxDesktop(LinuxDesktop::default()),
         created_at: NOW,
         updated_at: NOW,
     }

@@ -9,7 +9,10 @@ use portcullis::domain::upstream::{
 use portcullis::domain::web_app::{
     IdentityForwarding, RequestPolicy, Scheme, UpstreamSignIn, WebAppConfig,
 };
-use portcullis::domain::workspace::{OfferedCertificate, UpstreamConfig, UpstreamState};
+use portcullis::domain::workspace::{
+    OfferedCertificate, UpstreamFields, UpstreamState, WorkspaceFields, WorkspaceKind,
+    WorkspaceSpec,
+};
 use portcullis::domain::{ErrorKind, HostId};
 
 /// A configuration in which every field differs from the default.
@@ -53,20 +56,34 @@ on_both! {
                 TrustRule::Authority { roots: "PEM".into(), name: Some("desk.example".into()) },
             ];
             for (n, trust) in rules.into_iter().enumerate() {
-                one.policy = StreamPolicy { clipboard: Clipboard::ALL[n], files: n % 2 == 0, read_only: n % 2 == 1 };
-                one.upstream = UpstreamConfig {
+                let upstream = UpstreamFields {
                     credential_source: CredentialSource::ALL[n % 3],
                     username: format!("us\"er{n}"),
-                    domain: "D".into(),
                     trust,
-                    exclusive: n % 2 == 0,
-                    keyboard_layout: (n > 1).then_some(u32::MAX),
-                    web_app: web(n),
+                    ..UpstreamFields::default()
                 };
-                one.target = Some(TargetSpec::Service { host_id: HostId::new(), name: format!("xrdp-{n}") });
-                assert!(tx.update_workspace(&one)?);
-                assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
-                assert_eq!(tx.stream_policies(org)?.get("ws-a"), Some(&one.policy));
+                let desktop = WorkspaceFields {
+                    target: Some(TargetSpec::Service { host_id: HostId::new(), name: format!("xrdp-{n}") }),
+                    policy: StreamPolicy { clipboard: Clipboard::ALL[n], files: n % 2 == 0, read_only: n % 2 == 1 },
+                    upstream: upstream.clone(),
+                    ..WorkspaceFields::default()
+                };
+                let rdp = UpstreamFields { domain: "D".into(), keyboard_layout: (n > 1).then_some(u32::MAX), ..upstream.clone() };
+                let vnc = UpstreamFields { exclusive: n % 2 == 0, ..upstream.clone() };
+                let started = UpstreamFields { keyboard_layout: Some(0x407), ..UpstreamFields::default() };
+                for (kind, fields) in [
+                    (WorkspaceKind::Linux, WorkspaceFields { network: n % 2 == 0, policy: desktop.policy, ..WorkspaceFields::default() }),
+                    (WorkspaceKind::Rdp, WorkspaceFields { network: n % 2 == 1, policy: desktop.policy, upstream: started, ..WorkspaceFields::default() }),
+                    (WorkspaceKind::Rdp, WorkspaceFields { upstream: rdp, ..desktop.clone() }),
+                    (WorkspaceKind::Vnc, WorkspaceFields { upstream: vnc, ..desktop.clone() }),
+                    (WorkspaceKind::Html5, WorkspaceFields { target: desktop.target.clone(), upstream, web_app: web(n), ..WorkspaceFields::default() }),
+                ] {
+                    one.spec = WorkspaceSpec::from_fields(kind, fields.clone()).unwrap();
+                    assert!(tx.update_workspace(&one)?);
+                    assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
+                    assert_eq!(one.driver().fields(), fields, "nothing of it is lost");
+                    assert_eq!(tx.stream_policies(org)?.get("ws-a"), Some(&one.driver().policy()));
+                }
             }
             Ok(())
         }).await.unwrap();
@@ -86,6 +103,10 @@ on_both! {
             ("web = '{\"else\":1}'", "web = '{}'"),
             ("clipboard = 'all'", "clipboard = 'both'"),
             ("target_service = 'x'", "target_service = NULL"),
+            ("kind = 'vnc'", "kind = 'linux'"),
+            ("kind = 'ssh'", "kind = 'linux'"),
+            ("target_direct = 'x'", "target_direct = NULL"),
+            ("server = '{\"exclusive\":true}'", "server = '{}'"),
         ] {
             db.raw(&format!("UPDATE workspaces SET {damaged}"));
             assert_eq!(db.store.read(move |tx| tx.workspaces(org)).await.unwrap_err().kind, ErrorKind::Internal, "{damaged}");

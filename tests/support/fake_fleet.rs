@@ -256,7 +256,7 @@ impl HostFleet for FakeFleet {
             }
             let mut inside = self.state();
             if let Some(how) =
-                inside.unanswered.clone().filter(|_| order.workspace.kind == WorkspaceKind::Html5)
+                inside.unanswered.clone().filter(|_| order.workspace.kind() == WorkspaceKind::Html5)
             {
                 return Err(how.into());
             }
@@ -288,7 +288,7 @@ impl HostFleet for FakeFleet {
             let mut certificate = None;
             if let Endpoint::Service { name } = order.endpoint {
                 inside.wanted.insert(order.session_id, name);
-            } else if order.workspace.kind == WorkspaceKind::Rdp {
+            } else if order.workspace.kind() == WorkspaceKind::Rdp {
                 certificate = inside.certificate;
             }
             let key = order.session_id.0.as_bytes().repeat(2);

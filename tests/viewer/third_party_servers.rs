@@ -14,7 +14,7 @@ use crate::support::wait::eventually;
 use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::upstream::{
-    CredentialSource, Fingerprint, TrustRule, Upstream, UpstreamTrust,
+    CredentialSource, Fingerprint, ProtocolSettings, TrustRule, Upstream, UpstreamTrust,
 };
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::viewer::stream_audit::CertificateCheck;
@@ -265,7 +265,7 @@ async fn other_clients_stay_or_are_disconnected_as_configured() {
     timeout(TIMEOUT, beside.frame()).await.unwrap().unwrap();
     timeout(TIMEOUT, client.frame()).await.expect("both see it").unwrap();
 
-    let alone = Upstream { exclusive: true, ..server() };
+    let alone = Upstream { protocol: ProtocolSettings::Rfb { exclusive: true }, ..server() };
     let (_third, mut only) = desktop.open_as(alone, RecordingAudit::default()).await;
     timeout(TIMEOUT, only.frame()).await.unwrap().unwrap();
     for harness in [first, second] {

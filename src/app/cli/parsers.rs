@@ -50,7 +50,8 @@ pub(super) fn keyboard(text: &str) -> Result<Keyboard, String> {
 }
 
 pub(super) fn kind(text: &str) -> Result<WorkspaceKind, String> {
-    WorkspaceKind::parse(text).ok_or_else(|| "a type is linux, vnc, rdp or html5".to_owned())
+    WorkspaceKind::parse(text)
+        .ok_or_else(|| format!("a type is {}", WorkspaceKind::list_names(|_| true, "or")))
 }
 
 pub(super) fn scheme(text: &str) -> Result<Scheme, String> {

@@ -16,6 +16,7 @@ use crate::domain::audit::Reason;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::principal::PrincipalId;
 use crate::domain::route::{SessionRoute, TargetSpec};
+use crate::domain::upstream::StreamProtocol;
 use crate::domain::workspace::{Workspace, WorkspaceKind};
 use crate::domain::{Error, HostId, OrganizationId, Result, WorkspaceId};
 use crate::store::Tx;
@@ -89,14 +90,14 @@ impl AvailableHosts {
 
     /// Whether a host or target for the workspace is available now.
     pub(in crate::broker) fn can_run(&self, workspace: &Workspace) -> bool {
-        if workspace.kind == WorkspaceKind::Html5 && !self.fleet.web_applications {
+        if workspace.kind().protocol() == StreamProtocol::Http && !self.fleet.web_applications {
             return false;
         }
-        match &workspace.target {
-            None => self.agents.iter().any(|host| self.fleet.can_start(*host, workspace.kind)),
+        match workspace.driver().target() {
+            None => self.agents.iter().any(|host| self.fleet.can_start(*host, workspace.kind())),
             Some(TargetSpec::Service { host_id, name }) => {
                 self.agents.contains(host_id)
-                    && self.fleet.has_service(*host_id, name, workspace.kind)
+                    && self.fleet.has_service(*host_id, name, workspace.kind())
             }
             Some(TargetSpec::Host { host_id, .. }) => self.peers.contains(host_id),
             Some(TargetSpec::Direct { name }) => self.fleet.direct.contains(name),
@@ -131,12 +132,12 @@ impl AuditedTx<'_, '_> {
         reachable: &FleetSnapshot,
     ) -> Result<std::result::Result<Placement, PlacementFailure>> {
         let none = |reason: Reason, sentence: &str| Ok(Err((reason, Error::unavailable(sentence))));
-        if workspace.kind == WorkspaceKind::Html5 && !reachable.web_applications {
+        if workspace.kind().protocol() == StreamProtocol::Http && !reachable.web_applications {
             return none(Reason::NoAppsDomain, NO_APPS_DOMAIN);
         }
-        match &workspace.target {
-            None => match self.choose_agent(request, workspace.kind, reachable)? {
-                Some(host_id) if reachable.can_start(host_id, workspace.kind) => {
+        match workspace.driver().target() {
+            None => match self.choose_agent(request, workspace.kind(), reachable)? {
+                Some(host_id) if reachable.can_start(host_id, workspace.kind()) => {
                     let address = self.free_session_address(request.network, request.seed)?;
                     let way = SessionRoute::OwnTunnel;
                     Ok(Ok(Placement { host_id: Some(host_id), way, address }))
@@ -154,7 +155,7 @@ impl AuditedTx<'_, '_> {
                 match self.host_of_kind(*host_id, HostKind::Agent, request.organization)? {
                     Some(host)
                         if reachable.connected.contains(&host.id)
-                            && !reachable.has_service(host.id, name, workspace.kind) =>
+                            && !reachable.has_service(host.id, name, workspace.kind()) =>
                     {
                         none(Reason::ServiceNotOffered, SERVICE_NOT_OFFERED)
                     }
@@ -286,9 +287,10 @@ impl Placements {
         }
         let wanted = id.clone();
         let found = self.store.read(move |tx| tx.workspace(&wanted)).await?;
-        if let Some(TargetSpec::Direct { name }) = found.and_then(|workspace| workspace.target) {
-            match self.fleet.resolve_target(&name).await {
-                Ok(address) => reachable.resolved = Some((name, address)),
+        let target = found.as_ref().and_then(|workspace| workspace.driver().target());
+        if let Some(TargetSpec::Direct { name }) = target {
+            match self.fleet.resolve_target(name).await {
+                Ok(address) => reachable.resolved = Some((name.clone(), address)),
                 Err(error) => {
                     tracing::warn!(target_name = name, %error, "a direct target was not found")
                 }

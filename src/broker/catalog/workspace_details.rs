@@ -4,13 +4,13 @@ use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::domain::route::TargetSpec;
 use crate::domain::upstream::TrustRule;
 use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::workspace::Workspace;
 
 /// Maximum length of a list of paths in the audit log, in bytes.
 const PATHS_MAX: usize = 1000;
 
 pub(super) fn target_detail(workspace: &Workspace) -> Option<String> {
-    workspace.target.as_ref().map(|target| match target {
+    workspace.driver().target().map(|target| match target {
         TargetSpec::Host { host_id, port } => format!("host {host_id} port {port}"),
         TargetSpec::Service { host_id, name } => format!("host {host_id} service {name}"),
         TargetSpec::Direct { name } => format!("direct {name}"),
@@ -22,30 +22,25 @@ pub(super) fn with_config_details(
     note: AuditEntryBuilder,
     workspace: &Workspace,
 ) -> AuditEntryBuilder {
-    let policy = workspace.policy;
+    let driver = workspace.driver();
+    let policy = driver.policy();
     let note = note
         .with("clipboard", policy.clipboard.as_str())
         .with("files", policy.files)
         .with("read_only", policy.read_only);
-    if !workspace.has_upstream() {
-        return note;
-    }
-    let (terms, trust) = (
-        &workspace.upstream,
-        match &workspace.upstream.trust {
-            TrustRule::FirstUse => "first_use",
-            TrustRule::Pinned(_) => "pinned",
-            TrustRule::Authority { .. } => "authority",
-        },
-    );
+    let Some(access) = driver.access() else { return note };
+    let trust = match &access.trust {
+        TrustRule::FirstUse => "first_use",
+        TrustRule::Pinned(_) => "pinned",
+        TrustRule::Authority { .. } => "authority",
+    };
     let note = note
-        .with("credential", terms.credential_source.as_str())
-        .with("username", terms.username.clone())
+        .with("credential", access.credential_source.as_str())
+        .with("username", access.username.clone())
         .with("trust", trust);
-    if workspace.kind == WorkspaceKind::Html5 {
-        with_web_details(note, &terms.web_app)
-    } else {
-        note
+    match driver.web_app() {
+        Some(web) => with_web_details(note, web),
+        None => note,
     }
 }
 

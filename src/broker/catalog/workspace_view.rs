@@ -1,13 +1,11 @@
 //! A workspace as a principal sees it.
 
-use crate::broker::model::{ManagedUpstream, UpstreamView, WorkspaceView};
+use crate::broker::model::{ManagedUpstream, UpstreamView, WorkspaceSummary, WorkspaceView};
 use crate::domain::principal::Principal;
 use crate::domain::session::{Session, State};
 use crate::domain::upstream::CredentialSource;
 use crate::domain::user::Role;
-use crate::domain::workspace::{
-    UpstreamConfig, UpstreamState, Workspace, WorkspaceKind, WorkspaceStatus,
-};
+use crate::domain::workspace::{UpstreamState, Workspace, WorkspaceFields, WorkspaceStatus};
 use crate::domain::{Result, UserId, WorkspaceId};
 use crate::store::Tx;
 
@@ -30,7 +28,7 @@ impl UpstreamSummary {
 }
 
 pub(in crate::broker) fn workspace_view(
-    mut workspace: Workspace,
+    workspace: Workspace,
     sessions: &[Session],
     caller: &Principal,
     can_run: bool,
@@ -46,40 +44,59 @@ pub(in crate::broker) fn workspace_view(
     let active_session_id = inside().filter(own).find(|s| s.state == State::Active).map(|s| s.id);
     let status = WorkspaceStatus::from_facts(workspace.maintenance, can_run, starting, in_use);
     let manages = matches!(caller.role(), None | Some(Role::Admin));
-    let server = upstream_view(&workspace, manages, known);
-    // The target and its credential are visible only to those who manage it.
-    if !manages {
-        workspace.target = None;
-        workspace.upstream = UpstreamConfig::default();
-    }
-    WorkspaceView { workspace, status, active_session_id, upstream: server }
+    let (kind, fields) = (workspace.kind(), workspace.driver().fields());
+    let (network, policy) = (fields.network, fields.policy);
+    let upstream = upstream_view(&workspace, fields, manages, known);
+    let workspace = WorkspaceSummary {
+        id: workspace.id,
+        name: workspace.name,
+        description: workspace.description,
+        kind,
+        icon: workspace.icon,
+        tags: workspace.tags,
+        requires_mfa: workspace.requires_mfa,
+        single_seat: workspace.single_seat,
+        network,
+        allowed_roles: workspace.allowed_roles,
+        maintenance: workspace.maintenance,
+        policy,
+        created_at: workspace.created_at,
+        updated_at: workspace.updated_at,
+    };
+    WorkspaceView { workspace, status, active_session_id, upstream }
 }
 
+/// The target and its credential are visible only to those who manage it.
 fn upstream_view(
     workspace: &Workspace,
+    fields: WorkspaceFields,
     manages: bool,
     known: UpstreamSummary,
 ) -> Option<UpstreamView> {
-    let terms = Some(&workspace.upstream).filter(|_| workspace.has_upstream())?;
+    let driver = workspace.driver();
+    let source = driver.access()?.credential_source;
     let UpstreamSummary { state, own_credential } = known;
-    let credential_saved = match terms.credential_source {
-        CredentialSource::Workspace => state.has_password || workspace.is_agent_started(),
+    let credential_saved = match source {
+        CredentialSource::Workspace => state.has_password || driver.target().is_none(),
         CredentialSource::User => own_credential,
         CredentialSource::Ask => false,
     };
-    let web = (workspace.kind == WorkspaceKind::Html5).then_some(&terms.web_app);
+    let WorkspaceFields { target, upstream, .. } = fields;
+    let web = driver.web_app();
     let managed = manages.then(|| ManagedUpstream {
-        username: terms.username.clone(),
-        domain: terms.domain.clone(),
-        trust: terms.trust.clone(),
+        target,
+        username: upstream.username,
+        domain: upstream.domain,
+        trust: upstream.trust,
         web: web.cloned(),
         state,
     });
-    let (source, exclusive, keyboard, sign_in) = (
-        terms.credential_source,
-        terms.exclusive,
-        terms.keyboard_layout,
-        web.map(|web| web.sign_in.clone()),
-    );
-    Some(UpstreamView { source, credential_saved, exclusive, keyboard, sign_in, managed })
+    Some(UpstreamView {
+        source,
+        credential_saved,
+        exclusive: upstream.exclusive,
+        keyboard: upstream.keyboard_layout,
+        sign_in: web.map(|web| web.sign_in.clone()),
+        managed,
+    })
 }

@@ -19,8 +19,7 @@ use crate::domain::principal::Principal;
 use crate::domain::session::EndReason;
 use crate::domain::upstream::CredentialSource;
 use crate::domain::user::RequestSource;
-use crate::domain::web_app::UpstreamSignIn;
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::workspace::Workspace;
 use crate::domain::{Error, Result, WorkspaceId};
 
 #[derive(Clone)]
@@ -136,7 +135,7 @@ impl Workspaces {
         let view = self
             .store
             .transact(move |tx| {
-                if let Err(error) = tx.check_target(plain.target.as_ref(), organization)? {
+                if let Err(error) = tx.check_target(plain.driver().target(), organization)? {
                     return Ok(Decision::Denied(error));
                 }
                 for id in &ids {
@@ -154,7 +153,7 @@ impl Workspaces {
                     let note = note
                         .clone()
                         .on_workspace(&workspace)
-                        .with("type", workspace.kind.as_str())
+                        .with("type", workspace.kind().as_str())
                         .with("target", target_detail(&workspace));
                     let note = note
                         .with("single_seat", workspace.single_seat)
@@ -215,9 +214,10 @@ impl Workspaces {
                         Ok(next) => next,
                         Err(error) => return Ok(Decision::Denied(error)),
                     };
-                    let elsewhere = next.target != old.target;
+                    let (before, after) = (old.driver(), next.driver());
+                    let elsewhere = after.target() != before.target();
                     if elsewhere
-                        && let Err(error) = tx.check_target(next.target.as_ref(), organization)?
+                        && let Err(error) = tx.check_target(after.target(), organization)?
                     {
                         return Ok(Decision::Denied(error));
                     }
@@ -228,11 +228,7 @@ impl Workspaces {
                     }
                     // A password that would be unused, or would be sent to another target, is
                     // deleted.
-                    let unused = next.kind == WorkspaceKind::Html5
-                        && next.upstream.web_app.sign_in == UpstreamSignIn::None;
-                    let dropped = next.upstream.credential_source != CredentialSource::Workspace
-                        || elsewhere
-                        || unused;
+                    let dropped = elsewhere || !after.uses_workspace_password();
                     if let Some(sealed) = &sealed {
                         tx.set_workspace_password(&id, sealed.as_deref())?;
                         changed.push("password");
@@ -246,8 +242,9 @@ impl Workspaces {
                         let sessions = tx.live_sessions_of_workspace(&id)?;
                         ended = tx.close_all(sessions, EndReason::AdminStopped, &note)?;
                     }
-                    let left_users = old.upstream.credential_source == CredentialSource::User
-                        && next.upstream.credential_source != CredentialSource::User;
+                    let users = Some(CredentialSource::User);
+                    let left_users =
+                        old.credential_source() == users && next.credential_source() != users;
                     let forgotten =
                         if elsewhere || left_users { tx.delete_user_credentials(&id)? } else { 0 };
                     if !changed.is_empty() {

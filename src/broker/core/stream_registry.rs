@@ -109,16 +109,19 @@ impl Drop for StreamSlotGuard {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::broker) struct GrantConditions {
     pub(in crate::broker) policy: StreamPolicy,
-    pub(in crate::broker) trust: TrustRule,
-    pub(in crate::broker) web: WebAppConfig,
+    /// `None` where no certificate is verified.
+    pub(in crate::broker) trust: Option<TrustRule>,
+    /// `None` for a desktop.
+    pub(in crate::broker) web: Option<WebAppConfig>,
 }
 
 impl GrantConditions {
     pub(in crate::broker) fn of(workspace: &Workspace) -> Self {
+        let driver = workspace.driver();
         Self {
-            policy: workspace.policy,
-            trust: workspace.upstream.trust.clone(),
-            web: workspace.upstream.web_app.clone(),
+            policy: driver.policy(),
+            trust: driver.access().map(|access| access.trust.clone()),
+            web: driver.web_app().cloned(),
         }
     }
 }
@@ -346,8 +349,8 @@ mod tests {
     fn conditions(clipboard: Clipboard) -> GrantConditions {
         GrantConditions {
             policy: StreamPolicy { clipboard, ..StreamPolicy::default() },
-            trust: TrustRule::default(),
-            web: WebAppConfig::default(),
+            trust: Some(TrustRule::default()),
+            web: None,
         }
     }
 

@@ -2,21 +2,49 @@
 
 use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
-use crate::domain::upstream::{Clipboard, CredentialSource, TrustRule};
+use crate::domain::upstream::{Clipboard, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
 use crate::domain::web_app::{self, Scheme, WebAppConfig};
-use crate::domain::workspace::{UpstreamState, Workspace, WorkspaceKind, WorkspaceStatus};
-use crate::domain::{SessionId, WorkspaceId};
+use crate::domain::workspace::{UpstreamState, WorkspaceKind, WorkspaceStatus};
+use crate::domain::{SessionId, Timestamp, WorkspaceId};
 
 /// A workspace as its caller sees it.
 #[derive(Clone, Debug)]
 pub struct WorkspaceView {
-    pub workspace: Workspace,
+    pub workspace: WorkspaceSummary,
     pub status: WorkspaceStatus,
     /// The caller's active session in it.
     pub active_session_id: Option<SessionId>,
     /// `None` if the gateway authenticates to no upstream.
     pub upstream: Option<UpstreamView>,
+}
+
+impl WorkspaceView {
+    /// The target, for those who manage the workspace.
+    #[must_use]
+    pub fn target(&self) -> Option<&TargetSpec> {
+        self.upstream.as_ref()?.managed.as_ref()?.target.as_ref()
+    }
+}
+
+/// What everybody who sees a workspace knows of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkspaceSummary {
+    pub id: WorkspaceId,
+    pub name: String,
+    pub description: String,
+    pub kind: WorkspaceKind,
+    pub icon: String,
+    pub tags: Vec<String>,
+    pub requires_mfa: bool,
+    pub single_seat: bool,
+    /// The started desktop may use the host's network.
+    pub network: bool,
+    pub allowed_roles: Vec<Role>,
+    pub maintenance: bool,
+    pub policy: StreamPolicy,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
 /// A workspace's upstream as the caller sees it.
@@ -38,6 +66,8 @@ pub struct UpstreamView {
 /// The part of an upstream that only those who manage the workspace see.
 #[derive(Clone, Debug)]
 pub struct ManagedUpstream {
+    /// `None`: a host's agent starts a desktop.
+    pub target: Option<TargetSpec>,
     /// Account name of the workspace's credential; may be empty.
     pub username: String,
     /// Windows domain; may be empty.

@@ -35,7 +35,7 @@ use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::session::{EndReason, Event, Session, State};
 use crate::domain::upstream::Fingerprint;
 use crate::domain::user::RequestSource;
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::workspace::{DesktopAuthentication, Workspace};
 use crate::domain::{Error, ErrorKind, Result, SessionId, WorkspaceId};
 use crate::store::LeaseRow;
 use std::sync::Arc;
@@ -338,7 +338,7 @@ impl Launcher {
     ) -> Result<Launched> {
         let (id, user) = (workspace.id.clone(), caller.user_id());
         let known = self.store.read(move |tx| UpstreamSummary::load(tx, &id, user)).await?;
-        let policy = workspace.policy;
+        let policy = workspace.driver().policy();
         let workspace =
             workspace_view(workspace, std::slice::from_ref(&session), caller, true, known);
         let max_duration = session.expires_at.since(session.created_at);
@@ -353,7 +353,7 @@ impl Launcher {
 /// The endpoint that the workspace's target names. `None`: the session was created for another
 /// route.
 fn endpoint_of(session: &Session, workspace: &Workspace) -> Option<Endpoint> {
-    match (&session.route, &workspace.target) {
+    match (&session.route, workspace.driver().target()) {
         (SessionRoute::OwnTunnel, None) => Some(Endpoint::Desktop),
         (SessionRoute::OwnTunnel, Some(TargetSpec::Service { name, .. })) => {
             Some(Endpoint::Service { name: name.clone() })
@@ -368,19 +368,20 @@ fn endpoint_of(session: &Session, workspace: &Workspace) -> Option<Endpoint> {
     }
 }
 
-/// A started RDP desktop must report its certificate; without it the gateway cannot authenticate
-/// the desktop.
+/// A started desktop that has a certificate must report it; without it the gateway cannot
+/// authenticate the desktop.
 fn require_certificate(
     desktop: DesktopStarted,
     workspace: &Workspace,
 ) -> Result<DesktopStarted, FleetError> {
-    if workspace.kind == WorkspaceKind::Rdp
-        && workspace.is_agent_started()
-        && desktop.certificate.is_none()
-    {
-        return Err(FleetError::Failed("its host named no certificate for it".to_owned()));
+    let started = workspace.driver().started_desktop();
+    match started.map(|desktop| desktop.authentication) {
+        Some(DesktopAuthentication::AccountAndCertificate) if desktop.certificate.is_none() => {
+            Err(FleetError::Failed("its host named no certificate for it".to_owned()))
+        }
+        Some(DesktopAuthentication::AccountAndCertificate | DesktopAuthentication::Password)
+        | None => Ok(desktop),
     }
-    Ok(desktop)
 }
 
 /// Names the home directory of a principal on a host; the system has none.

@@ -9,7 +9,7 @@ use crate::domain::policy;
 use crate::domain::principal::Principal;
 use crate::domain::session::{Session, State};
 use crate::domain::upstream::Fingerprint;
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::workspace::{ReadinessCheck, Workspace};
 use crate::domain::{Error, Result, SessionId, Timestamp, WorkspaceId};
 use crate::store::SeatKey;
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl LaunchRequest {
             login_id: self.caller.login_id(),
             workspace_id: workspace.id.clone(),
             workspace_name: workspace.name.clone(),
-            workspace_kind: workspace.kind,
+            workspace_kind: workspace.kind(),
             host_id: place.host_id,
             route: place.way,
             state: State::Creating,
@@ -127,10 +127,11 @@ impl LaunchRequest {
                 .with("host_id", host_detail(&session))
                 .with("way", session.route.to_string()),
         );
-        let pin = if workspace.kind == WorkspaceKind::Html5 {
-            tx.upstream_state(&workspace.id)?.pinned.map(|(pin, _)| pin)
-        } else {
-            None
+        let pin = match workspace.driver().readiness() {
+            ReadinessCheck::HttpAnswer { .. } => {
+                tx.upstream_state(&workspace.id)?.pinned.map(|(pin, _)| pin)
+            }
+            ReadinessCheck::RfbGreeting | ReadinessCheck::Connection => None,
         };
         Ok(Decision::Allowed(LaunchDecision::Start(Box::new(session), Box::new(workspace), pin)))
     }

@@ -61,7 +61,7 @@ impl Sessions {
                 let workspace = tx.workspace(&session.workspace_id)?;
                 let policy = workspace
                     .filter(|w| w.organization_id == session.organization_id)
-                    .map(|w| w.policy);
+                    .map(|w| w.driver().policy());
                 Ok(Some((session, policy)))
             })
             .await?;

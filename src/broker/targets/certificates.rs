@@ -20,7 +20,7 @@ use crate::domain::principal::Principal;
 use crate::domain::session::State;
 use crate::domain::upstream::{Fingerprint, TrustRule};
 use crate::domain::user::RequestSource;
-use crate::domain::workspace::OfferedCertificate;
+use crate::domain::workspace::{OfferedCertificate, WorkspaceSpec};
 use crate::domain::{Error, Result, WorkspaceId};
 
 impl PresentedCertificate {
@@ -164,7 +164,8 @@ impl Certificates {
                     let error = Error::conflict("This is not the certificate that the server showed last. Look at it again.");
                     return tx.deny(&note.denied(Reason::NotOffered), error);
                 };
-                let before = match &workspace.upstream.trust {
+                let mut fields = workspace.driver().fields();
+                let before = match &fields.upstream.trust {
                     TrustRule::FirstUse => state.pinned.map(|(pin, _)| pin),
                     TrustRule::Pinned(pin) => Some(*pin),
                     TrustRule::Authority { .. } => {
@@ -173,8 +174,9 @@ impl Certificates {
                         return tx.deny(&note.denied(Reason::Authority), error);
                     }
                 };
-                if let TrustRule::Pinned(pin) = &mut workspace.upstream.trust {
+                if let TrustRule::Pinned(pin) = &mut fields.upstream.trust {
                     *pin = fingerprint;
+                    workspace.spec = WorkspaceSpec::from_fields(workspace.kind(), fields)?;
                     workspace.updated_at = note.now();
                     tx.update_workspace(&workspace)?;
                 }

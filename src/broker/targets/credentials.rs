@@ -24,8 +24,9 @@ use crate::domain::upstream::{
     Credential, CredentialSource, Fingerprint, TrustRule, Upstream, UpstreamTrust,
 };
 use crate::domain::user::RequestSource;
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::workspace::{DesktopAuthentication, Workspace};
 use crate::domain::{Error, Result, SessionId, UserId, WorkspaceId};
+use crate::store::LeaseRow;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -58,37 +59,32 @@ impl Credentials {
     ) -> Result<Upstream> {
         let UpstreamContext { workspace, lease, state, sealed } = upstream;
         let port = u16::try_from(lease.port).map_err(Error::internal)?;
-        if workspace.is_agent_started() || !workspace.has_upstream() {
-            let password = self.sealer.unseal_text(
-                SealingPurpose::DesktopCredential(session.id),
-                &lease.credential_sealed,
-            )?;
-            let own = Upstream::agent_started(port, password.clone(), workspace.policy);
-            if workspace.kind != WorkspaceKind::Rdp {
-                return Ok(own);
-            }
-            let certificate = lease.certificate.as_deref().and_then(Fingerprint::parse);
-            let pin = certificate
-                .ok_or_else(|| Error::internal("a started RDP desktop without a certificate"))?;
-            let credential =
-                Credential { username: DESKTOP_USER.to_owned(), domain: String::new(), password };
-            let trust = UpstreamTrust { rule: TrustRule::Pinned(pin), pin: None };
+        let driver = workspace.driver();
+        let (policy, protocol) = (driver.policy(), driver.protocol());
+        if let Some(desktop) = driver.started_desktop() {
+            let (credential, trust) =
+                self.desktop_credential(session, &lease, desktop.authentication)?;
             return Ok(Upstream {
+                port,
                 credential: Some(credential),
+                credential_source: CredentialSource::Workspace,
                 trust,
-                keyboard_layout: workspace.upstream.keyboard_layout,
-                ..own
+                policy,
+                protocol,
             });
         }
-        let terms = workspace.upstream;
-        let credential = match terms.credential_source {
+        let access = driver
+            .access()
+            .ok_or_else(|| Error::internal("a workspace without a desktop and a server"))?;
+        let credential = match access.credential_source {
             CredentialSource::Workspace => {
                 let purpose = SealingPurpose::WorkspacePassword(&workspace.id);
                 let password = sealed
                     .map(|sealed| self.sealer.unseal_text(purpose, &sealed))
                     .transpose()?
                     .unwrap_or_else(|| SecretString::new(String::new()));
-                Some(Credential { username: terms.username, domain: terms.domain, password })
+                let upstream = driver.fields().upstream;
+                Some(Credential { username: upstream.username, domain: upstream.domain, password })
             }
             CredentialSource::User => sealed
                 .zip(session.user_id())
@@ -98,20 +94,34 @@ impl Credentials {
                 self.ephemeral.take((session.id, caller.id(), caller.login_id()), self.store.now())
             }
         };
-        let trust = UpstreamTrust { rule: terms.trust, pin: state.pinned.map(|(pin, _)| pin) };
-        let (policy, exclusive, keyboard) =
-            (workspace.policy, terms.exclusive, terms.keyboard_layout);
-        let web = (workspace.kind == WorkspaceKind::Html5).then(|| Box::new(terms.web_app));
-        Ok(Upstream {
-            port,
-            credential,
-            credential_source: terms.credential_source,
-            trust,
-            policy,
-            exclusive,
-            keyboard_layout: keyboard,
-            web_app: web,
-        })
+        let trust =
+            UpstreamTrust { rule: access.trust.clone(), pin: state.pinned.map(|(pin, _)| pin) };
+        let credential_source = access.credential_source;
+        Ok(Upstream { port, credential, credential_source, trust, policy, protocol })
+    }
+
+    /// The credential and the certificate that were made for the session's desktop.
+    fn desktop_credential(
+        &self,
+        session: &Session,
+        lease: &LeaseRow,
+        authentication: DesktopAuthentication,
+    ) -> Result<(Credential, UpstreamTrust)> {
+        let purpose = SealingPurpose::DesktopCredential(session.id);
+        let password = self.sealer.unseal_text(purpose, &lease.credential_sealed)?;
+        match authentication {
+            DesktopAuthentication::Password => {
+                Ok((Credential::password(password), UpstreamTrust::default()))
+            }
+            DesktopAuthentication::AccountAndCertificate => {
+                let certificate = lease.certificate.as_deref().and_then(Fingerprint::parse);
+                let pin = certificate
+                    .ok_or_else(|| Error::internal("a started desktop without a certificate"))?;
+                let (username, domain) = (DESKTOP_USER.to_owned(), String::new());
+                let trust = UpstreamTrust { rule: TrustRule::Pinned(pin), pin: None };
+                Ok((Credential { username, domain, password }, trust))
+            }
+        }
     }
 
     fn open_user_credential(
@@ -175,11 +185,11 @@ impl Credentials {
                 Decision::Allowed(workspace) => workspace,
                 Decision::Denied(error) => return Ok(Decision::Denied(error)),
             };
-            if let Err(error) = validate::validate_for(&credential, &workspace) {
+            if let Err(error) = workspace.driver().validate_credential(&credential) {
                 return Ok(Decision::Denied(error));
             }
             let note = note.clone().on_workspace(&workspace);
-            if workspace.upstream.credential_source != CredentialSource::User {
+            if workspace.credential_source() != Some(CredentialSource::User) {
                 let error = Error::conflict("This workspace does not use a credential of yours. Its administrator decides that.");
                 return tx.deny(&note.denied(Reason::NotTheUsers), error);
             }
@@ -256,13 +266,13 @@ impl Credentials {
                     return tx.deny(&note.denied(Denial::NotActive), not_active());
                 }
                 let workspace = tx.workspace(&session.workspace_id)?;
-                let Some(workspace) = workspace.filter(|w| {
-                    w.has_upstream() && w.upstream.credential_source == CredentialSource::Ask
-                }) else {
+                let Some(workspace) =
+                    workspace.filter(|w| w.credential_source() == Some(CredentialSource::Ask))
+                else {
                     let error = Error::conflict("This workspace does not ask for a credential.");
                     return tx.deny(&note.denied(Reason::NotAsked), error);
                 };
-                if let Err(error) = validate::validate_for(&typed, &workspace) {
+                if let Err(error) = workspace.driver().validate_credential(&typed) {
                     return Ok(Decision::Denied(error));
                 }
                 tx.add_entry(&note);
@@ -291,7 +301,7 @@ fn visible_workspace(
         let note = note.clone().action(Action::AccessDenied).on_workspace_id(id);
         return tx.deny(&note.denied(why), Error::not_found(WORKSPACE));
     };
-    if !workspace.has_upstream() {
+    if workspace.credential_source().is_none() {
         let error = Error::conflict("This workspace has no server that asks for a credential.");
         return tx.deny(&note.clone().on_workspace(&workspace).denied(Reason::NoServer), error);
     }

@@ -29,7 +29,7 @@ impl UpstreamContext {
 
 /// Whether the session's route still matches the workspace's target.
 fn target_unchanged(session: &Session, workspace: &Workspace, lease: &LeaseRow) -> bool {
-    match (&session.route, &workspace.target) {
+    match (&session.route, workspace.driver().target()) {
         (SessionRoute::OwnTunnel, None) => true,
         (SessionRoute::OwnTunnel, Some(TargetSpec::Service { host_id, .. })) => {
             Some(*host_id) == session.host_id
@@ -64,13 +64,13 @@ impl AuditedTx<'_, '_> {
             return self.deny(&note.clone().denied(Reason::TargetChanged), error);
         }
         let state = self.upstream_state(&workspace.id)?;
-        let sealed = match workspace.upstream.credential_source {
-            CredentialSource::Workspace => self.workspace_password(&workspace.id)?,
-            CredentialSource::User => match session.user_id() {
+        let sealed = match workspace.credential_source() {
+            Some(CredentialSource::Workspace) => self.workspace_password(&workspace.id)?,
+            Some(CredentialSource::User) => match session.user_id() {
                 Some(user) => self.user_credential(&workspace.id, user)?,
                 None => None,
             },
-            CredentialSource::Ask => None,
+            Some(CredentialSource::Ask) | None => None,
         };
         Ok(Decision::Allowed(UpstreamContext { workspace, lease, state, sealed }))
     }

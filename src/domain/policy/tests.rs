@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::principal::{ApiKey, SignedInUser};
 use crate::domain::session::EndReason;
 use crate::domain::user::{MfaMethod, User};
-use crate::domain::workspace::WorkspaceKind;
+use crate::domain::workspace::{LinuxDesktop, WorkspaceSpec};
 use crate::domain::{ApiKeyId, HostId, LoginId, SessionId, Timestamp, UserId, WorkspaceId};
 
 const FACTOR: Mfa = Mfa { method: MfaMethod::Totp, verified_at: Timestamp(1) };
@@ -61,17 +61,13 @@ fn workspace(principal: &Principal) -> Workspace {
         organization_id: organization(principal),
         name: "Desk".to_owned(),
         description: String::new(),
-        kind: WorkspaceKind::Linux,
-        target: None,
         icon: "desktop".to_owned(),
         tags: vec![],
         requires_mfa: true,
         single_seat: false,
-        network: false,
         allowed_roles: vec![Role::Member],
         maintenance: false,
-        policy: Default::default(),
-        upstream: Default::default(),
+        spec: WorkspaceSpec::LinuxDesktop(LinuxDesktop::default()),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
     }
@@ -85,9 +81,9 @@ fn session(principal: &Principal, state: State) -> Session {
         principal: principal.id(),
         principal_name: principal.name().to_owned(),
         login_id: principal.login_id(),
+        workspace_kind: workspace.kind(),
         workspace_id: workspace.id,
         workspace_name: workspace.name,
-        workspace_kind: workspace.kind,
         host_id: Some(HostId::new()),
         route: Default::default(),
         state,

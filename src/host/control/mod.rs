@@ -22,4 +22,5 @@ pub use messages::{
     OrderTunnel, OrderWorkspace, PORT, PROTOCOL, READ_TIMEOUT, Refusal, SERVICE_DOWN, SERVICE_SLOW,
     ServiceHealth, Started, WATCH_WAIT,
 };
+pub(super) use server::not_started_here;
 pub use server::{ControlHandler, serve, serve_within};

@@ -161,15 +161,14 @@ fn validate_order(order: &Order) -> Result<(), Refusal> {
             order.protocol
         )));
     }
-    match (order.workspace.kind, &order.workspace.service) {
-        (WorkspaceKind::Linux | WorkspaceKind::Rdp, None)
-        | (WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5, Some(_)) => {}
-        (WorkspaceKind::Vnc | WorkspaceKind::Html5, None) => {
-            return invalid("a host starts linux and rdp desktops only");
+    let kind = order.workspace.kind.properties();
+    if order.workspace.service.is_some() {
+        if !kind.has_server {
+            let kinds = WorkspaceKind::list_names(|kind| kind.has_server, "or");
+            return Err(Refusal::Invalid(format!("a service of a host is {kinds}")));
         }
-        (WorkspaceKind::Linux, Some(_)) => {
-            return invalid("a service of a host is rdp, vnc or html5");
-        }
+    } else if !kind.is_started_by_agents {
+        return Err(Refusal::Invalid(not_started_here()));
     }
     if order.user_name.chars().count() > NAME_MAX || order.workspace.name.chars().count() > NAME_MAX
     {
@@ -185,6 +184,12 @@ fn validate_order(order: &Order) -> Result<(), Refusal> {
         return invalid("not a pair of tunnel addresses");
     }
     Ok(())
+}
+
+/// The refusal of a kind that agents do not start.
+pub(in crate::host) fn not_started_here() -> String {
+    let kinds = WorkspaceKind::list_names(|kind| kind.is_started_by_agents, "and");
+    format!("a host starts {kinds} desktops only")
 }
 
 fn json_response(status: StatusCode, body: &impl Serialize) -> ControlResponse {

@@ -126,8 +126,12 @@ impl Launcher {
     /// The kinds of desktops whose programs are installed.
     #[must_use]
     pub fn kinds(&self) -> Vec<WorkspaceKind> {
-        let rdp = self.inner.missing_rdp_packages.is_empty().then_some(WorkspaceKind::Rdp);
-        std::iter::once(WorkspaceKind::Linux).chain(rdp).collect()
+        let installed = |kind: &WorkspaceKind| match DisplayProtocol::started_for(*kind) {
+            Some(DisplayProtocol::Rfb) => true,
+            Some(DisplayProtocol::Rdp) => self.inner.missing_rdp_packages.is_empty(),
+            None => false,
+        };
+        WorkspaceKind::ALL.into_iter().filter(installed).collect()
     }
 
     /// Starts a desktop; it greets when this returns.

@@ -1,5 +1,7 @@
 //! What is launched: for whom, of which workspace, and by which display protocol.
 
+use crate::domain::upstream::StreamProtocol;
+use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{SessionId, UserId, WorkspaceId};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,6 +13,19 @@ pub enum DisplayProtocol {
 }
 
 impl DisplayProtocol {
+    /// That of the desktops of this kind; `None`: agents do not start it.
+    #[must_use]
+    pub fn started_for(kind: WorkspaceKind) -> Option<Self> {
+        if !kind.properties().is_started_by_agents {
+            return None;
+        }
+        match kind.protocol() {
+            StreamProtocol::Rfb => Some(Self::Rfb),
+            StreamProtocol::Rdp => Some(Self::Rdp),
+            StreamProtocol::Http => None,
+        }
+    }
+
     /// Name of the server's socket in the session's folder.
     #[must_use]
     pub fn socket_name(self) -> &'static str {

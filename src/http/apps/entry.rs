@@ -15,8 +15,6 @@ use crate::broker::model::{StreamProof, TooManyViewers};
 use crate::domain::principal::Principal;
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
-use crate::domain::web_app::WebAppConfig;
-use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{Error, ErrorKind, SessionId};
 use crate::viewer::html5::{App, AppOrigin, Body};
 use base64::Engine as _;
@@ -163,8 +161,8 @@ async fn open_or_join(
     grant: StreamGrant,
 ) -> Result<EntryGrant, Box<Response<Body>>> {
     let settings = &context.apps.settings;
-    let (Some(login), WorkspaceKind::Html5) =
-        (grant.caller().and_then(Principal::login_id), grant.lease.session().workspace_kind)
+    let (Some(login), Some(config)) =
+        (grant.caller().and_then(Principal::login_id), grant.lease.upstream().web_app())
     else {
         // The ticket of a desktop.
         let closed =
@@ -175,8 +173,7 @@ async fn open_or_join(
             pages::unavailable(settings)
         }));
     };
-    let start =
-        grant.lease.upstream().web_app.as_deref().map_or("/", WebAppConfig::start_path).to_owned();
+    let start = config.start_path().to_owned();
     let Some(cookie) = random_cookie() else {
         drop(context.state.broker.streams().close(&source, grant, "aborted").await);
         return Err(Box::new(pages::unavailable(settings)));

@@ -6,8 +6,9 @@ use super::{corrupt_value, parse_text};
 use crate::domain::route::TargetSpec;
 use crate::domain::upstream::{Clipboard, CredentialSource, Fingerprint, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
-use crate::domain::web_app::WebAppConfig;
-use crate::domain::workspace::{UpstreamConfig, Workspace, WorkspaceKind};
+use crate::domain::workspace::{
+    UpstreamFields, Workspace, WorkspaceFields, WorkspaceKind, WorkspaceSpec,
+};
 use crate::domain::{OrganizationId, Result, Timestamp, WorkspaceId};
 use crate::store::error;
 use crate::store::schema::workspaces;
@@ -43,8 +44,7 @@ struct WorkspaceRow {
     web: String,
 }
 
-/// [`UpstreamConfig`] as JSON, without the web application's part. Missing members have their
-/// default.
+/// [`UpstreamFields`] as JSON. Missing members have their default.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct UpstreamJson {
@@ -61,12 +61,12 @@ struct UpstreamJson {
 
 impl Default for UpstreamJson {
     fn default() -> Self {
-        Self::from_config(&UpstreamConfig::default())
+        Self::from_fields(&UpstreamFields::default())
     }
 }
 
 impl UpstreamJson {
-    fn from_config(terms: &UpstreamConfig) -> Self {
+    fn from_fields(terms: &UpstreamFields) -> Self {
         let (trust, fingerprint, roots, name) = match &terms.trust {
             TrustRule::FirstUse => ("first_use", None, None, None),
             TrustRule::Pinned(pin) => ("pinned", Some(hex::encode(pin.0)), None, None),
@@ -87,7 +87,7 @@ impl UpstreamJson {
         }
     }
 
-    fn into_config(self) -> Result<UpstreamConfig> {
+    fn into_fields(self) -> Result<UpstreamFields> {
         let trust = match (self.trust.as_str(), self.fingerprint, self.roots, self.name) {
             ("first_use", None, None, None) => TrustRule::FirstUse,
             ("pinned", Some(pin), None, None) => TrustRule::Pinned(
@@ -96,7 +96,7 @@ impl UpstreamJson {
             ("authority", None, Some(roots), name) => TrustRule::Authority { roots, name },
             _ => return Err(corrupt_value("rule of trust")),
         };
-        Ok(UpstreamConfig {
+        Ok(UpstreamFields {
             credential_source: CredentialSource::parse(&self.source)
                 .ok_or_else(|| corrupt_value("source of a credential"))?,
             username: self.username,
@@ -104,7 +104,6 @@ impl UpstreamJson {
             trust,
             exclusive: self.exclusive,
             keyboard_layout: self.keyboard,
-            web_app: WebAppConfig::default(),
         })
     }
 }
@@ -112,7 +111,9 @@ impl UpstreamJson {
 impl WorkspaceRow {
     fn of(workspace: &Workspace) -> Result<Self> {
         let roles: Vec<&str> = workspace.allowed_roles.iter().map(|role| role.as_str()).collect();
-        let (target_host, target_port, target_service, target_direct) = match &workspace.target {
+        let WorkspaceFields { target, network, policy, upstream, web_app } =
+            workspace.driver().fields();
+        let (target_host, target_port, target_service, target_direct) = match &target {
             None => (None, None, None, None),
             Some(TargetSpec::Host { host_id, port }) => {
                 (Some(host_id.to_string()), Some(i32::from(*port)), None, None)
@@ -127,12 +128,12 @@ impl WorkspaceRow {
             organization_id: workspace.organization_id.to_string(),
             name: workspace.name.clone(),
             description: workspace.description.clone(),
-            kind: workspace.kind.as_str().to_owned(),
+            kind: workspace.kind().as_str().to_owned(),
             icon: workspace.icon.clone(),
             tags: serde_json::to_string(&workspace.tags).map_err(crate::domain::Error::internal)?,
             requires_mfa: workspace.requires_mfa,
             single_seat: workspace.single_seat,
-            network: workspace.network,
+            network,
             allowed_roles: serde_json::to_string(&roles).map_err(crate::domain::Error::internal)?,
             maintenance: workspace.maintenance,
             created_at: workspace.created_at.0,
@@ -141,12 +142,12 @@ impl WorkspaceRow {
             target_port,
             target_direct,
             target_service,
-            clipboard: workspace.policy.clipboard.as_str().to_owned(),
-            files: workspace.policy.files,
-            read_only: workspace.policy.read_only,
-            server: serde_json::to_string(&UpstreamJson::from_config(&workspace.upstream))
+            clipboard: policy.clipboard.as_str().to_owned(),
+            files: policy.files,
+            read_only: policy.read_only,
+            server: serde_json::to_string(&UpstreamJson::from_fields(&upstream))
                 .map_err(crate::domain::Error::internal)?,
-            web: serde_json::to_string(&WebAppJson::from_config(&workspace.upstream.web_app))
+            web: serde_json::to_string(&WebAppJson::from_config(&web_app))
                 .map_err(crate::domain::Error::internal)?,
         })
     }
@@ -171,26 +172,31 @@ impl WorkspaceRow {
             .map_err(|_| corrupt_value("server of a workspace"))?;
         let web: WebAppJson = serde_json::from_str(&self.web)
             .map_err(|_| corrupt_value("web application of a workspace"))?;
-        Ok(Workspace {
+        let kind =
+            WorkspaceKind::parse(&self.kind).ok_or_else(|| corrupt_value("workspace kind"))?;
+        let fields = WorkspaceFields {
             target,
+            network: self.network,
             policy: StreamPolicy {
                 clipboard: Clipboard::parse(&self.clipboard)
                     .ok_or_else(|| corrupt_value("clipboard policy"))?,
                 files: self.files,
                 read_only: self.read_only,
             },
-            upstream: UpstreamConfig { web_app: web.into_config()?, ..terms.into_config()? },
+            upstream: terms.into_fields()?,
+            web_app: web.into_config()?,
+        };
+        Ok(Workspace {
+            spec: WorkspaceSpec::from_fields(kind, fields)
+                .map_err(|_| corrupt_value("setting of a workspace of its kind"))?,
             id: parse_text(&self.id, "workspace id")?,
             organization_id: parse_text(&self.organization_id, "organization id")?,
             name: self.name,
             description: self.description,
-            kind: WorkspaceKind::parse(&self.kind)
-                .ok_or_else(|| corrupt_value("workspace kind"))?,
             icon: self.icon,
             tags: serde_json::from_str(&self.tags).map_err(|_| corrupt_value("list of tags"))?,
             requires_mfa: self.requires_mfa,
             single_seat: self.single_seat,
-            network: self.network,
             allowed_roles: roles
                 .iter()
                 .map(|word| Role::parse(word).ok_or_else(|| corrupt_value("role")))

@@ -55,7 +55,7 @@ impl App {
     ) -> Arc<Self> {
         let caller = grant.caller().cloned();
         let StreamGrant { lease, authorization, meters, slot } = grant;
-        let config = lease.upstream().web_app.as_deref().cloned().unwrap_or_default();
+        let config = lease.upstream().web_app().cloned().unwrap_or_default();
         let grant = AppGrant { broker: ctx.broker.clone(), source, lease, caller, meters };
         let (log, queue) = RequestLog::new(limits.requests);
         let context = Arc::new(AppContext {

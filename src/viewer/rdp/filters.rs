@@ -3,7 +3,7 @@
 
 use super::nla::{self, LogonFailure};
 use crate::domain::sync::lock;
-use crate::domain::upstream::{Clipboard, Credential, StreamPolicy, Upstream};
+use crate::domain::upstream::{Clipboard, Credential, StreamPolicy};
 use crate::protocol::rdp::channels::Purpose;
 use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::filter::{Edits, Filter};
@@ -44,9 +44,10 @@ impl EndInfo {
     }
 }
 
-/// The filters of a stream to this server, which selected the protocol `selected`.
+/// The filters of a stream to a server that selected the protocol `selected`.
 pub(super) fn stream_filters(
-    upstream: &Upstream,
+    allowed: StreamPolicy,
+    keyboard_layout: Option<u32>,
     credential: Option<&Credential>,
     selected: u32,
     late_failure: &LateLogonFailure,
@@ -56,11 +57,8 @@ pub(super) fn stream_filters(
         user: credential.username.clone(),
         password: Zeroizing::new(credential.password.expose().clone()),
     });
-    let edits = Edits {
-        core: CoreEdits { selected, keyboard_layout: upstream.keyboard_layout },
-        credential,
-    };
-    let shared = Arc::new(Mutex::new(Filter::new(policy(upstream.policy), edits)));
+    let edits = Edits { core: CoreEdits { selected, keyboard_layout }, credential };
+    let shared = Arc::new(Mutex::new(Filter::new(policy(allowed), edits)));
     let filter_for = |direction, late_failure| RdpStreamFilter {
         shared: Arc::clone(&shared),
         direction,

@@ -57,6 +57,7 @@ struct ConnectedDesktop {
 /// Runs the stream; an error is an end before the relay began.
 pub(super) async fn run<B: StreamAudit>(
     stream: &StreamContext<'_, B>,
+    keyboard_layout: Option<u32>,
     mut sink: impl BrowserSink,
     source: &mut impl BrowserSource,
 ) -> Result<StreamEnd, StreamEnd> {
@@ -83,10 +84,10 @@ pub(super) async fn run<B: StreamAudit>(
     };
     sink.send(response).await.map_err(|_| StreamEnd::BrowserDisconnected)?;
     let early_data = EarlyData { from_browser: early_input.freeze(), from_desktop: Bytes::new() };
-    let upstream = stream.lease.upstream();
+    let policy = stream.lease.upstream().policy;
     let late_failure = filters::LateLogonFailure::default();
     let (stream_filters, end_info) =
-        filters::stream_filters(upstream, credential, selected, &late_failure);
+        filters::stream_filters(policy, keyboard_layout, credential, selected, &late_failure);
     let end =
         relay(desktop, sink, source, early_data, stream_filters, stream.counters, timeouts).await;
     let (info, error) = end_info.end_info();

@@ -10,7 +10,7 @@ use portcullis::domain::lease::Lease;
 use portcullis::domain::policy::{self, authorize_stream};
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::Session;
-use portcullis::domain::upstream::{StreamPolicy, Upstream};
+use portcullis::domain::upstream::{ProtocolSettings, StreamPolicy, Upstream};
 use portcullis::domain::user::Role;
 use portcullis::domain::web_app::{RequestRecord, WebAppConfig};
 use portcullis::viewer::html5::{App, AppOrigin, Limits};
@@ -101,7 +101,7 @@ impl Harness {
             Upstream::agent_started(80, SecretString::new("pw".into()), StreamPolicy::default());
         let server = (setup.server)(Upstream {
             credential: None,
-            web_app: Some(Box::new(setup.config)),
+            protocol: ProtocolSettings::Http(Box::new(setup.config)),
             ..server
         });
         let context = policy::Context::new(&caller, &origin(), fixture.broker.now());

@@ -7,7 +7,7 @@ use futures_util::future::FutureExt;
 use portcullis::domain::OrganizationId;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::upstream::{
-    Credential, CredentialSource, StreamPolicy, Upstream, UpstreamTrust,
+    Credential, CredentialSource, ProtocolSettings, StreamPolicy, Upstream, UpstreamTrust,
 };
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::viewer::rdp::cleanpath::destination;
@@ -30,9 +30,7 @@ pub fn server(credential: Option<(&str, &str)>) -> Upstream {
         credential_source: CredentialSource::User,
         trust: UpstreamTrust::default(),
         policy: StreamPolicy::default(),
-        exclusive: false,
-        keyboard_layout: None,
-        web_app: None,
+        protocol: ProtocolSettings::Rdp { keyboard_layout: None },
     }
 }
 

@@ -1,10 +1,9 @@
 //! Passwords and credentials of upstreams.
 
-use super::web;
 use crate::broker::model::NewCredential;
 use crate::domain::secret::SecretString;
 use crate::domain::upstream::{Credential, CredentialSource};
-use crate::domain::workspace::{Workspace, WorkspaceKind};
+use crate::domain::workspace::{DESKTOP_HAS_OWN_CREDENTIAL, Workspace, WorkspaceKind};
 use crate::domain::{Error, Result};
 
 /// Maximum length of an upstream's password, in bytes. Windows accepts 127 characters; VNC
@@ -16,30 +15,29 @@ const PASSWORD_MAX: usize = 512;
 /// name.
 const ACCOUNT_MAX: usize = 256;
 
-pub(super) const DESKTOP_HAS_OWN_CREDENTIAL: &str = "A workspace without a target is a desktop that a host starts: its credential and its certificate are its own.";
-
 pub(in crate::broker) fn validate_upstream_password(
     password: &SecretString,
     workspace: &Workspace,
 ) -> Result<()> {
-    if !workspace.has_upstream() {
-        return Err(Error::invalid(
-            "Only a workspace of type vnc, rdp or html5 has a password: its server's.",
-        ));
-    }
-    if workspace.is_agent_started() && !password.expose().is_empty() {
+    let driver = workspace.driver();
+    let Some(access) = driver.access() else {
+        return Err(Error::invalid(format!(
+            "Only a workspace of type {} has a password: its server's.",
+            WorkspaceKind::list_names(|kind| kind.has_server, "or")
+        )));
+    };
+    let given = !password.expose().is_empty();
+    if driver.target().is_none() && given {
         return Err(Error::invalid(DESKTOP_HAS_OWN_CREDENTIAL));
     }
-    if workspace.upstream.credential_source != CredentialSource::Workspace
-        && !password.expose().is_empty()
-    {
+    if access.credential_source != CredentialSource::Workspace && given {
         return Err(Error::invalid(
             "password is the workspace's own; this one uses its users'. Set server.credential to workspace first.",
         ));
     }
     validate_password(password)?;
-    if workspace.kind == WorkspaceKind::Html5 && !password.expose().is_empty() {
-        web::validate_password(password, &workspace.upstream.web_app)?;
+    if given {
+        driver.validate_password(password)?;
     }
     Ok(())
 }
@@ -73,21 +71,4 @@ pub(in crate::broker) fn validate_credential(new: NewCredential) -> Result<Crede
     let username = account("username", new.username.as_deref().unwrap_or_default())?;
     let domain = account("domain", new.domain.as_deref().unwrap_or_default())?;
     Ok(Credential { username, domain, password: new.password })
-}
-
-/// Whether the workspace's protocol accepts this kind of credential.
-pub(in crate::broker) fn validate_for(
-    credential: &Credential,
-    workspace: &Workspace,
-) -> Result<()> {
-    match workspace.kind {
-        WorkspaceKind::Rdp if credential.username.is_empty() => {
-            Err(Error::invalid("username must not be empty: RDP signs in by name."))
-        }
-        WorkspaceKind::Vnc if !credential.domain.is_empty() => {
-            Err(Error::invalid("VNC knows no domain."))
-        }
-        WorkspaceKind::Html5 => web::validate_credential(credential, &workspace.upstream.web_app),
-        WorkspaceKind::Rdp | WorkspaceKind::Vnc | WorkspaceKind::Linux => Ok(()),
-    }
 }

@@ -12,10 +12,9 @@ mod tests;
 
 use super::fields::{set_if_changed, single_line};
 use crate::broker::model::WebChange;
-use crate::domain::secret::SecretString;
-use crate::domain::upstream::{Credential, CredentialSource, StreamPolicy};
-use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
-use crate::domain::workspace::{UpstreamConfig, Workspace, WorkspaceKind};
+use crate::domain::upstream::CredentialSource;
+use crate::domain::web_app::{self, UpstreamSignIn};
+use crate::domain::workspace::WorkspaceFields;
 use crate::domain::{Error, Result};
 
 /// Maximum length of a path, in bytes, as in the request log.
@@ -61,19 +60,12 @@ const NOT_FOR_SIGN_IN: [&str; 22] = [
 const NOT_FOR_SIGN_IN_FAMILIES: [&str; 7] =
     ["access-control-", "content-", "if-", "proxy-", "sec-", "x-forwarded-", "x-portcullis-"];
 
-pub(super) fn default_config(kind: WorkspaceKind) -> WebAppConfig {
-    match kind {
-        WorkspaceKind::Html5 => WebAppConfig { start: "/".to_owned(), ..WebAppConfig::default() },
-        WorkspaceKind::Linux | WorkspaceKind::Vnc | WorkspaceKind::Rdp => WebAppConfig::default(),
-    }
-}
-
 pub(super) fn apply_change(
-    terms: &mut UpstreamConfig,
+    fields: &mut WorkspaceFields,
     change: &WebChange,
     names: &mut Vec<&'static str>,
 ) -> Result<()> {
-    let web = &mut terms.web_app;
+    let web = &mut fields.web_app;
     set_if_changed(&mut web.scheme, change.scheme, "web.scheme", names);
     set_if_changed(&mut web.host, change.host.as_deref().map(host).transpose()?, "web.host", names);
     set_if_changed(
@@ -130,112 +122,8 @@ pub(super) fn apply_change(
     );
     // Without a sign-in there is no credential: the account name is cleared.
     if change.sign_in == Some(UpstreamSignIn::None) {
-        terms.credential_source = CredentialSource::Workspace;
-        terms.username.clear();
-    }
-    Ok(())
-}
-
-/// Rejects combinations that no web application may have.
-pub(super) fn validate_workspace(workspace: &Workspace) -> Result<()> {
-    let (terms, web) = (&workspace.upstream, &workspace.upstream.web_app);
-    if workspace.is_agent_started() {
-        return Err(Error::invalid(
-            "A workspace of type html5 names a web application that runs already: give its target.",
-        ));
-    }
-    if workspace.policy != StreamPolicy::default() {
-        return Err(Error::invalid(
-            "policy is for desktops; what may pass to a web application and from it is in web.requests.",
-        ));
-    }
-    if !web.requests.paths.is_empty()
-        && !web.requests.paths.iter().any(|prefix| is_under(path_of(&web.start), prefix))
-    {
-        return Err(Error::invalid(
-            "web.start must be below one of web.requests.paths, or the application could not be opened.",
-        ));
-    }
-    if !web.requests.methods.is_empty()
-        && !web.requests.methods.iter().any(|method| method == "GET")
-    {
-        return Err(Error::invalid(
-            "web.requests.methods must hold GET, or the application could not be opened.",
-        ));
-    }
-    match (&web.sign_in, terms.credential_source) {
-        (UpstreamSignIn::Basic | UpstreamSignIn::Header(_), CredentialSource::Ask) => {
-            Err(Error::invalid(
-                "server.credential must be workspace or user: a browser signs in to a web application with every request, not once.",
-            ))
-        }
-        (UpstreamSignIn::None, CredentialSource::User | CredentialSource::Ask) => {
-            Err(Error::invalid(
-                "server.credential must be workspace while web.sign_in is none: there is no credential then.",
-            ))
-        }
-        (UpstreamSignIn::None | UpstreamSignIn::Header(_), CredentialSource::Workspace)
-            if !terms.username.is_empty() =>
-        {
-            Err(Error::invalid("server.username is for web.sign_in basic."))
-        }
-        (UpstreamSignIn::Basic, CredentialSource::Workspace) => {
-            user_id(&terms.username, "server.username")
-        }
-        (UpstreamSignIn::None | UpstreamSignIn::Header(_), CredentialSource::Workspace)
-        | (UpstreamSignIn::Basic | UpstreamSignIn::Header(_), CredentialSource::User) => Ok(()),
-    }
-}
-
-pub(super) fn validate_credential(credential: &Credential, web: &WebAppConfig) -> Result<()> {
-    if !credential.domain.is_empty() {
-        return Err(Error::invalid("A web application knows no domain."));
-    }
-    match &web.sign_in {
-        UpstreamSignIn::None => {
-            return Err(Error::invalid(
-                "This web application takes no credential from the gateway.",
-            ));
-        }
-        UpstreamSignIn::Basic => user_id(&credential.username, "username")?,
-        UpstreamSignIn::Header(_) if credential.username.is_empty() => {}
-        UpstreamSignIn::Header(_) => {
-            return Err(Error::invalid(
-                "username must be empty: this web application takes one value, the password.",
-            ));
-        }
-    }
-    validate_password(&credential.password, web)
-}
-
-pub(super) fn validate_password(password: &SecretString, web: &WebAppConfig) -> Result<()> {
-    match &web.sign_in {
-        UpstreamSignIn::None => Err(Error::invalid(
-            "password is for web.sign_in basic or header: without one nothing is proved to the application.",
-        )),
-        UpstreamSignIn::Basic => Ok(()),
-        // A field value (RFC 9110 section 5.5), without surrounding spaces or obsolete text.
-        UpstreamSignIn::Header(_) => {
-            let text = password.expose();
-            let fits =
-                text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) && text.trim() == text;
-            if fits {
-                Ok(())
-            } else {
-                Err(Error::invalid(
-                    "password must be a header's value: visible ASCII, no spaces around it.",
-                ))
-            }
-        }
-    }
-}
-
-/// A user-id of RFC 7617 section 2: without a colon, which ends it.
-fn user_id(name: &str, what: &str) -> Result<()> {
-    if name.is_empty() || name.contains(':') {
-        return Err(Error::invalid(format!(
-            "{what} must not be empty, nor hold a colon: basic sign-in goes by name."
-        )));
+        fields.upstream.credential_source = CredentialSource::Workspace;
+        fields.upstream.username.clear();
     }
     Ok(())
 }
@@ -277,7 +165,8 @@ fn host(text: &str) -> Result<String> {
 /// A path of the application, optionally with a query.
 fn start(text: &str) -> Result<String> {
     let text = text.trim();
-    let own = path_of(text) == OWN_PATH || path_of(text).starts_with("/.portcullis/");
+    let own =
+        web_app::path_of(text) == OWN_PATH || web_app::path_of(text).starts_with("/.portcullis/");
     let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"#\\\"<>^`{|}".contains(&b));
     if !text.starts_with('/') || text.starts_with("//") || !plain || own || text.len() > PATH_MAX {
         return Err(Error::invalid(format!(
@@ -285,16 +174,6 @@ fn start(text: &str) -> Result<String> {
         )));
     }
     Ok(text.to_owned())
-}
-
-fn path_of(start: &str) -> &str {
-    start.split_once('?').map_or(start, |(path, _)| path)
-}
-
-/// Whether a path is at or below a prefix, by whole segments.
-fn is_under(path: &str, prefix: &str) -> bool {
-    prefix == "/"
-        || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn audience(text: Option<&str>) -> Result<Option<String>> {

@@ -1,14 +1,13 @@
 //! New and changed workspaces.
 
-use super::credential::{DESKTOP_HAS_OWN_CREDENTIAL, account};
+use super::credential::account;
 use super::fields::{name, set_if_changed, single_line};
 use super::web;
 use crate::broker::model::{NewWorkspace, WorkspaceChange};
 use crate::domain::route::{TargetSpec, is_target_name};
-use crate::domain::upstream::{CredentialSource, StreamPolicy, TrustRule};
+use crate::domain::upstream::{CredentialSource, TrustRule};
 use crate::domain::user::Role;
-use crate::domain::web_app::WebAppConfig;
-use crate::domain::workspace::{UpstreamConfig, Workspace, WorkspaceKind};
+use crate::domain::workspace::{Workspace, WorkspaceFields, WorkspaceSpec};
 use crate::domain::{Error, OrganizationId, Result, Timestamp, WorkspaceId};
 
 /// Icons a workspace may have.
@@ -91,53 +90,34 @@ pub(in crate::broker) fn workspace(
     organization_id: OrganizationId,
     now: Timestamp,
 ) -> Result<Workspace> {
+    let properties = new.kind.properties();
+    let fields = WorkspaceFields {
+        target: new.properties.target.as_ref().map(validate_target).transpose()?,
+        ..(properties.initial_fields)()
+    };
     let plain = Workspace {
         id,
         organization_id,
         name: name(&new.name)?,
         description: description(&new.description)?,
-        kind: new.kind,
-        target: None,
-        icon: match new.kind {
-            WorkspaceKind::Linux | WorkspaceKind::Vnc => "desktop",
-            WorkspaceKind::Rdp => "windows",
-            WorkspaceKind::Html5 => "browser",
-        }
-        .to_owned(),
+        icon: properties.icon.to_owned(),
         tags: Vec::new(),
         requires_mfa: true,
-        // An existing desktop has one screen, which a second user would share. A web application
-        // has none.
-        single_seat: new.properties.target.is_some() && new.kind != WorkspaceKind::Html5,
-        network: false,
+        // A server that runs already has one screen, which a second user would share.
+        single_seat: fields.target.is_some() && properties.protocol.has_screen(),
         allowed_roles: Role::ALL.to_vec(),
         maintenance: false,
-        policy: StreamPolicy::default(),
-        upstream: UpstreamConfig {
-            web_app: web::default_config(new.kind),
-            ..UpstreamConfig::default()
-        },
+        spec: WorkspaceSpec::from_fields(new.kind, fields)?,
         created_at: now,
         updated_at: now,
     };
     let rest = WorkspaceChange { name: None, description: None, ..new.properties.clone() };
     let (workspace, _) = apply_change(&plain, &rest, now)?;
-    if workspace.kind == WorkspaceKind::Vnc && workspace.is_agent_started() {
-        return Err(Error::invalid("A workspace of type vnc names a server: give its target."));
-    }
     Ok(workspace)
 }
 
 /// Validates a target without contacting anything.
-fn validate_target(target: &TargetSpec, kind: WorkspaceKind) -> Result<TargetSpec> {
-    match kind {
-        WorkspaceKind::Vnc | WorkspaceKind::Rdp | WorkspaceKind::Html5 => {}
-        WorkspaceKind::Linux => {
-            return Err(Error::invalid(
-                "Only a workspace of type vnc, rdp or html5 has a target: it names a server that runs already.",
-            ));
-        }
-    }
+fn validate_target(target: &TargetSpec) -> Result<TargetSpec> {
     match target {
         TargetSpec::Host { port: 0, .. } => Err(Error::invalid("target.port must be 1 to 65535.")),
         TargetSpec::Direct { name } if !is_target_name(name) => Err(Error::invalid(
@@ -180,51 +160,6 @@ fn validate_trust(rule: &TrustRule) -> Result<TrustRule> {
     })
 }
 
-/// Rejects combinations that no workspace may have.
-fn validate_workspace(workspace: &Workspace) -> Result<()> {
-    let terms = &workspace.upstream;
-    if !workspace.has_upstream() {
-        let plain = *terms == UpstreamConfig::default();
-        return if plain {
-            Ok(())
-        } else {
-            Err(Error::invalid("Only a workspace of type vnc, rdp or html5 has a server."))
-        };
-    }
-    if workspace.kind == WorkspaceKind::Html5 {
-        web::validate_workspace(workspace)?;
-    } else if terms.web_app != WebAppConfig::default() {
-        return Err(Error::invalid("web is for workspaces of type html5."));
-    }
-    if workspace.is_agent_started() {
-        let own =
-            UpstreamConfig { keyboard_layout: terms.keyboard_layout, ..UpstreamConfig::default() };
-        return if *terms == own {
-            Ok(())
-        } else {
-            Err(Error::invalid(DESKTOP_HAS_OWN_CREDENTIAL))
-        };
-    }
-    if workspace.kind != WorkspaceKind::Rdp
-        && (!terms.domain.is_empty() || terms.keyboard_layout.is_some())
-    {
-        return Err(Error::invalid(
-            "server.domain and server.keyboard are for workspaces of type rdp.",
-        ));
-    }
-    if workspace.kind != WorkspaceKind::Vnc && terms.exclusive {
-        return Err(Error::invalid("server.exclusive is for workspaces of type vnc."));
-    }
-    if terms.credential_source != CredentialSource::Workspace
-        && (!terms.username.is_empty() || !terms.domain.is_empty())
-    {
-        return Err(Error::invalid(
-            "server.username and server.domain are the workspace's own; with this server.credential, users give theirs.",
-        ));
-    }
-    Ok(())
-}
-
 /// Applies a change; returns the workspace and the names of the changed fields.
 pub(in crate::broker) fn apply_change(
     old: &Workspace,
@@ -232,6 +167,7 @@ pub(in crate::broker) fn apply_change(
     now: Timestamp,
 ) -> Result<(Workspace, Vec<&'static str>)> {
     let mut next = old.clone();
+    let mut fields = old.driver().fields();
     let mut names = Vec::new();
     set_if_changed(
         &mut next.name,
@@ -259,7 +195,7 @@ pub(in crate::broker) fn apply_change(
     );
     set_if_changed(&mut next.requires_mfa, change.requires_mfa, "requires_mfa", &mut names);
     set_if_changed(&mut next.single_seat, change.single_seat, "single_seat", &mut names);
-    set_if_changed(&mut next.network, change.network, "network", &mut names);
+    set_if_changed(&mut fields.network, change.network, "network", &mut names);
     set_if_changed(
         &mut next.allowed_roles,
         change.allowed_roles.as_deref().map(roles).transpose()?,
@@ -268,67 +204,95 @@ pub(in crate::broker) fn apply_change(
     );
     if let Some(target) = &change.target {
         set_if_changed(
-            &mut next.target,
-            Some(Some(validate_target(target, old.kind)?)),
+            &mut fields.target,
+            Some(Some(validate_target(target)?)),
             "target",
             &mut names,
         );
     }
     set_if_changed(&mut next.maintenance, change.maintenance, "maintenance", &mut names);
     set_if_changed(
-        &mut next.policy.clipboard,
+        &mut fields.policy.clipboard,
         change.policy.clipboard,
         "policy.clipboard",
         &mut names,
     );
-    set_if_changed(&mut next.policy.files, change.policy.files, "policy.files", &mut names);
+    set_if_changed(&mut fields.policy.files, change.policy.files, "policy.files", &mut names);
     set_if_changed(
-        &mut next.policy.read_only,
+        &mut fields.policy.read_only,
         change.policy.read_only,
         "policy.read_only",
         &mut names,
     );
     let server = &change.upstream;
     set_if_changed(
-        &mut next.upstream.credential_source,
+        &mut fields.upstream.credential_source,
         server.source,
         "server.credential",
         &mut names,
     );
     // With another source, the workspace's own account name is cleared.
     if server.source.is_some_and(|source| source != CredentialSource::Workspace) {
-        next.upstream.username.clear();
-        next.upstream.domain.clear();
+        fields.upstream.username.clear();
+        fields.upstream.domain.clear();
     }
     set_if_changed(
-        &mut next.upstream.username,
+        &mut fields.upstream.username,
         server.username.as_deref().map(|t| account("server.username", t)).transpose()?,
         "server.username",
         &mut names,
     );
     set_if_changed(
-        &mut next.upstream.domain,
+        &mut fields.upstream.domain,
         server.domain.as_deref().map(|t| account("server.domain", t)).transpose()?,
         "server.domain",
         &mut names,
     );
     set_if_changed(
-        &mut next.upstream.trust,
+        &mut fields.upstream.trust,
         server.trust.as_ref().map(validate_trust).transpose()?,
         "server.trust",
         &mut names,
     );
-    set_if_changed(&mut next.upstream.exclusive, server.exclusive, "server.exclusive", &mut names);
     set_if_changed(
-        &mut next.upstream.keyboard_layout,
+        &mut fields.upstream.exclusive,
+        server.exclusive,
+        "server.exclusive",
+        &mut names,
+    );
+    set_if_changed(
+        &mut fields.upstream.keyboard_layout,
         server.keyboard,
         "server.keyboard",
         &mut names,
     );
-    web::apply_change(&mut next.upstream, &change.web, &mut names)?;
-    validate_workspace(&next)?;
+    web::apply_change(&mut fields, &change.web, &mut names)?;
+    next.spec = WorkspaceSpec::from_fields(old.kind(), fields)?;
+    next.driver().validate()?;
+    validate_network(change, old, &next, &mut names)?;
     if !names.is_empty() {
         next.updated_at = now;
     }
     Ok((next, names))
+}
+
+/// Only a started desktop has a network. One whose workspace now names a server loses the setting.
+fn validate_network(
+    change: &WorkspaceChange,
+    old: &Workspace,
+    next: &Workspace,
+    names: &mut Vec<&'static str>,
+) -> Result<()> {
+    if next.driver().started_desktop().is_some() {
+        return Ok(());
+    }
+    if change.network == Some(true) {
+        return Err(Error::invalid(
+            "network is for desktops that a host starts; a server that runs already has its own.",
+        ));
+    }
+    if old.driver().fields().network && !names.contains(&"network") {
+        names.push("network");
+    }
+    Ok(())
 }

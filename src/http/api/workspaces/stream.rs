@@ -10,7 +10,6 @@ use crate::broker::model::{StreamProof, TooManyViewers};
 use crate::domain::Error;
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
-use crate::domain::workspace::WorkspaceKind;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{PathId, QueryParams, RequestMeta};
 use crate::http::origin::{BrowserOrigin, classify_origin};
@@ -95,7 +94,7 @@ pub async fn open(
         Err(error) if is_viewer_limit(&error) => return refuse_viewer(&req, payload),
         Err(error) => return Err(error.into()),
     };
-    if grant.lease.session().workspace_kind == WorkspaceKind::Html5 {
+    if grant.lease.upstream().web_app().is_some() {
         state.broker.streams().close(&origin, grant, "not_a_desktop").await?;
         return Err(ApiError::new(
             StatusCode::CONFLICT,

@@ -7,7 +7,7 @@ use super::workspace::WorkspaceType;
 use crate::broker::model::{SessionView, Ticket as TicketView};
 use crate::domain::route::Hop;
 use crate::domain::session::{EndReason, SessionFilter, State};
-use crate::domain::workspace::WorkspaceKind;
+use crate::domain::upstream::StreamProtocol;
 use crate::domain::{Error, Result, SessionId, Timestamp};
 use crate::http::apps::AppsSettings;
 use serde::{Deserialize, Serialize};
@@ -209,7 +209,7 @@ impl Session {
     pub fn new(view: SessionView, apps: Option<&AppsSettings>) -> Self {
         let legs = view.segments();
         let s = view.session;
-        let apps = apps.filter(|_| s.workspace_kind == WorkspaceKind::Html5);
+        let apps = apps.filter(|_| s.workspace_kind.protocol() == StreamProtocol::Http);
         let address = s.address.to_string();
         Self {
             id: s.id.0,

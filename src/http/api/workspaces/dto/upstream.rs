@@ -267,7 +267,9 @@ impl From<UpstreamView> for WorkspaceServer {
             trust: None,
             certificate: None,
         };
-        let Some(ManagedUpstream { username, domain, trust, state, web: _ }) = view.managed else {
+        let Some(ManagedUpstream { username, domain, trust, state, target: _, web: _ }) =
+            view.managed
+        else {
             return plain;
         };
         let (username, domain, trust) = (Some(username), Some(domain), Some(trust.into()));

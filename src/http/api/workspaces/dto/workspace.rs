@@ -155,7 +155,8 @@ pub struct Workspace {
     pub requires_mfa: bool,
     /// One user at a time.
     pub single_seat: bool,
-    /// The desktop can use the host's network.
+    /// The desktop can use the host's network; only one that a host starts (types `linux`, and
+    /// `rdp` without a target).
     pub network: bool,
     /// Roles that may launch it.
     pub allowed_roles: Vec<UserRole>,
@@ -182,6 +183,7 @@ pub struct Workspace {
 
 impl From<WorkspaceView> for Workspace {
     fn from(view: WorkspaceView) -> Self {
+        let target = view.target().cloned();
         let w = view.workspace;
         let web = view.upstream.as_ref().and_then(|server| server.managed.as_ref()?.web.clone());
         Self {
@@ -189,7 +191,7 @@ impl From<WorkspaceView> for Workspace {
             name: w.name,
             description: w.description,
             r#type: w.kind.into(),
-            target: w.target.map(Into::into),
+            target: target.map(Into::into),
             status: view.status.into(),
             icon: w.icon,
             tags: w.tags,

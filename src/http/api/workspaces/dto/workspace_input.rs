@@ -35,15 +35,16 @@ pub struct CreateWorkspace {
     requires_mfa: Option<bool>,
     /// One user at a time.
     single_seat: Option<bool>,
-    /// The desktop can use the host's network.
+    /// The desktop can use the host's network; only one that a host starts (types `linux`, and
+    /// `rdp` without a target).
     network: Option<bool>,
     /// Roles that may launch it.
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
     /// Target (required for types `vnc` and `html5`; a workspace of type `rdp` without one is a
-    /// desktop that a host's agent starts). Another target ends the workspace's sessions and removes
-    /// every credential and certificate of the old one.
+    /// desktop that a host's agent starts). Another target ends the workspace's sessions and
+    /// removes every credential and certificate of the old one.
     target: Option<WorkspaceTarget>,
     /// Password of the workspace's credential; empty removes it. Write-only.
     #[schema(value_type = Option<String>)]
@@ -101,15 +102,16 @@ pub struct UpdateWorkspace {
     requires_mfa: Option<bool>,
     /// One user at a time.
     single_seat: Option<bool>,
-    /// The desktop can use the host's network.
+    /// The desktop can use the host's network; only one that a host starts (types `linux`, and
+    /// `rdp` without a target).
     network: Option<bool>,
     /// Roles that may launch it.
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
     /// Target (required for types `vnc` and `html5`; a workspace of type `rdp` without one is a
-    /// desktop that a host's agent starts). Another target ends the workspace's sessions and removes
-    /// every credential and certificate of the old one.
+    /// desktop that a host's agent starts). Another target ends the workspace's sessions and
+    /// removes every credential and certificate of the old one.
     target: Option<WorkspaceTarget>,
     /// Password of the workspace's credential; empty removes it. Write-only.
     #[schema(value_type = Option<String>)]
