@@ -8,9 +8,9 @@ pub mod fixture;
 mod launch;
 mod peers;
 mod reconciler;
-
 mod servers;
 mod signin;
+mod started_desktops;
 mod streams;
 mod use_cases_by_role;
 mod web;

@@ -20,11 +20,11 @@ use portcullis::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use portcullis::domain::{ErrorKind, HostId, WorkspaceId};
 use std::time::Duration;
 
-fn service(host_id: HostId, name: &str) -> Option<TargetSpec> {
+pub(super) fn service(host_id: HostId, name: &str) -> Option<TargetSpec> {
     Some(TargetSpec::Service { host_id, name: name.into() })
 }
 
-fn new_workspace(kind: WorkspaceKind, target: Option<TargetSpec>) -> NewWorkspace {
+pub(super) fn new_workspace(kind: WorkspaceKind, target: Option<TargetSpec>) -> NewWorkspace {
     let rest = WorkspaceChange {
         target,
         requires_mfa: Some(false),
@@ -40,7 +40,11 @@ fn new_workspace(kind: WorkspaceKind, target: Option<TargetSpec>) -> NewWorkspac
     }
 }
 
-fn with(new: NewWorkspace, server: UpstreamChange, password: Option<&str>) -> NewWorkspace {
+pub(super) fn with(
+    new: NewWorkspace,
+    server: UpstreamChange,
+    password: Option<&str>,
+) -> NewWorkspace {
     NewWorkspace {
         properties: WorkspaceChange {
             upstream: server,
@@ -51,7 +55,7 @@ fn with(new: NewWorkspace, server: UpstreamChange, password: Option<&str>) -> Ne
     }
 }
 
-fn from(source: CredentialSource) -> UpstreamChange {
+pub(super) fn from(source: CredentialSource) -> UpstreamChange {
     UpstreamChange { source: Some(source), ..UpstreamChange::default() }
 }
 
@@ -67,7 +71,9 @@ fn presented(n: u8) -> PresentedCertificate {
     PresentedCertificate { fingerprint: Fingerprint([n; 32]), subject: format!("CN=server-{n}\n") }
 }
 
-fn credential_parts(credential: Option<&Credential>) -> Option<(String, String, String)> {
+pub(super) fn credential_parts(
+    credential: Option<&Credential>,
+) -> Option<(String, String, String)> {
     credential.map(|c| (c.username.clone(), c.domain.clone(), c.password.expose().clone()))
 }
 
@@ -311,65 +317,6 @@ on_both! {
         stop.send(true).unwrap();
         maintained.await.unwrap();
         assert!(fixture.open_stream(&ann, session.id).await.lease.upstream().policy.files);
-    }
-
-    async fn only_a_started_desktop_has_a_network(db) {
-        let fixture = BrokerFixture::new(&db).await;
-        let root = fixture.caller("root", Role::Admin).await;
-        let network = |on| WorkspaceChange { network: Some(on), ..WorkspaceChange::default() };
-        for kind in [WorkspaceKind::Vnc, WorkspaceKind::Rdp, WorkspaceKind::Html5] {
-            let mut new = new_workspace(kind, service(fixture.host, "desk"));
-            new.properties.network = Some(true);
-            let refused = fixture.broker.workspaces().create(&origin(), &root, new).await.unwrap_err();
-            assert!(refused.kind == ErrorKind::Invalid && refused.message.starts_with("network is for"), "{refused}");
-        }
-        let mut new = new_workspace(WorkspaceKind::Rdp, None);
-        new.properties.network = Some(true);
-        let made = fixture.broker.workspaces().create(&origin(), &root, new).await.unwrap().workspace;
-        assert!(made.network);
-        // One that names a server from now on has none any more.
-        let moved = WorkspaceChange { target: service(fixture.host, "desk"), ..WorkspaceChange::default() };
-        let moved = fixture.broker.workspaces().update(&origin(), &root, &made.id, moved).await.unwrap();
-        assert!(!moved.workspace.network && moved.target().is_some());
-        let entry = fixture.audit_log().await.into_iter().rfind(|entry| entry.action == "update_workspace").unwrap();
-        assert_eq!(entry.details["changed"], "target,network");
-        assert_eq!(error_kind(fixture.broker.workspaces().update(&origin(), &root, &made.id, network(true)).await), ErrorKind::Invalid);
-        assert!(fixture.broker.workspaces().update(&origin(), &root, &made.id, network(false)).await.is_ok());
-    }
-
-    async fn started_desktop_has_own_credential_and_certificate(db) {
-        let fixture = BrokerFixture::new(&db).await;
-        let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
-        for wrong in [
-            from(CredentialSource::User),
-            UpstreamChange { username: Some("x".into()), ..UpstreamChange::default() },
-            UpstreamChange { trust: Some(TrustRule::Pinned(Fingerprint([1; 32]))), ..UpstreamChange::default() },
-        ] {
-            assert_eq!(error_kind(fixture.broker.workspaces().create(&origin(), &root, with(new_workspace(WorkspaceKind::Rdp, None), wrong, None)).await), ErrorKind::Invalid);
-        }
-        let password = with(new_workspace(WorkspaceKind::Rdp, None), UpstreamChange::default(), Some("p"));
-        assert_eq!(error_kind(fixture.broker.workspaces().create(&origin(), &root, password).await), ErrorKind::Invalid);
-        let keyboard = UpstreamChange { keyboard: Some(Some(0x40c)), ..UpstreamChange::default() };
-        let made = fixture.broker.workspaces().create(&origin(), &root, with(new_workspace(WorkspaceKind::Rdp, None), keyboard, None)).await.unwrap();
-        let id = made.workspace.id;
-        // One that names no certificate could not be credential_parts from another.
-        let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &id)).await;
-        assert_eq!(error_kind(answer), ErrorKind::Unavailable);
-        assert!(log.contains(&"launch_workspace error failed".to_owned()), "{log:?}");
-        fixture.assert_empty().await;
-        fixture.fleet.set_certificate(Some(Fingerprint([9; 32])));
-        let session = fixture.launch(&ann, &id).await;
-        let grant = fixture.open_stream(&ann, session.id).await;
-        let server = grant.lease.upstream();
-        assert_eq!(credential_parts(server.credential.as_ref()), Some(("user".into(), String::new(), format!("vnc-{}", session.id))));
-        assert_eq!((&server.trust.rule, &server.protocol), (&TrustRule::Pinned(Fingerprint([9; 32])), &ProtocolSettings::Rdp { keyboard_layout: Some(0x40c) }));
-        assert!(fixture.broker.workspaces().get(&ann, &id).await.unwrap().upstream.unwrap().credential_saved);
-        // A linux desktop has none to check.
-        let linux = fixture.workspace("ws-linux", WorkspaceChange::default()).await;
-        assert!(fixture.broker.workspaces().get(&root, &linux).await.unwrap().upstream.is_none());
-        let desk = fixture.launch(&ann, &linux).await;
-        let grant = fixture.open_stream(&ann, desk.id).await;
-        assert_eq!((credential_parts(grant.lease.upstream().credential.as_ref()).unwrap().0, &grant.lease.upstream().trust.rule), (String::new(), &TrustRule::FirstUse));
     }
 
     async fn refused_transfers_are_audited(db) {

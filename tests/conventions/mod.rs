@@ -12,10 +12,6 @@ use std::path::{Path, PathBuf};
 /// Lines of a source file.
 const MAX_LINES: usize = 400;
 
-/// Files that are longer, and how long at most. None may be added.
-const MAX_LINES_OF_LONG: usize = 420;
-const LONG: &[&str] = &["tests/broker/servers.rs"];
-
 /// Tests wait for conditions with `support::wait`. These wait for time, as often as said, and why.
 const SLEEPS: &[(&str, usize, &str)] = &[
     ("tests/support/wait.rs", 2, "polls"),
@@ -66,10 +62,7 @@ fn files_stay_small() {
         .iter()
         .flat_map(|dir| files(dir, ".rs"))
         .map(|path| (fs::read_to_string(&path).unwrap().lines().count(), path))
-        .filter(|(lines, path)| {
-            let long = LONG.contains(&shown(path).as_str());
-            *lines > if long { MAX_LINES_OF_LONG } else { MAX_LINES }
-        })
+        .filter(|(lines, _)| *lines > MAX_LINES)
         .map(|(lines, path)| format!("{} has {lines} lines", shown(&path)))
         .collect();
     assert!(long.is_empty(), "longer than {MAX_LINES} lines:\n{}", long.join("\n"));
