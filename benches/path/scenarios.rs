@@ -146,43 +146,25 @@ pub async fn round_trips(
     }
 
     let count = settings.scaled(4_000, 1_000) as usize;
-    let (streams, moved) =
-        open_discarding_streams(testbed, BULK_SESSION..BULK_SESSION + 1, b's').await?;
-    let began = Instant::now();
-    let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
-    let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e9 / began.elapsed().as_secs_f64();
-    drop(streams);
-    let bare = format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1);
-    let figure = format!(
-        "the same beside one saturating stream ({rate:.1} Gbit/s), path p99 less the idle bare p50"
-    );
-    rows.push(Row::absolute(
-        "d",
-        figure,
-        loaded.wss.1 - idle.tcp.0,
-        "ms",
-        bare,
-        Threshold::AtMost(5.0),
-    ));
-
-    let (streams, moved) =
-        open_discarding_streams(testbed, DESKTOP_SESSIONS..DESKTOP_SESSIONS + crowd, b'd').await?;
-    let began = Instant::now();
-    let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
-    let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e6 / began.elapsed().as_secs_f64();
-    drop(streams);
-    let bare = format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1);
-    let figure = format!(
-        "the same beside {crowd} desktops at 1 Mbit/s ({rate:.0} Mbit/s), path p99 less the idle bare p50"
-    );
-    rows.push(Row::absolute(
-        "d",
-        figure,
-        loaded.wss.1 - idle.tcp.0,
-        "ms",
-        bare,
-        Threshold::AtMost(5.0),
-    ));
+    let desktops = format!("{crowd} desktops at 1 Mbit/s");
+    for (beside, sessions, letter) in [
+        ("one saturating stream", BULK_SESSION..BULK_SESSION + 1, b's'),
+        (desktops.as_str(), DESKTOP_SESSIONS..DESKTOP_SESSIONS + crowd, b'd'),
+    ] {
+        let (streams, moved) = open_discarding_streams(testbed, sessions, letter).await?;
+        let began = Instant::now();
+        let loaded = latency(&mut wss, &mut tcp, count, Duration::from_millis(1)).await?;
+        let rate = moved.load(Ordering::Relaxed) as f64 * 8.0 / 1e9 / began.elapsed().as_secs_f64();
+        drop(streams);
+        rows.push(Row::absolute(
+            "d",
+            format!("the same beside {beside} ({rate:.1} Gbit/s), path p99 less the idle bare p50"),
+            loaded.wss.1 - idle.tcp.0,
+            "ms",
+            format!("bare TCP echo {:.3} / {:.3} ms", loaded.tcp.0, loaded.tcp.1),
+            Threshold::AtMost(5.0),
+        ));
+    }
     testbed.gateway.request(&format!("stop {ECHO_SESSION} 2")).await?;
     testbed.gateway.request(&format!("stop {DESKTOP_SESSIONS} {crowd}")).await?;
     Ok(())
