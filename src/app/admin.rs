@@ -138,7 +138,7 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
             shell
                 .broker
                 .certificates()
-                .accept(&shell.origin, &shell.caller, &workspace.id, &fingerprint.to_string())
+                .accept(&shell.origin, &shell.caller, &workspace.id, fingerprint)
                 .await?;
             println!("The server of {} must have this certificate from now on.", workspace.id);
         }

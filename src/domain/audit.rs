@@ -15,7 +15,8 @@ mod reason;
 pub use action::Action;
 pub use chain::{ChainFault, GENESIS, Head, Verifier};
 pub use entry::{
-    Actor, Draft, Entry, EntryTarget, ExportedEntry, Outcome, WithheldEntry, canonical_json,
+    Actor, ActorFilter, Draft, Entry, EntryTarget, ExportedEntry, Outcome, WithheldEntry,
+    canonical_json,
 };
 pub use reason::Reason;
 

@@ -1,6 +1,7 @@
 //! The kinds of failure. Code inside may fail for many reasons; an API needs only the kind and a
 //! sentence for its user.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -38,6 +39,13 @@ pub struct Error {
     /// The cause, for the log only.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// For conversions that may fail in one API and cannot in another.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 impl Error {

@@ -173,6 +173,42 @@ impl RequestOutcome {
     }
 }
 
+/// Which statuses of requests are sought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatusFilter {
+    /// The browser received no response.
+    None,
+    /// One status.
+    Code(u16),
+    Class(StatusClass),
+}
+
+/// Classes of statuses (RFC 9110 section 15).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatusClass {
+    Informational,
+    Successful,
+    Redirection,
+    ClientError,
+    ServerError,
+}
+
+impl StatusFilter {
+    /// The first and the last status; 0 stands for none, as in [`RequestRecord::status`].
+    #[must_use]
+    pub fn range(self) -> (u16, u16) {
+        match self {
+            Self::None => (0, 0),
+            Self::Code(code) => (code, code),
+            Self::Class(StatusClass::Informational) => (100, 199),
+            Self::Class(StatusClass::Successful) => (200, 299),
+            Self::Class(StatusClass::Redirection) => (300, 399),
+            Self::Class(StatusClass::ClientError) => (400, 499),
+            Self::Class(StatusClass::ServerError) => (500, 599),
+        }
+    }
+}
+
 /// A completed request to an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestRecord {

@@ -4,7 +4,7 @@ use super::fixture::*;
 use base64::Engine as _;
 use portcullis::broker::core::changes::Topic;
 use portcullis::broker::model::*;
-use portcullis::domain::audit::ChainFault;
+use portcullis::domain::audit::{Action, ActorFilter, ChainFault};
 use portcullis::domain::user::Role;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{ErrorKind, HostId, UserId, WorkspaceId};
@@ -111,8 +111,8 @@ on_both! {
         for _ in 0..7 {
             let _ = fixture.broker.users().list(&origin(), &ann).await;
         }
-        let page = |query| async { fixture.broker.audit().query(&origin(), &root, query).await };
-        let denied = || AuditQuery { action: Some("access_denied".into()), actor: Some("ANN@example.com".into()), limit: Some(3), ..AuditQuery::default() };
+        let page = |query: AuditQuery| async { fixture.broker.audit().query(&origin(), &root, query).await };
+        let denied = || AuditQuery { action: Some(Action::AccessDenied), actor: Some(ActorFilter::Email("ANN@example.com".into())), limit: Some(3), ..AuditQuery::default() };
         let mut seen = Vec::new();
         let mut cursor = None;
         loop {
@@ -126,9 +126,6 @@ on_both! {
             AuditQuery { limit: Some(0), ..AuditQuery::default() },
             AuditQuery { limit: Some(501), ..AuditQuery::default() },
             AuditQuery { cursor: Some("x".into()), ..AuditQuery::default() },
-            AuditQuery { action: Some("nonsense".into()), ..AuditQuery::default() },
-            AuditQuery { outcome: Some("maybe".into()), ..AuditQuery::default() },
-            AuditQuery { from: Some("yesterday".into()), ..AuditQuery::default() },
             AuditQuery { q: Some("q".repeat(201)), ..AuditQuery::default() },
         ] {
             assert_eq!(error_kind(page(bad).await), ErrorKind::Invalid);

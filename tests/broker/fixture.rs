@@ -209,12 +209,9 @@ impl BrokerFixture {
             .unwrap()
         {
             SignIn::Done(tokens) => tokens,
-            SignIn::MfaRequired { token, .. } => self
-                .broker
-                .totp()
-                .verify(&origin(), &token, "totp", &self.totp_code(0))
-                .await
-                .unwrap(),
+            SignIn::MfaRequired { token, .. } => {
+                self.broker.totp().verify(&origin(), &token, &self.totp_code(0)).await.unwrap()
+            }
         };
         tokens.into()
     }

@@ -2,8 +2,7 @@
 
 use super::fixture::*;
 use base64::Engine as _;
-use portcullis::broker::model::RefusedRequest;
-use portcullis::broker::model::WorkspaceChange;
+use portcullis::broker::model::{RefusedRequest, RequestQuery, WorkspaceChange};
 use portcullis::domain::user::Role;
 use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 use portcullis::domain::{ErrorKind, SessionId, Timestamp};
@@ -23,6 +22,14 @@ fn record(path: &str) -> RequestRecord {
     }
 }
 
+fn query(cursor: Option<&str>, limit: u32) -> RequestQuery {
+    RequestQuery {
+        cursor: cursor.map(str::to_owned),
+        limit: Some(limit),
+        ..RequestQuery::default()
+    }
+}
+
 on_both! {
     async fn request_log_needs_audit_role(db) {
         let fixture = BrokerFixture::new(&db).await;
@@ -33,17 +40,17 @@ on_both! {
         fixture.broker.web_requests().store(session, Arc::new(vec![record("/a"), record("/b")])).await.unwrap();
         fixture.broker.web_requests().store(session, Arc::new(vec![record("/c")])).await.unwrap();
         for reader in [&eve, &fixture.system] {
-            let page = fixture.broker.web_requests().list(&origin(), reader, session, None, Some(2)).await.unwrap();
+            let page = fixture.broker.web_requests().list(&origin(), reader, session, query(None, 2)).await.unwrap();
             let paths: Vec<_> = page.items.iter().map(|(seq, r)| (*seq, r.path.as_str())).collect();
             assert_eq!(paths, [(3, "/c"), (2, "/b")]);
-            let rest = fixture.broker.web_requests().list(&origin(), reader, session, page.next_cursor.as_deref(), Some(2)).await.unwrap();
+            let rest = fixture.broker.web_requests().list(&origin(), reader, session, query(page.next_cursor.as_deref(), 2)).await.unwrap();
             assert_eq!((rest.items.len(), rest.next_cursor), (1, None));
         }
         let ((), log) = fixture.audited_during(async {
-            assert_eq!(error_kind(fixture.broker.web_requests().list(&origin(), &ada, session, None, None).await), ErrorKind::Forbidden);
-            assert_eq!(error_kind(fixture.broker.web_requests().list(&origin(), &eve, SessionId::new(), None, None).await), ErrorKind::NotFound);
-            assert_eq!(error_kind(fixture.broker.web_requests().list(&origin(), &eve, session, Some("x"), None).await), ErrorKind::Invalid);
-            assert_eq!(error_kind(fixture.broker.web_requests().list(&origin(), &eve, session, None, Some(0)).await), ErrorKind::Invalid);
+            assert_eq!(error_kind(fixture.broker.web_requests().list(&origin(), &ada, session, RequestQuery::default()).await), ErrorKind::Forbidden);
+            assert_eq!(error_kind(fixture.broker.web_requests().list(&origin(), &eve, SessionId::new(), RequestQuery::default()).await), ErrorKind::NotFound);
+            assert_eq!(error_kind(fixture.broker.web_requests().list(&origin(), &eve, session, query(Some("x"), 2)).await), ErrorKind::Invalid);
+            assert_eq!(error_kind(fixture.broker.web_requests().list(&origin(), &eve, session, query(None, 0)).await), ErrorKind::Invalid);
         }).await;
         assert_eq!(log, ["access_denied denied role", "access_denied denied unknown"]);
     }

@@ -190,7 +190,7 @@ on_both! {
         let state = fixture.broker.workspaces().get(&root, &wiki()).await.unwrap().upstream.unwrap().managed.unwrap().state;
         let offered = state.offered.unwrap();
         assert_eq!((offered.fingerprint, offered.subject.as_str(), state.pinned), (seen.fingerprint, "CN=wiki", None));
-        fixture.broker.certificates().accept(&origin(), &root, &wiki(), &seen.fingerprint.to_string()).await.unwrap();
+        fixture.broker.certificates().accept(&origin(), &root, &wiki(), seen.fingerprint).await.unwrap();
         fixture.fleet.plan_probe(None);
         let session = fixture.launch(&ann, &wiki()).await;
         assert_eq!(fixture.fleet.pin_of(session.id), Some(seen.fingerprint));

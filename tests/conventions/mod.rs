@@ -4,6 +4,7 @@ mod dependencies;
 mod documents;
 mod graph;
 mod imports;
+mod layers;
 mod words;
 
 use std::fs;

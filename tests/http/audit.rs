@@ -38,6 +38,7 @@ on_both! {
         for bad in ["limit=0", "limit=501", "from=yesterday", "outcome=maybe", "cursor=x"] {
             let answer = security.get(&format!("/api/audit?{bad}")).await;
             assert_eq!(answer.status, 422, "{bad}: {}", answer.body);
+            assert_eq!(member.get(&format!("/api/audit?{bad}")).await.status, 403, "who may not read it is not told what is wrong");
         }
     }
 }
@@ -92,6 +93,7 @@ on_both! {
         let noted = app.audit_entries("action=export_audit").await;
         assert!(noted.iter().any(|e| e["details"] == json!({"actor": "member@example.test", "outcome": "success"})), "{noted:?}");
         assert_eq!(security.get("/api/audit/export?action=nonsense").await.status, 422);
+        assert_eq!(member.get("/api/audit/export?action=nonsense").await.status, 403);
         assert_eq!(member.get(&format!("/api/audit/export?{filter}")).await.status, 403);
     }
 }

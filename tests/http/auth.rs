@@ -18,6 +18,9 @@ on_both! {
         assert_eq!(first["enrollment_required"], false);
         assert!(first.get("access_token").is_none());
 
+        let other = client.post("/api/auth/mfa/verify", json!({"mfa_token": first["mfa_token"], "method": "sms", "code": "1"})).await;
+        assert_eq!((other.status, other.detail().as_str()), (422, "method must be \"totp\"."));
+
         let tokens = app.sign_in(&client, "member").await.json();
         assert_eq!(tokens["mfa_required"], false);
         assert_eq!(tokens["token_type"], "bearer");

@@ -129,6 +129,9 @@ on_both! {
         }
         for bad in ["status=9xx", "ended=x", "limit=0", "cursor=x", "format=pdf"] {
             assert_eq!(security.get(&format!("{path}?{bad}")).await.status, 422, "{bad}");
+            // `format` is read with the request itself, before anybody is asked.
+            let (status, refused) = (member.get(&format!("{path}?{bad}")).await.status, if bad.starts_with("format") { 422 } else { 403 });
+            assert_eq!(status, refused, "{bad}");
         }
         let file = security.get(&format!("{path}?format=csv")).await;
         assert_eq!((file.status, file.header("content-type")), (200, "text/csv; charset=utf-8"));

@@ -1,7 +1,7 @@
 //! The chain stays intact under concurrent writers, and every manipulation is reported.
 
 use super::*;
-use portcullis::domain::audit::{ChainFault, Entry};
+use portcullis::domain::audit::{ActorFilter, ChainFault, Entry};
 use portcullis::store::AuditFilter;
 
 async fn write(db: &Db, count: usize) {
@@ -195,10 +195,10 @@ on_both! {
         };
         let any = AuditFilter { limit: 100, ..AuditFilter::default() };
         assert_eq!(page(any.clone()).await, expect(&|_| true));
-        assert_eq!(page(AuditFilter { actor: Some(ann.to_string()), ..any.clone() }).await, expect(&|d| d.actor.id.is_some()));
-        assert_eq!(page(AuditFilter { actor: Some("ANN@example.com".into()), ..any.clone() }).await, expect(&|_| true));
-        assert!(page(AuditFilter { actor: Some("nobody".into()), ..any.clone() }).await.is_empty());
-        assert_eq!(page(AuditFilter { action: Some("login".into()), ..any.clone() }).await, expect(&|d| d.action == Action::Login));
+        assert_eq!(page(AuditFilter { actor: Some(ActorFilter::Id(ann.0)), ..any.clone() }).await, expect(&|d| d.actor.id.is_some()));
+        assert_eq!(page(AuditFilter { actor: Some(ActorFilter::Email("ANN@example.com".into())), ..any.clone() }).await, expect(&|_| true));
+        assert!(page(AuditFilter { actor: Some(ActorFilter::Email("nobody".into())), ..any.clone() }).await.is_empty());
+        assert_eq!(page(AuditFilter { action: Some(Action::Login), ..any.clone() }).await, expect(&|d| d.action == Action::Login));
         assert_eq!(page(AuditFilter { outcome: Some(Outcome::Denied), ..any.clone() }).await, expect(&|d| d.outcome == Outcome::Denied));
         assert_eq!(page(AuditFilter { workspace_id: Some("ws-1".into()), ..any.clone() }).await, expect(&|d| d.workspace_id.as_deref() == Some("ws-1")));
         assert_eq!(page(AuditFilter { session_id: Some("s-4".into()), ..any.clone() }).await, expect(&|d| d.session_id.as_deref() == Some("s-4")));
@@ -223,7 +223,7 @@ on_both! {
         }).await.unwrap();
         assert_eq!((theirs.len(), everything.len()), (10, 40));
         assert!(theirs.iter().all(|e| e.organization_id == Some(other)));
-        let none = AuditFilter { action: Some("login".into()), ..any.clone() };
+        let none = AuditFilter { action: Some(Action::Login), ..any.clone() };
         let operator = db.store.read(move |tx| tx.audit_page(None, &none)).await.unwrap();
         assert!(operator.iter().any(|e| e.organization_id.is_none()));
     }

@@ -13,6 +13,7 @@ use super::logs;
 use portcullis::auth::totp;
 use portcullis::broker::Broker;
 use portcullis::broker::model::{AuditQuery, HostEnrollment, NewWorkspace, WorkspaceChange};
+use portcullis::domain::audit::{Action, ActorFilter, Outcome};
 use portcullis::domain::principal::Principal;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::user::{RequestSource, Role, User};
@@ -336,8 +337,20 @@ impl TestApp {
 
     /// Audit entries that match a query, newest first, as the operator of the gateway reads them.
     pub async fn audit_entries(&self, query: &str) -> Vec<Value> {
-        let query = format!("limit=500&{query}");
-        let query = actix_web::web::Query::<AuditQuery>::from_query(&query).unwrap().into_inner();
+        let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query).unwrap();
+        let mut query = AuditQuery { limit: Some(500), ..AuditQuery::default() };
+        for (name, value) in pairs.into_inner() {
+            match name.as_str() {
+                "actor" => query.actor = Some(ActorFilter::Email(value)),
+                "action" => query.action = Some(Action::parse(&value).unwrap()),
+                "workspace_id" => query.workspace_id = Some(value),
+                "session_id" => query.session_id = Some(value),
+                "outcome" => query.outcome = Some(Outcome::parse(&value).unwrap()),
+                "from" => query.from = Some(Timestamp::parse(&value).unwrap()),
+                "q" => query.q = Some(value),
+                other => panic!("no filter {other}"),
+            }
+        }
         let operator = Principal::System { organization_id: None };
         let page = self.broker.audit().query(&RequestSource::local("test"), &operator, query).await;
         let entries = page.unwrap().items;

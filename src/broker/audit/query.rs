@@ -6,11 +6,11 @@ use crate::broker::core::text::truncate_utf8;
 use crate::broker::core::unit_of_work::AuditedStore;
 use crate::broker::core::validate;
 use crate::broker::model::{AuditQuery, Page, VerificationReport};
-use crate::domain::audit::{Action, ChainFault, Entry, Head, Outcome, Reason};
+use crate::domain::audit::{Action, ActorFilter, ChainFault, Entry, Head, Reason};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
 use crate::domain::user::RequestSource;
-use crate::domain::{Error, OrganizationId, Result, Timestamp};
+use crate::domain::{Error, OrganizationId, Result};
 use crate::store::{AuditFilter, HeadSigner};
 
 impl HeadSigner for Vault {
@@ -23,42 +23,25 @@ impl HeadSigner for Vault {
     }
 }
 
-fn parse_query(query: AuditQuery) -> Result<(AuditFilter, usize)> {
+/// Maximum length of the text that a query seeks, in bytes.
+const TEXT_MAX: usize = 200;
+
+/// The filter of a query, and its page size.
+fn filter(query: AuditQuery) -> Result<(AuditFilter, usize)> {
     let limit = validate::page_limit(query.limit, 50)?;
-    let time = |what: &str, text: Option<String>| {
-        let parsed = text.filter(|t| !t.is_empty()).map(|t| Timestamp::parse(&t)).transpose();
-        parsed.map_err(|_| {
-            Error::invalid(format!("{what} must be a time such as 2026-03-05T14:30:00Z."))
-        })
-    };
-    let word = |text: Option<String>| text.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
-    let action = word(query.action);
-    if action.as_deref().is_some_and(|a| Action::parse(a).is_none()) {
-        return Err(Error::invalid("action must be one of the log's action names."));
+    if query.q.as_ref().is_some_and(|q| q.len() > TEXT_MAX) {
+        return Err(Error::invalid(format!("q has at most {TEXT_MAX} bytes.")));
     }
-    let outcome = word(query.outcome).map(|o| {
-        Outcome::parse(&o)
-            .ok_or_else(|| Error::invalid("outcome must be success, denied or error."))
-    });
-    let q = word(query.q);
-    if q.as_ref().is_some_and(|q| q.len() > 200) {
-        return Err(Error::invalid("q has at most 200 bytes."));
-    }
-    let before_seq = query
-        .cursor
-        .map(|c| {
-            c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))
-        })
-        .transpose()?;
+    let before_seq = query.cursor.as_deref().map(validate::parse_seq).transpose()?;
     let filter = AuditFilter {
-        actor: word(query.actor),
-        action,
-        workspace_id: word(query.workspace_id),
-        session_id: word(query.session_id),
-        outcome: outcome.transpose()?,
-        from: time("from", query.from)?,
-        to: time("to", query.to)?,
-        q,
+        actor: query.actor,
+        action: query.action,
+        workspace_id: query.workspace_id,
+        session_id: query.session_id,
+        outcome: query.outcome,
+        from: query.from,
+        to: query.to,
+        q: query.q,
         before_seq,
         limit: limit + 1,
     };
@@ -80,10 +63,10 @@ impl AuditLog {
         &self,
         origin: &RequestSource,
         caller: &Principal,
-        query: AuditQuery,
+        query: impl TryInto<AuditQuery, Error: Into<Error>>,
     ) -> Result<Page<Entry>> {
         let organization = self.permit_audit(origin, caller).await?;
-        let (filter, limit) = parse_query(query)?;
+        let (filter, limit) = filter(validate::convert(query)?)?;
         let entries = self.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
         Ok(validate::page(entries, limit, |entry| entry.seq.to_string()))
     }
@@ -111,26 +94,27 @@ impl AuditLog {
         &self,
         origin: &RequestSource,
         caller: &Principal,
-        query: AuditQuery,
+        query: impl TryInto<AuditQuery, Error: Into<Error>>,
     ) -> Result<AuditExport> {
         let organization = self.permit_audit(origin, caller).await?;
+        let query = validate::convert(query)?;
+        let (filter, _) = filter(AuditQuery { limit: None, cursor: None, ..query })?;
         let mut note =
             self.store.entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
         for (name, value) in [
-            ("actor", &query.actor),
-            ("action", &query.action),
-            ("workspace_id", &query.workspace_id),
-            ("session_id", &query.session_id),
-            ("outcome", &query.outcome),
-            ("from", &query.from),
-            ("to", &query.to),
-            ("q", &query.q),
+            ("actor", filter.actor.as_ref().map(ActorFilter::to_string)),
+            ("action", filter.action.map(|action| action.as_str().to_owned())),
+            ("workspace_id", filter.workspace_id.clone()),
+            ("session_id", filter.session_id.clone()),
+            ("outcome", filter.outcome.map(|outcome| outcome.as_str().to_owned())),
+            ("from", filter.from.map(|from| from.to_string())),
+            ("to", filter.to.map(|to| to.to_string())),
+            ("q", filter.q.clone()),
         ] {
             if let Some(value) = value {
-                note = note.with(name, truncate_utf8(value, 200));
+                note = note.with(name, truncate_utf8(&value, TEXT_MAX));
             }
         }
-        let (filter, _) = parse_query(AuditQuery { limit: None, cursor: None, ..query })?;
         self.store.write_entry(note).await?;
         let head = self.store.read(|tx| tx.audit_head()).await?;
         let filter =

@@ -78,12 +78,8 @@ impl Totp {
         &self,
         origin: &RequestSource,
         mfa_token: &SecretString,
-        method: &str,
         code: &str,
     ) -> Result<Tokens> {
-        if MfaMethod::parse(method).is_none() {
-            return Err(Error::invalid("method must be \"totp\"."));
-        }
         let hash = token_hash(mfa_token);
         let user = self.challenged_user(origin, &hash, ChallengePurpose::Verify).await?;
         self.limit_code_attempts(origin, &user).await?;

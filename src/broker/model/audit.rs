@@ -1,24 +1,20 @@
 //! The audit log: queries and verification.
 
-use crate::domain::audit::{ChainFault, Head};
-use serde::Deserialize;
+use crate::domain::Timestamp;
+use crate::domain::audit::{Action, ActorFilter, ChainFault, Head, Outcome};
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
-    /// User id or e-mail address.
-    pub actor: Option<String>,
-    /// Name of an action.
-    pub action: Option<String>,
+    pub actor: Option<ActorFilter>,
+    pub action: Option<Action>,
     pub workspace_id: Option<String>,
     pub session_id: Option<String>,
-    /// `success`, `denied`, `error`.
-    pub outcome: Option<String>,
-    /// RFC 3339, inclusive.
-    pub from: Option<String>,
-    /// RFC 3339, exclusive.
-    pub to: Option<String>,
-    /// Text contained in actor, target, reason or source address.
+    pub outcome: Option<Outcome>,
+    /// Inclusive.
+    pub from: Option<Timestamp>,
+    /// Exclusive.
+    pub to: Option<Timestamp>,
+    /// Text contained in actor, target, reason or source address; at most 200 bytes.
     pub q: Option<String>,
     /// 1 to 500; default 50.
     pub limit: Option<u32>,

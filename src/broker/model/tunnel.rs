@@ -4,9 +4,8 @@ use crate::domain::Timestamp;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// State of a tunnel, as the API names it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+/// State of a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TunnelState {
     /// No handshake yet.
     Connecting,

@@ -1,5 +1,7 @@
 //! Requests to web applications.
 
+use crate::domain::web_app::{RequestOutcome, StatusFilter};
+
 /// Requests of one kind that policy forbids: the last one, and their number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RefusedRequest {
@@ -14,17 +16,16 @@ pub struct RefusedRequest {
     pub count: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RequestQuery<'a> {
-    pub method: Option<&'a str>,
-    /// Text contained in the path, 1 to 512 bytes.
-    pub path: Option<&'a str>,
-    /// A status (`404`), a class of them (`4xx`), or `none`.
-    pub status: Option<&'a str>,
-    /// Name of a [`RequestEnd`].
-    pub ended: Option<&'a str>,
+#[derive(Clone, Debug, Default)]
+pub struct RequestQuery {
+    /// At most 32 bytes.
+    pub method: Option<String>,
+    /// Text contained in the path, at most 512 bytes.
+    pub path: Option<String>,
+    pub status: Option<StatusFilter>,
+    pub outcome: Option<RequestOutcome>,
     /// Cursor of the previous page.
-    pub cursor: Option<&'a str>,
+    pub cursor: Option<String>,
     /// 1 to 500; default 100.
     pub limit: Option<u32>,
 }

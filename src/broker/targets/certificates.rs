@@ -11,6 +11,7 @@ use crate::broker::core::changes::{Changes, Topic};
 use crate::broker::core::stream_registry::StreamRegistry;
 use crate::broker::core::text::sanitize_line;
 use crate::broker::core::unit_of_work::{AuditedStore, Decision};
+use crate::broker::core::validate;
 use crate::broker::model::{CertificateCheck, PresentedCertificate};
 use crate::broker::targets::stream_events::stream_entry;
 use crate::domain::audit::{Action, Reason};
@@ -139,16 +140,14 @@ impl Certificates {
         origin: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
-        fingerprint: &str,
+        fingerprint: impl TryInto<Fingerprint, Error: Into<Error>>,
     ) -> Result<()> {
         let organization = self
             .store
             .permit(origin, caller, PolicyAction::ManageWorkspaces)
             .await?
             .organization_id();
-        let fingerprint = Fingerprint::parse(fingerprint).ok_or_else(|| {
-            Error::invalid("fingerprint must be a SHA-256: 64 hexadecimal digits.")
-        })?;
+        let fingerprint: Fingerprint = validate::convert(fingerprint)?;
         let note = self.store.entry(origin, Action::PinCertificate).by_caller(caller);
         let id = id.clone();
         let (workspace, sessions) = self

@@ -17,7 +17,7 @@ use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
-use crate::domain::web_app::{RequestOutcome, RequestRecord};
+use crate::domain::web_app::RequestRecord;
 use crate::domain::{Error, Result, SessionId};
 use crate::store::RequestFilter;
 use std::sync::Arc;
@@ -30,48 +30,15 @@ const PATH_MAX: usize = 512;
 /// Maximum length of a method, in bytes.
 const METHOD_MAX: usize = 32;
 
-impl RequestQuery<'_> {
-    fn filter(&self) -> Result<RequestFilter> {
-        let given = |text: Option<&str>, most: usize, what: &str| match text
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-        {
-            Some(text) if text.len() > most => {
-                Err(Error::invalid(format!("{what} must be at most {most} bytes.")))
-            }
-            text => Ok(text.map(str::to_owned)),
-        };
-        let status = self.status.filter(|text| !text.is_empty()).map(|text| {
-            status_range(text).ok_or_else(|| {
-                Error::invalid("status must be a number such as 404, a class such as 4xx, or none.")
-            })
-        });
-        let ended = self.ended.filter(|text| !text.is_empty()).map(|word| {
-            let words = RequestOutcome::ALL.map(RequestOutcome::as_str).join(", ");
-            RequestOutcome::parse(word)
-                .ok_or_else(|| Error::invalid(format!("ended must be one of: {words}.")))
-        });
-        Ok(RequestFilter {
-            method: given(self.method, METHOD_MAX, "method")?
-                .map(|method| method.to_ascii_uppercase()),
-            path: given(self.path, PATH_MAX, "path")?,
-            status: status.transpose()?,
-            outcome: ended.transpose()?,
-        })
-    }
-}
-
-/// First and last status code of a range.
-fn status_range(word: &str) -> Option<(u16, u16)> {
-    match word.as_bytes() {
-        b"none" => Some((0, 0)),
-        [class @ b'1'..=b'5', b'x', b'x'] => {
-            let first = u16::from(class - b'0') * 100;
-            Some((first, first + 99))
+/// What the query selects; a text that is too long for any request is refused.
+fn filter(query: RequestQuery) -> Result<RequestFilter> {
+    let RequestQuery { method, path, status, outcome, cursor: _, limit: _ } = query;
+    for (what, text, most) in [("method", &method, METHOD_MAX), ("path", &path, PATH_MAX)] {
+        if text.as_ref().is_some_and(|text| text.len() > most) {
+            return Err(Error::invalid(format!("{what} must be at most {most} bytes.")));
         }
-        [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => word.parse().ok().map(|status| (status, status)),
-        _ => None,
     }
+    Ok(RequestFilter { method, path, status, outcome })
 }
 
 #[derive(Clone)]
@@ -89,43 +56,24 @@ impl WebRequests {
         self.store.write_unaudited(move |tx| tx.add_app_requests(session, &records)).await
     }
 
-    /// A page of a session's requests, newest first, each with its sequence number.
+    /// A page of the requests of a session that a query selects, newest first, each with its
+    /// sequence number.
     ///
     /// # Errors
-    /// `Forbidden`; `NotFound`; `Invalid` when limit or cursor are not acceptable.
+    /// `Forbidden`; `NotFound`; `Invalid` when the query is not acceptable.
     pub async fn list(
         &self,
         origin: &RequestSource,
         caller: &Principal,
         id: SessionId,
-        cursor: Option<&str>,
-        limit: Option<u32>,
-    ) -> Result<Page<(i64, RequestRecord)>> {
-        self.find(origin, caller, id, RequestQuery { cursor, limit, ..RequestQuery::default() })
-            .await
-    }
-
-    /// A page of the requests that a query selects.
-    ///
-    /// # Errors
-    /// As there; `Invalid` when the query does not read.
-    pub async fn find(
-        &self,
-        origin: &RequestSource,
-        caller: &Principal,
-        id: SessionId,
-        query: RequestQuery<'_>,
+        query: impl TryInto<RequestQuery, Error: Into<Error>>,
     ) -> Result<Page<(i64, RequestRecord)>> {
         let organization =
             self.store.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
+        let query = validate::convert(query)?;
         let limit = validate::page_limit(query.limit, 100)?;
-        let filter = query.filter()?;
-        let before = query
-            .cursor
-            .map(|c| {
-                c.parse().map_err(|_| Error::invalid("cursor must be one that a former page gave."))
-            })
-            .transpose()?;
+        let before = query.cursor.as_deref().map(validate::parse_seq).transpose()?;
+        let filter = filter(query)?;
         let found = self
             .store
             .read(move |tx| {
@@ -183,42 +131,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_are_parsed() {
-        for (word, range) in [
-            ("404", Some((404, 404))),
-            ("5xx", Some((500, 599))),
-            ("none", Some((0, 0))),
-            ("6xx", None),
-            ("40", None),
-            ("+40", None),
-            ("4xy", None),
-        ] {
-            assert_eq!(status_range(word), range, "{word}");
+    fn texts_longer_than_any_request_are_refused() {
+        let path = |length| RequestQuery { path: Some("x".repeat(length)), ..Default::default() };
+        let method =
+            |length| RequestQuery { method: Some("X".repeat(length)), ..Default::default() };
+        assert_eq!(filter(RequestQuery::default()).unwrap(), RequestFilter::default());
+        for fits in [path(PATH_MAX), method(METHOD_MAX)] {
+            assert!(filter(fits).is_ok());
         }
-        let all = RequestQuery {
-            method: Some(" "),
-            path: Some(""),
-            status: Some(""),
-            ended: Some(""),
-            ..RequestQuery::default()
-        };
-        assert_eq!(all.filter().unwrap(), RequestFilter::default());
-        let some =
-            RequestQuery { method: Some("get"), ended: Some("cut"), ..RequestQuery::default() };
-        assert_eq!(
-            some.filter().unwrap(),
-            RequestFilter {
-                method: Some("GET".into()),
-                outcome: Some(RequestOutcome::Revoked),
-                ..RequestFilter::default()
-            }
-        );
-        for bad in [
-            RequestQuery { path: Some(&"x".repeat(513)), ..RequestQuery::default() },
-            RequestQuery { status: Some("x"), ..RequestQuery::default() },
-            RequestQuery { ended: Some("x"), ..RequestQuery::default() },
-        ] {
-            assert!(bad.filter().is_err(), "{bad:?}");
+        for long in [path(PATH_MAX + 1), method(METHOD_MAX + 1)] {
+            assert!(filter(long.clone()).is_err(), "{long:?}");
         }
     }
 }

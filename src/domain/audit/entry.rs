@@ -7,7 +7,8 @@ use crate::domain::{OrganizationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use uuid::Uuid;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -45,6 +46,24 @@ pub struct Actor {
     /// canonical JSON when absent, so that older entries keep their hashes.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+}
+
+/// Whose entries are sought.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ActorFilter {
+    /// A user or an API key.
+    Id(Uuid),
+    /// An e-mail address, in any case.
+    Email(String),
+}
+
+impl fmt::Display for ActorFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{}", id.hyphenated()),
+            Self::Email(email) => f.write_str(email),
+        }
+    }
 }
 
 impl From<&Principal> for Actor {

@@ -2,7 +2,7 @@
 
 use super::audit::{contains_pattern, lower};
 use super::{corrupt_value, limit};
-use crate::domain::web_app::{RequestOutcome, RequestRecord};
+use crate::domain::web_app::{RequestOutcome, RequestRecord, StatusFilter};
 use crate::domain::{Result, SessionId, Timestamp};
 use crate::store::connection::AnyConnection;
 use crate::store::schema::{app_request_counts, app_requests};
@@ -22,8 +22,7 @@ pub struct RequestFilter {
     pub method: Option<String>,
     /// A substring of the path.
     pub path: Option<String>,
-    /// An inclusive range of statuses.
-    pub status: Option<(u16, u16)>,
+    pub status: Option<StatusFilter>,
     pub outcome: Option<RequestOutcome>,
 }
 
@@ -202,7 +201,8 @@ impl Tx<'_> {
                 lower(app_requests::path.nullable()).like(contains_pattern(path)).escape('!'),
             );
         }
-        if let Some((least, most)) = filter.status {
+        if let Some(status) = filter.status {
+            let (least, most) = status.range();
             query = query.filter(app_requests::status.between(i32::from(least), i32::from(most)));
         }
         if let Some(ended) = filter.outcome {

@@ -4,14 +4,13 @@
 //! the entry: on PostgreSQL by the row lock of the `UPDATE`, on SQLite because there is one writer.
 
 use super::{corrupt_value, limit};
-use crate::domain::audit::{Actor, Draft, Entry, EntryTarget, Head, Outcome};
+use crate::domain::audit::{Action, Actor, ActorFilter, Draft, Entry, EntryTarget, Head, Outcome};
 use crate::domain::{Error, OrganizationId, Result, Timestamp};
 use crate::store::connection::MultiBackend;
 use crate::store::schema::{audit_entries, audit_head};
 use crate::store::transaction::Tx;
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
-use uuid::Uuid;
 
 diesel::define_sql_function! {
     /// Lower case, as far as the database folds letters.
@@ -21,9 +20,8 @@ diesel::define_sql_function! {
 /// Which entries; what is `None` does not filter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AuditFilter {
-    /// User id, or e-mail address in any case.
-    pub actor: Option<String>,
-    pub action: Option<String>,
+    pub actor: Option<ActorFilter>,
+    pub action: Option<Action>,
     pub workspace_id: Option<String>,
     pub session_id: Option<String>,
     pub outcome: Option<Outcome>,
@@ -260,15 +258,15 @@ impl Tx<'_> {
             };
         }
         if let Some(actor) = &filter.actor {
-            query = match Uuid::parse_str(actor) {
-                Ok(id) => query.filter(a::actor_id.eq(id.hyphenated().to_string())),
-                Err(_) => {
-                    query.filter(lower(a::actor_email).eq(actor.to_lowercase().replace('\0', "")))
+            query = match actor {
+                ActorFilter::Id(id) => query.filter(a::actor_id.eq(id.hyphenated().to_string())),
+                ActorFilter::Email(email) => {
+                    query.filter(lower(a::actor_email).eq(email.to_lowercase().replace('\0', "")))
                 }
             };
         }
-        if let Some(action) = &filter.action {
-            query = query.filter(a::action.eq(action.replace('\0', "")));
+        if let Some(action) = filter.action {
+            query = query.filter(a::action.eq(action.as_str()));
         }
         if let Some(workspace) = &filter.workspace_id {
             query = query.filter(a::workspace_id.eq(workspace.replace('\0', "")));

@@ -60,6 +60,12 @@ pub(super) fn set_if_changed<T: PartialEq>(
     }
 }
 
+/// An API's input as a use case takes it. Called once the caller is authorized: nobody else is told
+/// whether it is valid.
+pub(in crate::broker) fn convert<T>(given: impl TryInto<T, Error: Into<Error>>) -> Result<T> {
+    given.try_into().map_err(Into::into)
+}
+
 pub(in crate::broker) fn page_limit(asked: Option<u32>, default: u32) -> Result<usize> {
     match asked.unwrap_or(default) {
         n @ 1..=PAGE_MAX => Ok(n as usize),
@@ -79,7 +85,17 @@ pub(in crate::broker) fn page<T>(
     Page { items, next_cursor }
 }
 
+/// The cursor of a listing by time and id.
 pub(in crate::broker) fn parse_cursor<A: FromStr, B: FromStr>(text: &str) -> Result<(A, B)> {
     let parts = text.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    parts.ok_or_else(|| Error::invalid("cursor must be one that a former page gave."))
+    parts.ok_or_else(unknown_cursor)
+}
+
+/// The cursor of a listing by sequence number.
+pub(in crate::broker) fn parse_seq(text: &str) -> Result<i64> {
+    text.parse().map_err(|_| unknown_cursor())
+}
+
+fn unknown_cursor() -> Error {
+    Error::invalid("cursor must be one that a former page gave.")
 }

@@ -8,5 +8,7 @@ mod web;
 mod workspace;
 
 pub(in crate::broker) use credential::{validate_credential, validate_upstream_password};
-pub(in crate::broker) use fields::{email, name, page, page_limit, parse_cursor, version};
+pub(in crate::broker) use fields::{
+    convert, email, name, page, page_limit, parse_cursor, parse_seq, version,
+};
 pub(in crate::broker) use workspace::{apply_change, workspace, workspace_ids};

@@ -1,7 +1,8 @@
 //! The audit log: list, export, verify (admins, security).
 
 use super::csv::csv_cell;
-use super::dto::audit::{AuditPage, AuditParams, AuditVerification, ExportFormat, ExportParams};
+use super::dto::audit::{AuditPage, AuditVerification};
+use super::dto::audit_query::{AuditParams, ExportFormat, ExportParams};
 use super::error_body::Problem;
 use super::responses::ok;
 use crate::broker::audit::AuditExport;
@@ -24,7 +25,7 @@ pub async fn list(
     Authenticated(caller): Authenticated,
     QueryParams(params): QueryParams<AuditParams>,
 ) -> ApiResult {
-    let page = state.broker.audit().query(&origin, &caller, params.into()).await?;
+    let page = state.broker.audit().query(&origin, &caller, params).await?;
     ok(AuditPage::from(page))
 }
 

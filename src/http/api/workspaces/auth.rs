@@ -64,11 +64,10 @@ pub async fn mfa_verify(
     JsonBody(body): JsonBody<MfaVerify>,
 ) -> ApiResult {
     refuse_foreign_origin(&req, &state).await?;
-    let verified = state
-        .broker
-        .totp()
-        .verify(&origin, &body.mfa_token, &body.method, body.code.expose())
-        .await;
+    let verified = match body.check_method() {
+        Ok(()) => state.broker.totp().verify(&origin, &body.mfa_token, body.code.expose()).await,
+        Err(unknown) => Err(unknown),
+    };
     let tokens = count_failure(&state.metrics, verified)?;
     state.metrics.count_sign_in(SignInOutcome::Success);
     Ok(token_response(&req, &tokens, |answer| answer))

@@ -155,10 +155,6 @@ pub async fn accept_certificate(
     id: PathId,
     JsonBody(body): JsonBody<AcceptCertificate>,
 ) -> ApiResult {
-    state
-        .broker
-        .certificates()
-        .accept(&origin, &caller, &id.workspace()?, &body.fingerprint)
-        .await?;
+    state.broker.certificates().accept(&origin, &caller, &id.workspace()?, body).await?;
     no_content()
 }

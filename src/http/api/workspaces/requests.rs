@@ -4,7 +4,6 @@ use super::csv::csv_cell;
 use super::dto::request::{RequestFormat, RequestPage, RequestParams};
 use super::error_body::Problem;
 use super::responses::ok;
-use crate::broker::model::RequestQuery;
 use crate::domain::SessionId;
 use crate::domain::principal::Principal;
 use crate::domain::user::RequestSource;
@@ -38,8 +37,7 @@ pub async fn list(
     let id = id.session()?;
     match params.format {
         RequestFormat::Json => {
-            let page =
-                state.broker.web_requests().find(&origin, &caller, id, params.query()).await?;
+            let page = state.broker.web_requests().list(&origin, &caller, id, params).await?;
             ok(RequestPage::from(page))
         }
         RequestFormat::Csv => csv_response(state, origin, caller, id, params).await,
@@ -54,8 +52,8 @@ async fn csv_response(
     params: RequestParams,
 ) -> ApiResult {
     // Checks authorization before the response starts.
-    let probe = RequestQuery { cursor: None, limit: Some(1), ..params.query() };
-    state.broker.web_requests().find(&origin, &caller, id, probe).await?;
+    let probe = RequestParams { cursor: None, limit: Some(1), ..params.clone() };
+    state.broker.web_requests().list(&origin, &caller, id, probe).await?;
     let name = format!("attachment; filename=\"portcullis-requests-{id}.csv\"");
     // A failure aborts the transfer, so that an incomplete file is recognized.
     let rows = stream::try_unfold(Some(None::<String>), move |at| {
@@ -63,13 +61,9 @@ async fn csv_response(
             (state.clone(), origin.clone(), caller.clone(), params.clone());
         async move {
             let Some(cursor) = at else { return Ok::<_, ApiError>(None) };
-            let query = RequestQuery {
-                cursor: cursor.as_deref(),
-                limit: Some(CSV_PAGE_SIZE),
-                ..params.query()
-            };
-            let page = state.broker.web_requests().find(&origin, &caller, id, query).await?;
             let mut text = if cursor.is_none() { COLUMNS.to_owned() } else { String::new() };
+            let query = RequestParams { cursor, limit: Some(CSV_PAGE_SIZE), ..params };
+            let page = state.broker.web_requests().list(&origin, &caller, id, query).await?;
             for (seq, record) in &page.items {
                 text.push_str(&csv_row(*seq, record));
             }

@@ -1,11 +1,11 @@
 //! The audit log.
 
-use crate::broker::model::{AuditQuery, Page, VerificationReport};
+use crate::broker::model::{Page, VerificationReport};
 use crate::domain::Timestamp;
 use crate::domain::audit::{Actor, Entry, EntryTarget, Head, Outcome};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 /// Outcome of an action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -157,122 +157,6 @@ impl From<Page<Entry>> for AuditPage {
             entries: page.items.into_iter().map(Into::into).collect(),
             next_cursor: page.next_cursor,
         }
-    }
-}
-
-/// Filter and page of a listing.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct AuditParams {
-    /// User id or e-mail address.
-    actor: Option<String>,
-    /// Action.
-    action: Option<String>,
-    /// Workspace.
-    workspace_id: Option<String>,
-    /// Session.
-    session_id: Option<String>,
-    /// `success`, `denied`, `error`.
-    outcome: Option<String>,
-    /// RFC 3339, inclusive.
-    from: Option<String>,
-    /// RFC 3339, exclusive.
-    to: Option<String>,
-    /// Text in actor, target, reason or source address.
-    q: Option<String>,
-    /// 1 to 500; default 50.
-    limit: Option<u32>,
-    /// Cursor of the previous page.
-    cursor: Option<String>,
-}
-
-impl From<AuditParams> for AuditQuery {
-    fn from(p: AuditParams) -> Self {
-        // Forms send empty fields.
-        let filled = |text: Option<String>| text.filter(|t| !t.is_empty());
-        Self {
-            actor: filled(p.actor),
-            action: filled(p.action),
-            workspace_id: filled(p.workspace_id),
-            session_id: filled(p.session_id),
-            outcome: filled(p.outcome),
-            from: filled(p.from),
-            to: filled(p.to),
-            q: filled(p.q),
-            limit: p.limit,
-            cursor: filled(p.cursor),
-        }
-    }
-}
-
-/// Format of an export.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ExportFormat {
-    /// One JSON object per line; the last line is the signed head.
-    #[default]
-    Jsonl,
-    /// A table for spreadsheets; it cannot be verified.
-    Csv,
-}
-
-/// Format and filter of an export.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct ExportParams {
-    /// Format; default `jsonl`.
-    #[serde(default)]
-    #[param(inline)]
-    pub format: ExportFormat,
-    /// User id or e-mail address.
-    actor: Option<String>,
-    /// Action.
-    action: Option<String>,
-    /// Workspace.
-    workspace_id: Option<String>,
-    /// Session.
-    session_id: Option<String>,
-    /// `success`, `denied`, `error`.
-    outcome: Option<String>,
-    /// RFC 3339, inclusive.
-    from: Option<String>,
-    /// RFC 3339, exclusive.
-    to: Option<String>,
-    /// Text in actor, target, reason or source address.
-    q: Option<String>,
-}
-
-impl ExportParams {
-    /// The filter; `None` for the whole log.
-    pub fn into_filter(self) -> Option<AuditQuery> {
-        let Self { format: _, actor, action, workspace_id, session_id, outcome, from, to, q } =
-            self;
-        let query: AuditQuery = AuditParams {
-            actor,
-            action,
-            workspace_id,
-            session_id,
-            outcome,
-            from,
-            to,
-            q,
-            limit: None,
-            cursor: None,
-        }
-        .into();
-        let is_whole = [
-            &query.actor,
-            &query.action,
-            &query.workspace_id,
-            &query.session_id,
-            &query.outcome,
-            &query.from,
-            &query.to,
-            &query.q,
-        ]
-        .iter()
-        .all(|field| field.is_none());
-        (!is_whole).then_some(query)
     }
 }
 

@@ -3,7 +3,8 @@
 use super::user::{MfaProof, User};
 use crate::broker::model::{LoginView, Tokens, TotpEnrollment};
 use crate::domain::secret::SecretString;
-use crate::domain::{LoginId, Timestamp};
+use crate::domain::user::MfaMethod;
+use crate::domain::{Error, LoginId, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -116,7 +117,7 @@ pub struct MfaVerify {
     /// `totp`.
     #[serde(default = "totp")]
     #[schema(default = "totp")]
-    pub method: String,
+    method: String,
     /// Six digits.
     #[schema(value_type = String)]
     pub code: SecretString,
@@ -124,6 +125,17 @@ pub struct MfaVerify {
 
 fn totp() -> String {
     "totp".to_owned()
+}
+
+impl MfaVerify {
+    /// # Errors
+    /// `Invalid` when no user has a factor of this method.
+    pub fn check_method(&self) -> Result<()> {
+        match MfaMethod::parse(&self.method) {
+            Some(MfaMethod::Totp) => Ok(()),
+            None => Err(Error::invalid("method must be \"totp\".")),
+        }
+    }
 }
 
 /// Enrolment by the `mfa_token` of a login that requires it; without one, by the signed-in caller.

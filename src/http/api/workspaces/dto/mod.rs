@@ -1,6 +1,7 @@
 //! Request and response bodies, by noun. Type names are the schema names of the OpenAPI document.
 
 pub mod audit;
+pub mod audit_query;
 pub mod auth;
 pub mod host;
 pub mod ops;

@@ -2,8 +2,8 @@
 
 use crate::broker::model::Page;
 use crate::broker::model::RequestQuery;
-use crate::domain::Timestamp;
-use crate::domain::web_app::{RequestOutcome, RequestRecord};
+use crate::domain::web_app::{RequestOutcome, RequestRecord, StatusClass, StatusFilter};
+use crate::domain::{Error, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -123,17 +123,119 @@ pub struct RequestParams {
     pub format: RequestFormat,
 }
 
-impl RequestParams {
-    /// As the broker takes it.
-    #[must_use]
-    pub fn query(&self) -> RequestQuery<'_> {
-        RequestQuery {
-            method: self.method.as_deref(),
-            path: self.path.as_deref(),
-            status: self.status.as_deref(),
-            ended: self.ended.as_deref(),
-            cursor: self.cursor.as_deref(),
-            limit: self.limit,
+impl TryFrom<RequestParams> for RequestQuery {
+    type Error = Error;
+    fn try_from(p: RequestParams) -> Result<Self> {
+        // Forms send empty fields.
+        let entered = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let trimmed = |text: Option<String>| entered(text.map(|text| text.trim().to_owned()));
+        let status = entered(p.status).map(|text| {
+            parse_status(&text).ok_or_else(|| {
+                Error::invalid("status must be a number such as 404, a class such as 4xx, or none.")
+            })
+        });
+        let outcome = entered(p.ended).map(|word| {
+            let words = RequestOutcome::ALL.map(RequestOutcome::as_str).join(", ");
+            RequestOutcome::parse(&word)
+                .ok_or_else(|| Error::invalid(format!("ended must be one of: {words}.")))
+        });
+        Ok(Self {
+            method: trimmed(p.method).map(|method| method.to_ascii_uppercase()),
+            path: trimmed(p.path),
+            status: status.transpose()?,
+            outcome: outcome.transpose()?,
+            cursor: p.cursor,
+            limit: p.limit,
+        })
+    }
+}
+
+/// A status such as `404`, a class such as `4xx`, or `none`.
+fn parse_status(word: &str) -> Option<StatusFilter> {
+    match word {
+        "none" => Some(StatusFilter::None),
+        "1xx" => Some(StatusFilter::Class(StatusClass::Informational)),
+        "2xx" => Some(StatusFilter::Class(StatusClass::Successful)),
+        "3xx" => Some(StatusFilter::Class(StatusClass::Redirection)),
+        "4xx" => Some(StatusFilter::Class(StatusClass::ClientError)),
+        "5xx" => Some(StatusFilter::Class(StatusClass::ServerError)),
+        code if code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit()) => {
+            code.parse().ok().filter(|code| *code >= 100).map(StatusFilter::Code)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ErrorKind;
+
+    fn query(params: RequestParams) -> Result<RequestQuery> {
+        params.try_into()
+    }
+
+    #[test]
+    fn statuses_are_parsed() {
+        for (word, range) in [
+            ("404", Some((404, 404))),
+            ("100", Some((100, 100))),
+            ("999", Some((999, 999))),
+            ("1xx", Some((100, 199))),
+            ("2xx", Some((200, 299))),
+            ("3xx", Some((300, 399))),
+            ("4xx", Some((400, 499))),
+            ("5xx", Some((500, 599))),
+            ("none", Some((0, 0))),
+            ("6xx", None),
+            ("0xx", None),
+            ("40", None),
+            ("099", None),
+            ("+40", None),
+            ("4xy", None),
+            ("4XX", None),
+            ("1000", None),
+            (" 404", None),
+        ] {
+            assert_eq!(parse_status(word).map(StatusFilter::range), range, "{word}");
+        }
+    }
+
+    #[test]
+    fn filters_are_parsed() {
+        let text = |text: &str| Some(text.to_owned());
+        let empty = RequestParams {
+            method: text(" "),
+            path: text(""),
+            status: text(""),
+            ended: text(""),
+            ..RequestParams::default()
+        };
+        let nothing = format!("{:?}", RequestQuery::default());
+        assert_eq!(format!("{:?}", query(empty).unwrap()), nothing);
+        let some = query(RequestParams {
+            method: text(" get"),
+            path: text(" /a "),
+            status: text("404"),
+            ended: text("cut"),
+            ..RequestParams::default()
+        });
+        let some = some.unwrap();
+        assert_eq!((some.method.as_deref(), some.path.as_deref()), (Some("GET"), Some("/a")));
+        assert_eq!(some.status, Some(StatusFilter::Code(404)));
+        assert_eq!(some.outcome, Some(RequestOutcome::Revoked));
+        for (bad, message) in [
+            (
+                RequestParams { status: text("x"), ..RequestParams::default() },
+                "status must be a number such as 404, a class such as 4xx, or none.",
+            ),
+            (
+                RequestParams { ended: text("x"), ..RequestParams::default() },
+                "ended must be one of: done, client_gone, application_gone, cut, refused, failed.",
+            ),
+        ] {
+            let error = query(bad).unwrap_err();
+            assert_eq!((error.kind, &*error.message), (ErrorKind::Invalid, message));
         }
     }
 }

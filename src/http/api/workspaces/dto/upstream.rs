@@ -354,5 +354,13 @@ impl From<CredentialInput> for NewCredential {
 #[serde(deny_unknown_fields)]
 pub struct AcceptCertificate {
     /// SHA-256 of the offered certificate.
-    pub fingerprint: String,
+    fingerprint: String,
+}
+
+impl TryFrom<AcceptCertificate> for Fingerprint {
+    type Error = Error;
+    fn try_from(body: AcceptCertificate) -> Result<Self, Error> {
+        Self::parse(&body.fingerprint)
+            .ok_or_else(|| Error::invalid("fingerprint must be a SHA-256: 64 hexadecimal digits."))
+    }
 }
