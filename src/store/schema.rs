@@ -186,6 +186,7 @@ diesel::table! {
         way -> Text,
         state -> Text,
         expires_at -> BigInt,
+        created_at -> BigInt,
     }
 }
 

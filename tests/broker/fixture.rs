@@ -271,7 +271,7 @@ impl BrokerFixture {
     }
 
     pub async fn live_sessions(&self) -> Vec<Session> {
-        self.store.read(|tx| tx.live_sessions(None)).await.unwrap()
+        self.store.read(|tx| tx.live_sessions()).await.unwrap()
     }
 
     pub async fn login_alive(&self, id: LoginId) -> bool {
@@ -301,7 +301,7 @@ impl BrokerFixture {
 
     /// Nothing is left: no live session, no desktop, no tunnel; and the log is whole.
     pub async fn assert_empty(&self) {
-        let live = self.store.read(|tx| tx.live_sessions(None)).await.unwrap();
+        let live = self.store.read(|tx| tx.live_sessions()).await.unwrap();
         assert!(live.is_empty(), "{live:?}");
         assert!(self.fleet.desktops(self.host).is_empty());
         self.assert_chain_valid().await;

@@ -167,6 +167,34 @@ on_both! {
         assert!(mine.iter().all(|s| s.session.state == State::Closed(EndReason::LaunchFailed) && s.tunnel_state() == TunnelState::Down));
     }
 
+    async fn live_sessions_are_listed_in_pages(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let (root, ann) = (fixture.caller("root", Role::Admin).await, fixture.caller("ann", Role::Member).await);
+        let mut live = Vec::new();
+        for n in 0..5 {
+            let workspace = fixture.workspace(&format!("ws-{n}"), WorkspaceChange::default()).await;
+            let session = fixture.launch(&ann, &workspace).await;
+            live.push((session.created_at, session.id));
+            if n % 2 == 0 { fixture.clock.advance(Duration::from_secs(1)); }
+        }
+        live.sort_by_key(|at| std::cmp::Reverse(*at));
+        let list = async |cursor, limit| {
+            let query = PageQuery { cursor, limit: Some(limit) };
+            fixture.broker.sessions().list_live(&origin(), &root, query).await
+        };
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = list(cursor.take(), 2).await.unwrap();
+            assert!(page.items.iter().all(|view| view.policy.is_some()) && page.items.len() <= 2);
+            seen.extend(page.items.iter().map(|view| (view.session.created_at, view.session.id)));
+            match page.next_cursor { Some(next) => cursor = Some(next), None => break }
+        }
+        assert_eq!(seen, live);
+        for (cursor, limit) in [(Some("x".to_owned()), 2), (None, 0), (None, 501)] {
+            assert_eq!(error_kind(list(cursor, limit).await), ErrorKind::Invalid);
+        }
+    }
+
     async fn disconnected_client_aborts_nothing(db) {
         let fixture = BrokerFixture::new(&db).await;
         let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;

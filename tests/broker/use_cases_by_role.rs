@@ -106,7 +106,7 @@ const CASES: &[(&str, &[Role], Try)] = &[
     (
         "all_live_sessions",
         READERS,
-        attempt!(|s, c| s.fixture.broker.sessions().list_live(&origin(), c)),
+        attempt!(|s, c| s.fixture.broker.sessions().list_live(&origin(), c, PageQuery::default())),
     ),
     (
         "create_workspace",

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod browser;
 mod input;
+mod live_sessions;
 mod matrix;
 mod openapi;
 mod ops;

@@ -42,16 +42,16 @@ on_both! {
             let other = PrincipalId::ApiKey(ApiKeyId::new());
             let workspace = WorkspaceId::parse("ws").unwrap();
             assert_eq!(tx.live_session_of(other, &workspace)?, None);
-            assert_eq!(tx.live_sessions(Some(org))?.len(), 2);
+            assert_eq!(tx.live_sessions_page(org, None, 10)?.len(), 2);
             assert_eq!(tx.live_sessions_of_workspace(&workspace)?.len(), 2);
-            for session in tx.live_sessions(Some(org))? {
+            for session in tx.live_sessions_page(org, None, 10)? {
                 let closing = session.apply(Event::Close(EndReason::Expired), later(1)).unwrap();
                 assert!(tx.update_session(&closing, session.version, later(1))?);
                 let closed = closing.apply(Event::Release, later(2)).unwrap();
                 assert!(tx.update_session(&closed, closing.version, later(2))?);
                 assert_eq!(tx.session(session.id)?, Some(closed));
             }
-            assert!(tx.live_sessions(None)?.is_empty());
+            assert!(tx.live_sessions()?.is_empty());
             Ok(())
         }).await.unwrap();
     }

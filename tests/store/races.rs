@@ -38,7 +38,7 @@ on_both! {
             let holder = db.store.read(move |tx| tx.seat_holder(&key)).await.unwrap();
             assert_eq!(holder, outcome.0.or(outcome.1));
         }
-        let live = db.store.read(|tx| tx.live_sessions(None)).await.unwrap();
+        let live = db.store.read(|tx| tx.live_sessions()).await.unwrap();
         assert_eq!(live.len(), usize::from(ROUNDS));
         // The losers left neither rows nor audit entries.
         let verdict = db.store.verify_chain().await.unwrap();

@@ -39,8 +39,8 @@ on_both! {
             assert!(!tx.update_session(&active, session.version, later(1))?, "only once");
             let active = Session { peer_public_key: Some("key".into()), ..active };
             assert_eq!(tx.session(session.id)?, Some(active.clone()), "the key of the lease stays known");
-            assert_eq!(tx.live_sessions(Some(org))?, std::slice::from_ref(&active));
-            assert_eq!(tx.live_sessions(Some(OrganizationId::new()))?, []);
+            assert_eq!(tx.live_sessions_page(org, None, 10)?, std::slice::from_ref(&active));
+            assert_eq!(tx.live_sessions_page(OrganizationId::new(), None, 10)?, []);
             assert_eq!(tx.live_sessions_of_user(ann.id)?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions_of_host(session.host_id.unwrap())?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions_of_workspace(&session.workspace_id)?, std::slice::from_ref(&active));
@@ -91,7 +91,7 @@ on_both! {
             assert_eq!((twice.kind, &*twice.message), (ErrorKind::Conflict, "There is already a session in this workspace."));
             let address = tx.insert_session(&make_session(&bob, "other", 2), None).unwrap_err();
             assert_eq!(address.kind, ErrorKind::Conflict);
-            assert_eq!(tx.live_sessions(None)?.len(), 1, "a refused session leaves nothing");
+            assert_eq!(tx.live_sessions()?.len(), 1, "a refused session leaves nothing");
             // Released before it is closed: the seat is free, the address is not.
             tx.release_seats(first.id)?;
             assert_eq!(tx.seat_holder(&seat)?, None);
@@ -157,6 +157,8 @@ on_both! {
     async fn pages(db) {
         let org = organization(&db).await;
         let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
+        let rival = organization(&db).await;
+        let eve = user(&db, rival, "eve@example.com").await;
         db.store.write(move |tx| {
             // Five timestamps with five sessions each: within one, the id decides the order.
             let mut all = Vec::new();
@@ -180,6 +182,31 @@ on_both! {
                 }
                 assert_eq!(seen, all);
             }
+
+            // The live ones of the organization: of all its users, and of nobody else.
+            tx.insert_session(&make_session(&eve, "ws-0", 201), None)?;
+            let ended = all.remove(12);
+            let closing = ended.apply(Event::Close(EndReason::Expired), later(60)).unwrap();
+            assert!(tx.update_session(&closing, ended.version, later(60))?);
+            assert!(tx.update_session(&closing.apply(Event::Release, later(61)).unwrap(), closing.version, later(61))?);
+            all.push(foreign);
+            all.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id.to_string())));
+            let (mut seen, mut before) = (Vec::new(), None);
+            loop {
+                let page = tx.live_sessions_page(org, before, 4)?;
+                assert!(page.len() <= 4);
+                let Some(last) = page.last() else { break };
+                before = Some((last.created_at, last.id));
+                seen.extend(page);
+            }
+            assert_eq!(seen, all);
+            let (one, none) = (WorkspaceId::parse("ws-0").unwrap(), WorkspaceId::parse("ws-none").unwrap());
+            let mut ids = tx.live_session_ids(&[one.clone(), none])?;
+            let mut expected: Vec<_> = tx.live_sessions_of_workspace(&one)?.iter().map(|s| s.id).collect();
+            ids.sort();
+            expected.sort();
+            assert_eq!((ids.len(), &ids), (3, &expected));
+            assert!(tx.live_session_ids(&[])?.is_empty());
             Ok(())
         }).await.unwrap();
     }

@@ -13,7 +13,8 @@ use portcullis::domain::workspace::{
     OfferedCertificate, UpstreamFields, UpstreamState, WorkspaceFields, WorkspaceKind,
     WorkspaceSpec,
 };
-use portcullis::domain::{ErrorKind, HostId};
+use portcullis::domain::{ErrorKind, HostId, OrganizationId};
+use std::collections::HashMap;
 
 /// A configuration in which every field differs from the default.
 fn web(n: usize) -> WebAppConfig {
@@ -82,7 +83,10 @@ on_both! {
                     assert!(tx.update_workspace(&one)?);
                     assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
                     assert_eq!(one.driver().fields(), fields, "nothing of it is lost");
-                    assert_eq!(tx.stream_policies(org)?.get("ws-a"), Some(&one.driver().policy()));
+                    let policies = tx.stream_policies(org, [&one.id, &one.id])?;
+                    assert_eq!(policies, HashMap::from([("ws-a".to_owned(), one.driver().policy())]), "none but those asked for");
+                    assert!(tx.stream_policies(OrganizationId::new(), [&one.id])?.is_empty());
+                    assert!(tx.stream_policies(org, [])?.is_empty());
                 }
             }
             Ok(())

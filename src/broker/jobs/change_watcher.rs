@@ -148,15 +148,8 @@ impl ChangeWatcher {
         if workspaces.is_empty() {
             return Ok(Vec::new());
         }
-        let read = move |tx: &mut Tx<'_>| {
-            let mut ids = Vec::new();
-            for workspace in &workspaces {
-                let sessions = tx.live_sessions_of_workspace(workspace)?;
-                ids.extend(sessions.into_iter().map(|session| session.id));
-            }
-            Ok(ids)
-        };
-        self.store.read(read).await
+        let workspaces: Vec<WorkspaceId> = workspaces.into_iter().collect();
+        self.store.read(move |tx| tx.live_session_ids(&workspaces)).await
     }
 
     /// Compares every session and login with a stream or tunnel here with the store.

@@ -45,7 +45,7 @@ impl Lifecycle {
             .store
             .read(|tx| {
                 let mut sessions = Vec::new();
-                for session in tx.live_sessions(None)? {
+                for session in tx.live_sessions()? {
                     let lease = tx.session_lease(session.id)?;
                     let workspace = tx.workspace(&session.workspace_id)?;
                     let single_seat = workspace.is_some_and(|w| w.single_seat);

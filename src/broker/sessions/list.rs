@@ -5,14 +5,16 @@ use crate::broker::core::task::spawn_to_completion;
 use crate::broker::core::teardown::{Teardown, TeardownEffects};
 use crate::broker::core::unit_of_work::{AuditedStore, Decision};
 use crate::broker::core::validate;
-use crate::broker::model::{Page, SessionQuery, SessionView};
+use crate::broker::model::{Page, PageQuery, SessionQuery, SessionView};
 use crate::broker::sessions::view::SessionViews;
 use crate::domain::audit::{Action, Reason};
 use crate::domain::policy::{Denial, PolicyAction};
 use crate::domain::principal::Principal;
 use crate::domain::session::{EndReason, Session};
+use crate::domain::upstream::StreamPolicy;
 use crate::domain::user::RequestSource;
 use crate::domain::{Error, Result, SessionId, Timestamp};
+use std::collections::HashMap;
 
 #[derive(Clone)]
 pub struct Sessions {
@@ -28,25 +30,33 @@ impl Sessions {
     /// `Invalid` when limit or cursor are not acceptable.
     pub async fn list(&self, caller: &Principal, query: SessionQuery) -> Result<Page<SessionView>> {
         let limit = validate::page_limit(query.limit, 100)?;
-        let before =
-            query.cursor.as_deref().map(validate::parse_cursor::<i64, SessionId>).transpose()?;
-        let before = before.map(|(at, id)| (Timestamp(at), id));
+        let before = position(query.cursor.as_deref())?;
         let filter = query.filter;
         let user = self.store.require_user(&RequestSource::local(""), caller).await?.user.id;
         let organization = organization_of(caller)?;
         let (rows, policies) = self
             .store
             .read(move |tx| {
-                Ok((
-                    tx.sessions_page(user, filter, before, limit + 1)?,
-                    tx.stream_policies(organization)?,
-                ))
+                let rows = tx.sessions_page(user, filter, before, limit + 1)?;
+                let policies =
+                    tx.stream_policies(organization, rows.iter().map(|s| &s.workspace_id))?;
+                Ok((rows, policies))
             })
             .await?;
+        Ok(self.page(rows, limit, &policies))
+    }
+
+    /// A page of rows, each with what its tunnel and streams report now.
+    fn page(
+        &self,
+        rows: Vec<Session>,
+        limit: usize,
+        policies: &HashMap<String, StreamPolicy>,
+    ) -> Page<SessionView> {
         let page =
             validate::page(rows, limit, |s: &Session| format!("{}.{}", s.created_at.0, s.id));
-        let items = self.views.session_views(page.items, &policies);
-        Ok(Page { items, next_cursor: page.next_cursor })
+        let items = self.views.session_views(page.items, policies);
+        Page { items, next_cursor: page.next_cursor }
     }
 
     /// One of the caller's own sessions.
@@ -166,27 +176,38 @@ impl Sessions {
         .await
     }
 
-    /// Every live session of the organization, newest first.
+    /// The live sessions of the organization, newest first.
     ///
     /// # Errors
-    /// `Forbidden`.
+    /// `Forbidden`; `Invalid` when limit or cursor are not acceptable.
     pub async fn list_live(
         &self,
         origin: &RequestSource,
         caller: &Principal,
-    ) -> Result<Vec<SessionView>> {
+        query: PageQuery,
+    ) -> Result<Page<SessionView>> {
         let organization = self
             .store
             .permit(origin, caller, PolicyAction::ReadLiveSessions)
             .await?
             .organization_id();
-        let (mut rows, policies) = self
+        let limit = validate::page_limit(query.limit, 100)?;
+        let before = position(query.cursor.as_deref())?;
+        let (rows, policies) = self
             .store
             .read(move |tx| {
-                Ok((tx.live_sessions(Some(organization))?, tx.stream_policies(organization)?))
+                let rows = tx.live_sessions_page(organization, before, limit + 1)?;
+                let policies =
+                    tx.stream_policies(organization, rows.iter().map(|s| &s.workspace_id))?;
+                Ok((rows, policies))
             })
             .await?;
-        rows.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.id)));
-        Ok(self.views.session_views(rows, &policies))
+        Ok(self.page(rows, limit, &policies))
     }
+}
+
+/// The position of a cursor: time of creation and id.
+fn position(cursor: Option<&str>) -> Result<Option<(Timestamp, SessionId)>> {
+    let position = cursor.map(validate::parse_cursor::<i64, SessionId>).transpose()?;
+    Ok(position.map(|(at, id)| (Timestamp(at), id)))
 }

@@ -1,10 +1,10 @@
 //! Queries of the live sessions. Their lookups are in `live_sessions`, which is small.
 
 use super::sessions::{SessionRow, all};
-use super::{limit, parse_optional};
+use super::{limit, parse_optional, parse_text};
 use crate::domain::principal::PrincipalId;
 use crate::domain::session::Session;
-use crate::domain::{HostId, OrganizationId, Result, Timestamp, UserId, WorkspaceId};
+use crate::domain::{HostId, OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceId};
 use crate::store::schema::{live_sessions, sessions, workspaces};
 use crate::store::transaction::Tx;
 use diesel::prelude::*;
@@ -64,12 +64,42 @@ impl Tx<'_> {
         newest_live!(self, live_sessions::host_id.eq(host.to_string()))
     }
 
-    /// The live sessions of one organization or of all, newest first.
-    pub fn live_sessions(&mut self, organization: Option<OrganizationId>) -> Result<Vec<Session>> {
-        match organization {
-            Some(id) => newest_live!(self, live_sessions::organization_id.eq(id.to_string())),
-            None => newest_live!(self),
-        }
+    /// Every live session, newest first.
+    pub fn live_sessions(&mut self) -> Result<Vec<Session>> {
+        newest_live!(self)
+    }
+
+    /// The live sessions of an organization, newest first, before a position.
+    pub fn live_sessions_page(
+        &mut self,
+        organization: OrganizationId,
+        before: Option<(Timestamp, SessionId)>,
+        count: usize,
+    ) -> Result<Vec<Session>> {
+        let (at, id) = before.map_or((i64::MAX, String::new()), |(at, id)| (at.0, id.to_string()));
+        // The second condition bounds the index range, the third selects among sessions of the same
+        // millisecond.
+        let page = live_sessions::table
+            .filter(live_sessions::organization_id.eq(organization.to_string()))
+            .filter(live_sessions::created_at.le(at))
+            .filter(live_sessions::created_at.lt(at).or(live_sessions::session_id.lt(id)))
+            .order((live_sessions::created_at.desc(), live_sessions::session_id.desc()))
+            .limit(limit(count))
+            .select(live_sessions::session_id);
+        all(sessions::table
+            .filter(sessions::id.eq_any(page))
+            .order((sessions::created_at.desc(), sessions::id.desc()))
+            .select(SessionRow::as_select())
+            .load(self.conn)?)
+    }
+
+    /// The ids of the live sessions in these workspaces.
+    pub fn live_session_ids(&mut self, workspaces: &[WorkspaceId]) -> Result<Vec<SessionId>> {
+        let ids: Vec<String> = live_sessions::table
+            .filter(live_sessions::workspace_id.eq_any(workspaces.iter().map(WorkspaceId::as_str)))
+            .select(live_sessions::session_id)
+            .load(self.conn)?;
+        ids.iter().map(|id| parse_text(id, "session id")).collect()
     }
 
     /// The live sessions in the single-seat workspaces of an organization, newest first: at most

@@ -140,6 +140,7 @@ impl Tx<'_> {
             live_sessions::way.eq(row.way.clone()),
             live_sessions::state.eq(row.state.clone()),
             live_sessions::expires_at.eq(row.expires_at),
+            live_sessions::created_at.eq(row.created_at),
         );
         let own = SeatKey::principal(&session.workspace_id, session.principal);
         let shared = seat.filter(|seat| *seat != own);

@@ -263,12 +263,16 @@ impl Tx<'_> {
         Ok(ids.into_iter().collect())
     }
 
-    /// The stream policies of an organization's workspaces.
-    pub fn stream_policies(
+    /// The stream policies of those of these workspaces that are the organization's.
+    pub fn stream_policies<'a>(
         &mut self,
         organization: OrganizationId,
+        ids: impl IntoIterator<Item = &'a WorkspaceId>,
     ) -> Result<HashMap<String, StreamPolicy>> {
+        // Many sessions are of few workspaces.
+        let ids: HashSet<&str> = ids.into_iter().map(WorkspaceId::as_str).collect();
         let rows: Vec<(String, String, bool, bool)> = workspaces::table
+            .filter(workspaces::id.eq_any(ids))
             .filter(workspaces::organization_id.eq(organization.to_string()))
             .filter(workspaces::deleted_at.is_null())
             .select((

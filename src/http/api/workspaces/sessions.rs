@@ -5,17 +5,23 @@ use super::dto::session::{Session, SessionParams, Ticket};
 use super::dto::upstream::CredentialInput;
 use super::error_body::Problem;
 use super::responses::{message, no_content, ok};
-use crate::broker::model::{SessionQuery, SessionView};
+use crate::broker::model::{Page, PageQuery, SessionQuery, SessionView};
+use crate::domain::Error;
+use crate::domain::principal::Principal;
 use crate::domain::session::SessionFilter;
-use crate::http::error::ApiResult;
+use crate::domain::user::RequestSource;
+use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, JsonBody, PathId, QueryParams, RequestMeta};
 use crate::http::state::AppState;
-use actix_web::http::header;
+use actix_web::http::header::{self, ContentType};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
+use futures_util::stream::{self, Stream};
 use std::fmt::Write as _;
+use std::iter;
 
-/// Longest list of active sessions.
-const ACTIVE_MAX: u32 = 500;
+/// Longest page of sessions.
+const PAGE_MAX: u32 = 500;
 
 /// The caller's sessions, newest first. A `Link` header with `rel="next"` leads to the next page.
 #[utoipa::path(get, path = "/api/sessions", tag = "sessions", operation_id = "listSessions", params(SessionParams),
@@ -43,8 +49,7 @@ pub async fn list(
 #[utoipa::path(get, path = "/api/sessions/active", tag = "sessions", operation_id = "listActiveSessions",
     responses((status = 200, body = Vec<Session>), (status = 401, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn active(state: web::Data<AppState>, Authenticated(caller): Authenticated) -> ApiResult {
-    let query =
-        SessionQuery { limit: Some(ACTIVE_MAX), cursor: None, filter: SessionFilter::Active };
+    let query = SessionQuery { limit: Some(PAGE_MAX), cursor: None, filter: SessionFilter::Active };
     let page = state.broker.sessions().list(&caller, query).await?;
     ok(sessions(&state, page.items))
 }
@@ -116,8 +121,55 @@ pub async fn all_live(
     RequestMeta(origin): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let views = state.broker.sessions().list_live(&origin, &caller).await?;
-    ok(sessions(&state, views))
+    let first = live_page(&state, &origin, &caller, None).await?;
+    if first.next_cursor.is_none() {
+        return ok(sessions(&state, first.items));
+    }
+    Ok(HttpResponse::Ok()
+        .content_type(ContentType::json())
+        .streaming(live_list(state, origin, caller, first)))
+}
+
+async fn live_page(
+    state: &AppState,
+    origin: &RequestSource,
+    caller: &Principal,
+    cursor: Option<String>,
+) -> ApiResult<Page<SessionView>> {
+    let query = PageQuery { cursor, limit: Some(PAGE_MAX) };
+    Ok(state.broker.sessions().list_live(origin, caller, query).await?)
+}
+
+/// The list as one JSON array, a page in memory at a time. A failure aborts the transfer, so that an
+/// incomplete list is recognized.
+fn live_list(
+    state: web::Data<AppState>,
+    origin: RequestSource,
+    caller: Principal,
+    first: Page<SessionView>,
+) -> impl Stream<Item = Result<Bytes, ApiError>> {
+    stream::try_unfold((Some(first), '['), move |(page, before)| {
+        let (state, origin, caller) = (state.clone(), origin.clone(), caller.clone());
+        async move {
+            let Some(Page { items, next_cursor }) = page else { return Ok(None) };
+            let mut text = String::new();
+            // A page with a cursor to the next has sessions; the next may have none by now.
+            for (session, mark) in
+                sessions(&state, items).iter().zip(iter::once(before).chain(iter::repeat(',')))
+            {
+                text.push(mark);
+                text.push_str(&serde_json::to_string(session).map_err(Error::internal)?);
+            }
+            let next = match next_cursor {
+                Some(cursor) => Some(live_page(&state, &origin, &caller, Some(cursor)).await?),
+                None => None,
+            };
+            if next.is_none() {
+                text.push(']');
+            }
+            Ok(Some((Bytes::from(text), (next, ','))))
+        }
+    })
 }
 
 /// Ends any session (admins).
