@@ -76,14 +76,14 @@ impl AvailableHosts {
         organization: OrganizationId,
         reachable: &FleetSnapshot,
     ) -> Result<Self> {
-        let hosts =
-            if reachable.connected.is_empty() { Vec::new() } else { tx.hosts(Some(organization))? };
-        let up = || {
-            hosts.iter().map(|(host, _)| host).filter(|host| reachable.connected.contains(&host.id))
-        };
+        let connected: HashSet<HostId> = reachable.connected.iter().copied().collect();
+        let mut hosts =
+            if connected.is_empty() { Vec::new() } else { tx.host_kinds(organization)? };
+        hosts.retain(|(id, _)| connected.contains(id));
+        let of = |kind| hosts.iter().filter(|host| host.1 == kind).map(|host| host.0).collect();
         Ok(Self {
-            agents: up().filter(|host| host.kind == HostKind::Agent).map(|host| host.id).collect(),
-            peers: up().filter(|host| host.kind == HostKind::Peer).map(|host| host.id).collect(),
+            agents: of(HostKind::Agent),
+            peers: of(HostKind::Peer),
             fleet: reachable.clone(),
         })
     }
@@ -215,18 +215,16 @@ impl AuditedTx<'_, '_> {
         kind: WorkspaceKind,
         reachable: &FleetSnapshot,
     ) -> Result<Option<HostId>> {
-        let hosts = self.hosts(Some(request.organization))?;
+        let hosts = self.host_kinds(request.organization)?;
         let counts = self.live_session_counts(request.organization)?;
         let user = request.principal.user_id();
         let last = user.map(|user| self.last_host_of(user)).transpose()?.flatten();
         let load = |id: HostId| counts.get(&id).copied().unwrap_or(0);
-        let agents = hosts
-            .iter()
-            .map(|(host, _)| host)
-            .filter(|host| host.kind == HostKind::Agent)
-            .map(|host| host.id);
-        let connected = agents.filter(|id| reachable.connected.contains(id));
-        Ok(connected
+        let up: HashSet<HostId> = reachable.connected.iter().copied().collect();
+        let agents = hosts.into_iter().filter(|(_, kind)| *kind == HostKind::Agent);
+        Ok(agents
+            .map(|(id, _)| id)
+            .filter(|id| up.contains(id))
             .min_by_key(|id| (!reachable.can_start(*id, kind), load(*id), Some(*id) != last, *id)))
     }
 

@@ -343,15 +343,16 @@ impl Workspaces {
                     let workspace = tx.workspace(&id)?;
                     let theirs = match &workspace {
                         Some(w) if w.organization_id == organization => {
-                            tx.live_sessions_of_workspace(&id)?
+                            if everybody {
+                                tx.live_sessions_of_workspace(&id)?
+                            } else {
+                                tx.live_session_of(who.id(), &id)?.into_iter().collect()
+                            }
                         }
                         _ => Vec::new(),
                     };
-                    let theirs: Vec<_> = theirs
-                        .into_iter()
-                        .filter(|s| s.organization_id == organization)
-                        .filter(|s| everybody || s.principal == who.id())
-                        .collect();
+                    let theirs: Vec<_> =
+                        theirs.into_iter().filter(|s| s.organization_id == organization).collect();
                     let Some(workspace) = workspace
                         .filter(|w| policy::can_view(&who, w, &context) || !theirs.is_empty())
                     else {

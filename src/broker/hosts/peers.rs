@@ -123,8 +123,10 @@ impl Peers {
         let (host, sealed) = self
             .store
             .transact(move |tx| {
-                let found = tx.hosts(Some(organization))?.into_iter().find(|(host, _)| host.id == id);
-                let Some((host, sealed)) = found else {
+                let found = tx.host_with_key(id)?;
+                let Some((host, sealed)) =
+                    found.filter(|(host, _)| host.organization_id == organization)
+                else {
                     let note = note.clone().action(Action::AccessDenied).on_host_id(id);
                     return tx.deny(&note.denied(Reason::Unknown), Error::not_found(HOST));
                 };

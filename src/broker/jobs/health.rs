@@ -32,8 +32,7 @@ impl Health {
             Err(_) => Err("timeout".to_owned()),
         };
         let head =
-            timeout(PROBE_TIMEOUT, store.read(|tx| Ok((tx.audit_head()?, tx.hosts(None)?.len()))))
-                .await;
+            timeout(PROBE_TIMEOUT, store.read(|tx| Ok((tx.audit_head()?, tx.host_count()?)))).await;
         let (audit, hosts_total) = match head {
             Ok(Ok((head, hosts))) if head.seq == 0 || self.audit.head_fault(&head).is_none() => {
                 (Ok(head.seq), hosts)

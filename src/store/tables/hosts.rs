@@ -68,12 +68,7 @@ impl Tx<'_> {
     }
 
     pub fn host(&mut self, id: HostId) -> Result<Option<Host>> {
-        let row: Option<HostRow> = hosts::table
-            .find(id.to_string())
-            .select(HostRow::as_select())
-            .first(self.conn)
-            .optional()?;
-        row.map(|row| Ok(row.into_host()?.0)).transpose()
+        Ok(self.host_with_key(id)?.map(|(host, _)| host))
     }
 
     /// The hosts of one organization or of all, by name, each with its sealed preshared key.
@@ -85,6 +80,36 @@ impl Tx<'_> {
         }
         let rows: Vec<HostRow> = query.load(self.conn)?;
         rows.into_iter().map(HostRow::into_host).collect()
+    }
+
+    /// A host with its sealed preshared key.
+    pub fn host_with_key(&mut self, id: HostId) -> Result<Option<(Host, String)>> {
+        let row: Option<HostRow> = hosts::table
+            .find(id.to_string())
+            .select(HostRow::as_select())
+            .first(self.conn)
+            .optional()?;
+        row.map(HostRow::into_host).transpose()
+    }
+
+    /// The kind of each host of an organization.
+    pub fn host_kinds(&mut self, organization: OrganizationId) -> Result<Vec<(HostId, HostKind)>> {
+        let rows: Vec<(String, String)> = hosts::table
+            .filter(hosts::organization_id.eq(organization.to_string()))
+            .select((hosts::id, hosts::kind))
+            .load(self.conn)?;
+        rows.into_iter()
+            .map(|(id, kind)| {
+                let kind = HostKind::parse(&kind).ok_or_else(|| corrupt_value("host kind"))?;
+                Ok((parse_text(&id, "host id")?, kind))
+            })
+            .collect()
+    }
+
+    /// Number of hosts of all organizations.
+    pub fn host_count(&mut self) -> Result<usize> {
+        let count: i64 = hosts::table.count().get_result(self.conn)?;
+        Ok(usize::try_from(count).unwrap_or(0))
     }
 
     /// Stores when and where a host was last seen, and its version if known.
