@@ -4,7 +4,6 @@
 //! A row is converted to a domain value at once; an unknown stored value (a damaged or manipulated
 //! database) is `Internal`, never a default.
 
-mod addresses;
 pub mod app_requests;
 pub mod audit;
 pub mod challenges;
