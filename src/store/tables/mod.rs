@@ -15,7 +15,6 @@ mod live_sessions;
 pub mod logins;
 pub mod organizations;
 pub mod purge;
-pub mod refresh;
 pub mod seats;
 pub mod session_leases;
 pub mod sessions;
