@@ -315,10 +315,12 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(logins -> users (user_id));
 diesel::joinable!(totp -> users (user_id));
 diesel::joinable!(workspace_certificates -> workspaces (workspace_row));
 diesel::joinable!(user_credentials -> workspaces (workspace_row));
 
+diesel::allow_tables_to_appear_in_same_query!(logins, users);
 diesel::allow_tables_to_appear_in_same_query!(totp, users);
 diesel::allow_tables_to_appear_in_same_query!(live_sessions, sessions);
 diesel::allow_tables_to_appear_in_same_query!(live_sessions, workspaces);

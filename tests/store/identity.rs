@@ -1,8 +1,9 @@
 //! Users, factors, challenges, logins and tokens.
 
 use super::*;
-use portcullis::domain::ErrorKind;
+use portcullis::domain::principal::{ApiKey, Principal, SignedInUser};
 use portcullis::domain::user::{Mfa, MfaMethod};
+use portcullis::domain::{ApiKeyId, ErrorKind};
 use portcullis::store::{Challenge, ChallengePurpose};
 
 on_both! {
@@ -115,6 +116,42 @@ on_both! {
             tx.extend_login(old.id, NOW)?;
             assert_eq!(tx.revoke_logins_of(one.user_id, later(1))?, [one.id]);
             assert!(tx.revoke_logins_of(one.user_id, later(1))?.is_empty());
+            Ok(())
+        }).await.unwrap();
+    }
+
+    async fn a_principal_is_valid_while_its_login_and_account_are(db) {
+        let org = organization(&db).await;
+        let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
+        let (eve, nobody) = (user(&db, org, "eve@example.com").await, make_user(org, "nobody@example.com"));
+        let (own, ended, bobs, eves) =
+            (login(&db, &ann).await, login(&db, &ann).await, login(&db, &bob).await, login(&db, &eve).await);
+        let of = |user: &User, login: LoginId| Principal::User(SignedInUser { user: user.clone(), login_id: login, mfa: None });
+        let key = ApiKey { id: ApiKeyId::new(), organization_id: org, name: "key".to_owned(), role: Role::Admin };
+        let just_before = Timestamp(own.expires_at.0 - 1);
+        let disabled = User { disabled: true, ..eve.clone() };
+        db.store.write(move |tx| {
+            tx.revoke_login(ended.id, NOW)?;
+            tx.update_user(&disabled).map(|_| ())
+        }).await.unwrap();
+        let cases = vec![
+            ("active login", true, of(&ann, own.id), NOW),
+            ("until its expiry", true, of(&ann, own.id), just_before),
+            ("expired", false, of(&ann, own.id), own.expires_at),
+            ("revoked", false, of(&ann, ended.id), NOW),
+            ("unknown login", false, of(&ann, LoginId::new()), NOW),
+            ("another user's login", false, of(&ann, bobs.id), NOW),
+            ("unknown user", false, of(&nobody, own.id), NOW),
+            ("disabled since the caller was read", false, of(&eve, eves.id), NOW),
+            ("enabled since the caller was read", true, of(&User { disabled: true, ..ann.clone() }, own.id), NOW),
+            ("API key", false, Principal::ApiKey(key), NOW),
+            ("system of an organization", false, Principal::System { organization_id: Some(org) }, NOW),
+            ("system", false, Principal::System { organization_id: None }, NOW),
+        ];
+        db.store.read(move |tx| {
+            for (case, expected, principal, now) in &cases {
+                assert_eq!(tx.principal_is_valid(principal, *now)?, *expected, "{case}");
+            }
             Ok(())
         }).await.unwrap();
     }

@@ -50,7 +50,7 @@ fn ticket_owner(tx: &mut Tx<'_>, hash: &str, id: SessionId, now: Timestamp) -> R
         Reason::Used
     } else if now >= row.expires_at {
         Reason::Expired
-    } else if !is_valid(tx, &principal, now)? {
+    } else if !tx.principal_is_valid(&principal, now)? {
         Reason::SignedOut
     } else {
         return Ok(Ok(principal));
@@ -65,27 +65,6 @@ fn ticket_principal(tx: &mut Tx<'_>, row: &TicketRow) -> Result<Option<Principal
     };
     let (Some(login), Some(user)) = (tx.login(login)?, tx.user(user)?) else { return Ok(None) };
     Ok(Some(Principal::User(SignedInUser { user, login_id: login.id, mfa: login.mfa })))
-}
-
-/// Whether a principal is valid in this transaction: a user's login is active and their account
-/// enabled. No API key is stored, so none is valid; the system holds no session.
-fn is_valid(tx: &mut Tx<'_>, principal: &Principal, now: Timestamp) -> Result<bool> {
-    let Some(signed_in) = principal.user() else { return Ok(false) };
-    let id = signed_in.user.id;
-    let login = tx.login(signed_in.login_id)?;
-    let active = login.is_some_and(|login| login.is_active(now) && login.user_id == id);
-    Ok(active && tx.user(id)?.is_some_and(|user| !user.disabled))
-}
-
-impl AuditedTx<'_, '_> {
-    /// Whether a principal may still act in this transaction; see [`is_valid`].
-    pub(in crate::broker) fn principal_is_valid(
-        &mut self,
-        principal: &Principal,
-        now: Timestamp,
-    ) -> Result<bool> {
-        is_valid(self, principal, now)
-    }
 }
 
 #[derive(Clone)]

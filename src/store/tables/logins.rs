@@ -1,10 +1,12 @@
 //! Logins: signed-in browsers and programs, and their refresh tokens.
 
 use super::{parse_mfa, parse_text};
+use crate::domain::principal::Principal;
 use crate::domain::user::Mfa;
 use crate::domain::{LoginId, OrganizationId, Result, Timestamp, UserId};
-use crate::store::schema::{logins, refresh_tokens};
+use crate::store::schema::{logins, refresh_tokens, users};
 use crate::store::transaction::Tx;
+use diesel::dsl::exists;
 use diesel::prelude::*;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,6 +106,20 @@ impl Tx<'_> {
             .select(LoginRow::as_select())
             .load(self.conn)?;
         rows.into_iter().map(LoginRow::into_login).collect()
+    }
+
+    /// Whether a principal is valid now: a user's login is theirs and active, and their account is
+    /// enabled. No API key is stored, so none is valid; the system has no login.
+    pub fn principal_is_valid(&mut self, principal: &Principal, now: Timestamp) -> Result<bool> {
+        let Some(signed_in) = principal.user() else { return Ok(false) };
+        let valid = logins::table
+            .inner_join(users::table)
+            .filter(logins::id.eq(signed_in.login_id.to_string()))
+            .filter(logins::user_id.eq(signed_in.user.id.to_string()))
+            .filter(logins::revoked_at.is_null())
+            .filter(logins::expires_at.gt(now.0))
+            .filter(users::disabled.eq(false));
+        Ok(diesel::select(exists(valid)).get_result(self.conn)?)
     }
 
     pub fn set_login_mfa(&mut self, id: LoginId, mfa: Mfa) -> Result<bool> {
