@@ -15,17 +15,14 @@ mod segments;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::ready_lists::{ReadyFlags, ReadyLists};
 use super::timers::SplitMix64;
-use super::types::{CONNECTIONS_MAX, ConnId, PeerError, Profile, Progress, WINDOWS_MAX};
+use super::types::{CONNECTIONS_MAX, ConnId, PeerError, Profile};
 use crate::tunnel::mtu::MTU;
-use crate::tunnel::tcp::{
-    AddressPair, ByteQueue, Connection, ConnectionConfig, Micros, SegmentHeader, State,
-};
+use crate::tunnel::tcp::{AddressPair, Connection, ConnectionConfig, Micros, SegmentHeader};
 
 /// First of the dynamic ports (RFC 6335), used for outgoing connections.
 const EPHEMERAL_PORT_FIRST: u16 = 49152;
@@ -293,60 +290,6 @@ impl Netstack {
         self.blackhole = None;
     }
 
-    /// Bytes that buffers may still grow by.
-    fn spare_window(&self) -> usize {
-        let first: usize = self.profile.initial_buffers();
-        WINDOWS_MAX.saturating_sub(self.allowance_total.saturating_sub(self.conns.len() * first))
-    }
-
-    /// Moves up to `limit` received bytes into `into`.
-    pub(super) fn read(
-        &mut self,
-        id: ConnId,
-        into: &mut ByteQueue,
-        limit: usize,
-        now: Instant,
-    ) -> Progress {
-        let (spare, time) = (self.spare_window(), self.micros(now));
-        let Some(conn) = self.conns.get_mut(&id) else {
-            return Progress::Failed(io::ErrorKind::NotConnected);
-        };
-        let moved = conn.tcp.read(into, limit, spare, time);
-        let progress = match (moved, conn.tcp.state()) {
-            (0, _) if conn.tcp.has_unread() => Progress::Pending,
-            (0, _) if conn.tcp.is_at_eof() => Progress::Finished,
-            (0, State::Closed) => Progress::Failed(failure_kind(conn.timed_out)),
-            (0, _) => Progress::Pending,
-            (moved, _) => Progress::Moved(moved),
-        };
-        if moved > 0 {
-            self.ready_lists.mark_dirty(id, &mut conn.ready, false);
-        }
-        progress
-    }
-
-    /// Takes bytes to be sent from `from`, as many as there is space for.
-    pub(super) fn write(&mut self, id: ConnId, from: &mut ByteQueue) -> Progress {
-        let spare = self.spare_window();
-        let Some(conn) = self.conns.get_mut(&id) else {
-            return Progress::Failed(io::ErrorKind::NotConnected);
-        };
-        // What it was granted before remains granted.
-        let spare = spare + conn.buffer_allowance;
-        let moved = conn.tcp.write(from, spare);
-        let progress = match (moved, conn.tcp.state()) {
-            (0, State::Closed) if conn.fin_queued && !conn.timed_out => Progress::Finished,
-            (0, State::Closed) => Progress::Failed(failure_kind(conn.timed_out)),
-            (0, _) if conn.fin_queued => Progress::Finished,
-            (0, _) => Progress::Pending,
-            (moved, _) => Progress::Moved(moved),
-        };
-        if moved > 0 {
-            self.ready_lists.mark_dirty(id, &mut conn.ready, false);
-        }
-        progress
-    }
-
     /// Sends a FIN after what is queued.
     pub(super) fn shutdown(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
@@ -392,8 +335,4 @@ impl Netstack {
     pub(super) fn stats(&self) -> (u64, Option<Duration>) {
         (self.retransmits, self.max_rtt.map(|(rtt, _)| Duration::from_micros(rtt)))
     }
-}
-
-fn failure_kind(timed_out: bool) -> io::ErrorKind {
-    if timed_out { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset }
 }

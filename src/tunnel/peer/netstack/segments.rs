@@ -1,11 +1,12 @@
-//! Segments that arrive at and leave a [`Netstack`].
+//! Segments that arrive at and leave a [`Netstack`], and the bytes that users read and write.
 
+use std::io;
 use std::time::Instant;
 
-use super::super::types::CONNECTIONS_MAX;
+use super::super::types::{CONNECTIONS_MAX, ConnId, Progress, WINDOWS_MAX};
 use super::{Netstack, Phase};
 use crate::tunnel::tcp::{
-    Connection, Micros, PacketOutput, Segment, SegmentHeader, SegmentOutcome,
+    ByteQueue, Connection, Micros, PacketOutput, Segment, SegmentHeader, SegmentOutcome, State,
 };
 
 /// RST segments that may be queued; further ones are not sent.
@@ -104,4 +105,62 @@ impl Netstack {
     pub(in crate::tunnel::peer) fn has_pending_output(&self) -> bool {
         !self.ready_lists.send_ready.is_empty() || !self.resets.is_empty()
     }
+
+    /// Bytes that buffers may still grow by.
+    fn spare_window(&self) -> usize {
+        let first: usize = self.profile.initial_buffers();
+        WINDOWS_MAX.saturating_sub(self.allowance_total.saturating_sub(self.conns.len() * first))
+    }
+
+    /// Moves up to `limit` received bytes into `into`.
+    pub(in crate::tunnel::peer) fn read(
+        &mut self,
+        id: ConnId,
+        into: &mut ByteQueue,
+        limit: usize,
+        now: Instant,
+    ) -> Progress {
+        let (spare, time) = (self.spare_window(), self.micros(now));
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Progress::Failed(io::ErrorKind::NotConnected);
+        };
+        let moved = conn.tcp.read(into, limit, spare, time);
+        let progress = match (moved, conn.tcp.state()) {
+            (0, _) if conn.tcp.has_unread() => Progress::Pending,
+            (0, _) if conn.tcp.is_at_eof() => Progress::Finished,
+            (0, State::Closed) => Progress::Failed(failure_kind(conn.timed_out)),
+            (0, _) => Progress::Pending,
+            (moved, _) => Progress::Moved(moved),
+        };
+        if moved > 0 {
+            self.ready_lists.mark_dirty(id, &mut conn.ready, false);
+        }
+        progress
+    }
+
+    /// Takes bytes to be sent from `from`, as many as there is space for.
+    pub(in crate::tunnel::peer) fn write(&mut self, id: ConnId, from: &mut ByteQueue) -> Progress {
+        let spare = self.spare_window();
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return Progress::Failed(io::ErrorKind::NotConnected);
+        };
+        // What it was granted before remains granted.
+        let spare = spare + conn.buffer_allowance;
+        let moved = conn.tcp.write(from, spare);
+        let progress = match (moved, conn.tcp.state()) {
+            (0, State::Closed) if conn.fin_queued && !conn.timed_out => Progress::Finished,
+            (0, State::Closed) => Progress::Failed(failure_kind(conn.timed_out)),
+            (0, _) if conn.fin_queued => Progress::Finished,
+            (0, _) => Progress::Pending,
+            (moved, _) => Progress::Moved(moved),
+        };
+        if moved > 0 {
+            self.ready_lists.mark_dirty(id, &mut conn.ready, false);
+        }
+        progress
+    }
+}
+
+fn failure_kind(timed_out: bool) -> io::ErrorKind {
+    if timed_out { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset }
 }
