@@ -20,7 +20,6 @@
 //! keys are random); its sizes, times, order and content do not.
 
 mod clock;
-mod connections;
 mod input;
 mod keyring;
 mod netstack;
@@ -47,6 +46,7 @@ use timers::Timers;
 use transmit_queue::TransmitQueue;
 use wire::Sealer;
 
+use crate::tunnel::mtu::MTU;
 use crate::tunnel::tcp::PacketOutput as _;
 
 pub use crate::tunnel::tcp::ByteQueue;
@@ -59,6 +59,10 @@ pub use types::{
     CONNECTIONS_MAX, ConnId, Event, PeerCounters, PeerError, PeerSetup, Profile, Progress,
     TunnelStatus, WINDOWS_MAX,
 };
+
+/// Passes of TCP output in one flush: output ends some connections, whose final segments need
+/// another pass.
+const FLUSH_PASSES_MAX: usize = 3;
 
 pub struct Peer {
     tunn: Tunn,
@@ -171,6 +175,44 @@ impl Peer {
         });
     }
 
+    /// Lets TCP send, and collects events of connections. To be called after any operation; then
+    /// drain the outputs.
+    pub fn flush(&mut self, now: Instant) {
+        for _ in 0..FLUSH_PASSES_MAX {
+            self.egress(now);
+            self.netstack.collect_events(&mut self.events, now);
+            // An aborted connection has a RST to send.
+            if !self.netstack.has_pending_output() || self.transmits.is_full() {
+                break;
+            }
+        }
+        self.probe_path_mtu(now);
+    }
+
+    /// Probes for a larger path MTU where that is useful; falls back to [`MTU`] when TCP detected a
+    /// black hole.
+    fn probe_path_mtu(&mut self, now: Instant) {
+        if self.path_mtu.mtu() > self.netstack.mtu() {
+            self.path_mtu.fall_back(now);
+            self.set_path_mtu(MTU);
+        }
+        if !self.transmits.is_full()
+            && self.path_mtu.probe_due(now)
+            && self.netstack.wants_path_mtu_probe()
+        {
+            let (mut path_mtu, local, remote) = (self.path_mtu, self.local, self.remote);
+            self.send_unbatched(now, |buffer| path_mtu.write_probe(local, remote, buffer, now));
+            self.path_mtu = path_mtu;
+        }
+    }
+
+    /// Resets every connection and stops listening, before the keys are dropped.
+    pub fn abort_all(&mut self, now: Instant) {
+        self.transmits.clear();
+        self.netstack.abort_all();
+        self.egress(now);
+    }
+
     fn egress(&mut self, now: Instant) {
         self.unacked = (0, 0);
         self.with_sealer(now, true, |net, sealer| net.egress(sealer, now));
@@ -220,6 +262,11 @@ impl Peer {
         self.events.pop_front()
     }
 
+    /// Whether there may be output that did not fit into the transmit queue.
+    pub fn has_pending_output(&self) -> bool {
+        self.netstack.has_pending_output()
+    }
+
     pub fn status(&self, now: Instant) -> TunnelStatus {
         match (self.keys.usable(now), self.keys.any() || self.timers.attempt_expired()) {
             (true, _) if self.timers.is_unanswered(now) => TunnelStatus::Stale,
@@ -232,6 +279,11 @@ impl Peer {
     pub fn counters(&self) -> PeerCounters {
         let (retransmits, tcp_rtt) = self.netstack.stats();
         PeerCounters { retransmits, tcp_rtt, ..self.counters }
+    }
+
+    /// Number of connections, open or not.
+    pub fn connections(&self) -> usize {
+        self.netstack.connections()
     }
 
     pub fn endpoint(&self) -> Option<SocketAddr> {

@@ -1,4 +1,4 @@
-//! Datagrams that arrive at a [`Peer`].
+//! What comes into a [`Peer`]: datagrams from the network, and its users' operations.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -6,10 +6,11 @@ use std::time::Instant;
 use boringtun::noise::TunnResult;
 
 use super::path_mtu::Echo;
-use super::types::Event;
+use super::types::{ConnId, Event, PeerError, Progress};
 use super::wire::{addresses, u32_at};
 use super::{Peer, scratch};
 use crate::tunnel::mtu::MTU;
+use crate::tunnel::tcp::ByteQueue;
 
 /// Packets, and their bytes, received before TCP output is produced: acknowledgements, and the data
 /// they allow to be sent, should not wait for the end of a long batch.
@@ -155,5 +156,60 @@ impl Peer {
             self.path_mtu.reset(now);
             self.events.push_back(Event::EndpointChanged(from));
         }
+    }
+
+    /// Opens a connection to a port of the peer; [`Event::Connected`] or [`Event::ConnectFailed`]
+    /// follows. Starts a handshake if there is no session key.
+    pub fn connect(&mut self, port: u16, now: Instant) -> Result<ConnId, PeerError> {
+        let conn = self.netstack.connect(port, now)?;
+        if !self.keys.usable(now) {
+            self.initiate(now);
+        }
+        Ok(conn)
+    }
+
+    /// Accepts connections on a port; at most `backlog` may be half-open.
+    pub fn listen(&mut self, port: u16, backlog: usize) -> Result<(), PeerError> {
+        self.netstack.listen(port, backlog)
+    }
+
+    pub fn unlisten(&mut self, port: u16) {
+        self.netstack.unlisten(port);
+    }
+
+    /// Appends the connections that may have something new for their users since the last call:
+    /// data, buffer space, an end.
+    pub fn drain_ready(&mut self, into: &mut Vec<ConnId>) {
+        self.netstack.drain_ready(into);
+    }
+
+    /// Moves up to `limit` received bytes to the end of `into`.
+    pub fn read(
+        &mut self,
+        conn: ConnId,
+        into: &mut ByteQueue,
+        limit: usize,
+        now: Instant,
+    ) -> Progress {
+        self.netstack.read(conn, into, limit, now)
+    }
+
+    /// Takes bytes to be sent from the front of `from`, as many as there is space for.
+    pub fn write(&mut self, conn: ConnId, from: &mut ByteQueue) -> Progress {
+        self.netstack.write(conn, from)
+    }
+
+    /// Sends a FIN after what was written.
+    pub fn shutdown(&mut self, conn: ConnId) {
+        self.netstack.shutdown(conn);
+    }
+
+    pub fn abort(&mut self, conn: ConnId) {
+        self.netstack.abort(conn);
+    }
+
+    /// Closes a connection and removes it once it is closed.
+    pub fn release(&mut self, conn: ConnId, now: Instant) {
+        self.netstack.release(conn, now);
     }
 }
