@@ -17,7 +17,6 @@ mod host_monitor;
 mod hub_fleet;
 mod launch;
 mod metrics;
-mod readiness_probe;
 mod rtt;
 mod sessions;
 mod shared;
