@@ -1,8 +1,7 @@
 //! Monitoring a host: silence of the host and the end of a desktop are noticed without a request.
 
-use super::control::CONTROL_TIMEOUT;
 use super::conversions::control_error;
-use super::state::FleetState;
+use super::state::{CONTROL_TIMEOUT, FleetState};
 use crate::broker::model::HostCapabilities;
 use crate::broker::ports::host_fleet::FleetError;
 use crate::domain::HostId;

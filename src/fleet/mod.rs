@@ -11,7 +11,6 @@
 //! - All of it is in memory; the broker stores what a restart needs and restores it with
 //!   [`crate::broker::ports::host_fleet::HostFleet::restore`].
 
-mod control;
 mod conversions;
 mod host_monitor;
 mod hub_fleet;

@@ -1,19 +1,27 @@
 //! What the fleet holds: tunnels of hosts and of sessions, paths of sessions without a tunnel of
-//! their own.
+//! their own; and the calls of the agents' control API through the host tunnels.
 
+use super::conversions::control_error;
 use crate::broker::model::HostCapabilities;
+use crate::broker::ports::host_fleet::FleetError;
 use crate::domain::host::HostKind;
 use crate::domain::sync::lock;
 use crate::domain::{HostId, SessionId};
+use crate::host::control::{self, Client};
 use crate::tunnel::{Hub, PeerConfig, PrivateKey, SessionPath, Tunnel};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 /// Round-trip probes under way at once.
 const MAX_CONCURRENT_PROBES: usize = 64;
+/// Longest end of a desktop: the agent itself grants it two seconds.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// Longest call that starts or ends nothing.
+pub(super) const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct FleetConfig {
@@ -24,7 +32,7 @@ pub struct FleetConfig {
     /// The gateway's address inside every tunnel.
     pub address: IpAddr,
     /// Longest start of a desktop.
-    pub start_timeout: std::time::Duration,
+    pub start_timeout: Duration,
     /// The direct targets that the configuration allows: `host:port` by name.
     pub direct: HashMap<String, String>,
 }
@@ -144,5 +152,36 @@ impl FleetState {
         totals.tx_bytes += stats.tx_bytes;
         totals.rx_bytes += stats.rx_bytes;
         totals.retransmits += stats.retransmits;
+    }
+
+    /// A control connection to a connected host.
+    pub(super) async fn client(&self, host: HostId) -> Result<Client, FleetError> {
+        let tunnel = self.host_tunnel(host).ok_or(FleetError::NotConnected)?;
+        let stream = tunnel.connect(control::PORT).await.map_err(|_| FleetError::NotConnected)?;
+        Client::new(stream).await.map_err(control_error)
+    }
+
+    pub(super) async fn stop(
+        &self,
+        host: Option<HostId>,
+        session: SessionId,
+    ) -> Result<(), FleetError> {
+        // Only an agent starts desktops: a direct target has no host, and a peer no agent.
+        let Some(host) = host else { return Ok(()) };
+        if self.hosts().get(&host).is_some_and(|entry| entry.kind == HostKind::Peer) {
+            return Ok(());
+        }
+        let stopping =
+            async { self.client(host).await?.stop(session).await.map_err(control_error) };
+        tokio::time::timeout(STOP_TIMEOUT, stopping).await.map_err(|_| FleetError::Timeout)?
+    }
+
+    /// The sessions that an agent has desktops of.
+    pub(super) async fn inventory(&self, host: HostId) -> Result<Vec<SessionId>, FleetError> {
+        let listing = async { self.client(host).await?.desktops().await.map_err(control_error) };
+        let desktops = tokio::time::timeout(CONTROL_TIMEOUT, listing)
+            .await
+            .map_err(|_| FleetError::Timeout)??;
+        Ok(desktops.into_iter().map(|desktop| desktop.session_id).collect())
     }
 }
