@@ -1,7 +1,6 @@
 //! The handle of an application opened by one grant.
 
 use super::context::{AppContext, UpstreamClient};
-use super::error::ProxyError;
 use super::grant::AppGrant;
 use super::head::HeadRewriter;
 use super::identity::UpstreamIdentity;
@@ -10,15 +9,12 @@ use super::limits::Limits;
 use super::origin_map::AppOrigin;
 use super::pool::Pool;
 use super::request_log::RequestLog;
-use super::{body::Body, serve, supervisor};
+use super::supervisor;
 use crate::broker::core::stream_registry::StreamGrant;
 use crate::domain::user::RequestSource;
 use crate::domain::{LoginId, SessionId};
 use crate::viewer::Context;
 use crate::viewer::stream_end::StreamEnd;
-use hyper::body::Incoming;
-use hyper::{Request, Response};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -29,7 +25,7 @@ const IDLE_REASON: &str = "idle";
 /// An application opened by one grant, for one login. It serves requests until its authorization is
 /// lost or it is closed; dropping the last handle closes it.
 pub struct App {
-    context: Arc<AppContext>,
+    pub(super) context: Arc<AppContext>,
 }
 
 impl App {
@@ -76,24 +72,6 @@ impl App {
         let draining = ctx.draining.clone();
         supervisor::spawn(Arc::clone(&context), authorization, draining, slot, queue);
         Arc::new(Self { context })
-    }
-
-    /// Serves a request of a browser that holds the application's cookie. Failures are responses,
-    /// too. `client`: the browser's address.
-    pub async fn serve(
-        self: &Arc<Self>,
-        request: Request<Incoming>,
-        client: IpAddr,
-    ) -> Response<Body> {
-        serve::serve(&self.context, request, client).await
-    }
-
-    /// Whether the application responds now; any HTTP response counts.
-    ///
-    /// # Errors
-    /// The [`ProxyError`] that a request would fail with.
-    pub async fn probe(&self) -> Result<(), ProxyError> {
-        serve::probe(&self.context).await
     }
 
     /// Why it ended, once it has.

@@ -1,5 +1,6 @@
 //! The steps of one request. Every failure is a response, too.
 
+use super::app::App;
 use super::body::{Body, full_body};
 use super::connection::OutboundRequest;
 use super::context::AppContext;
@@ -22,38 +23,59 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::sync::mpsc::OwnedPermit;
 
-/// See [`super::App::serve`].
-pub(super) async fn serve(
-    app: &Arc<AppContext>,
-    request: Request<Incoming>,
-    client: IpAddr,
-) -> Response<Body> {
-    let html = accepts_html(request.headers());
-    let slot = match reserve_log_slot(app).await {
-        Ok(slot) => slot,
-        Err(page) => return page.response(html, app.rewriter.gateway_origin()),
-    };
-    app.lifecycle.touch();
-    let progress = RequestProgress::new();
-    let mut entry = RequestLogEntry::new(
-        slot,
-        app.grant.broker.now(),
-        request.method().as_str(),
-        request.uri().path(),
-        Arc::clone(&progress),
-    );
-    let outcome = respond(&ProxyRequest { app, client, progress: &progress }, request).await;
-    // The end of the session wakes whoever waits for a connection and cancels every other wait, so
-    // this is reached at once.
-    match outcome {
-        Ok(response) if !app.lifecycle.has_ended() => stream(app, response, entry),
-        Err(error) if !app.lifecycle.has_ended() => error_response(app, &mut entry, error, html),
-        Ok(_) | Err(_) => {
-            entry.set_outcome(RequestOutcome::Revoked);
-            let page = ended_page(app).unwrap_or_else(|| ProxyError::SessionEnded.page());
-            entry.set_status(page.status.as_u16());
-            page.response(html, app.rewriter.gateway_origin())
+impl App {
+    /// Serves a request of a browser that holds the application's cookie. Failures are responses,
+    /// too. `client`: the browser's address.
+    pub async fn serve(&self, request: Request<Incoming>, client: IpAddr) -> Response<Body> {
+        let app = &self.context;
+        let html = accepts_html(request.headers());
+        let slot = match reserve_log_slot(app).await {
+            Ok(slot) => slot,
+            Err(page) => return page.response(html, app.rewriter.gateway_origin()),
+        };
+        app.lifecycle.touch();
+        let progress = RequestProgress::new();
+        let mut entry = RequestLogEntry::new(
+            slot,
+            app.grant.broker.now(),
+            request.method().as_str(),
+            request.uri().path(),
+            Arc::clone(&progress),
+        );
+        let outcome = respond(&ProxyRequest { app, client, progress: &progress }, request).await;
+        // The end of the session wakes whoever waits for a connection and cancels every other wait,
+        // so this is reached at once.
+        match outcome {
+            Ok(response) if !app.lifecycle.has_ended() => stream(app, response, entry),
+            Err(error) if !app.lifecycle.has_ended() => {
+                error_response(app, &mut entry, error, html)
+            }
+            Ok(_) | Err(_) => {
+                entry.set_outcome(RequestOutcome::Revoked);
+                let page = ended_page(app).unwrap_or_else(|| ProxyError::SessionEnded.page());
+                entry.set_status(page.status.as_u16());
+                page.response(html, app.rewriter.gateway_origin())
+            }
         }
+    }
+
+    /// Whether the application responds now; any HTTP response counts.
+    ///
+    /// # Errors
+    /// The [`ProxyError`] that a request would fail with.
+    pub async fn probe(&self) -> Result<(), ProxyError> {
+        let app = &self.context;
+        if app.lifecycle.has_ended() {
+            return Err(ProxyError::SessionEnded);
+        }
+        let identity = app.identity_headers().await?;
+        let start = app.upstream.config.start_path().parse::<Uri>();
+        let target = start.unwrap_or_else(|_| Uri::from_static("/"));
+        let mut head = request_line(&Method::GET, request_target(&target));
+        let (fields, client) = (HeaderMap::new(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        app.rewriter.write_request_fields(&mut head, &fields, client, &identity);
+        let request = OutboundRequest::new(head, &Method::GET, None);
+        exchange_on_new_connection(app, request, &RequestProgress::new()).await.map(drop)
     }
 }
 
@@ -167,21 +189,6 @@ fn error_response(
     response
 }
 
-/// See [`super::App::probe`].
-pub(super) async fn probe(app: &AppContext) -> Result<(), ProxyError> {
-    if app.lifecycle.has_ended() {
-        return Err(ProxyError::SessionEnded);
-    }
-    let identity = app.identity_headers().await?;
-    let start = app.upstream.config.start_path().parse::<Uri>();
-    let target = start.unwrap_or_else(|_| Uri::from_static("/"));
-    let mut head = request_line(&Method::GET, request_target(&target));
-    let (fields, client) = (HeaderMap::new(), IpAddr::V4(Ipv4Addr::LOCALHOST));
-    app.rewriter.write_request_fields(&mut head, &fields, client, &identity);
-    let request = OutboundRequest::new(head, &Method::GET, None);
-    exchange_on_new_connection(app, request, &RequestProgress::new()).await.map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,12 +196,10 @@ mod tests {
     /// Each idle browser connection reserves space for this future, and it is moved with it.
     #[test]
     fn the_future_of_a_request_is_small() {
-        fn size<'a, F: Future>(
-            _: impl FnOnce(&'a Arc<AppContext>, Request<Incoming>, IpAddr) -> F,
-        ) -> usize {
+        fn size<'a, F: Future>(_: impl FnOnce(&'a App, Request<Incoming>, IpAddr) -> F) -> usize {
             size_of::<F>()
         }
-        let bytes = size(serve);
+        let bytes = size(App::serve);
         assert!(bytes <= 3 * 1024, "{bytes} bytes");
     }
 }
