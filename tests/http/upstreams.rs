@@ -170,6 +170,9 @@ async fn invalid_input_is_refused_field_by_field() {
         (422, 422, 422)
     );
     assert_eq!(accept(json!({"fingerprint": "ab".repeat(32)})).await, 409, "none was offered");
+    let member = app.signed_in("member").await;
+    let path = "/api/workspaces/ws-win/certificate/accept";
+    assert_eq!(member.post(path, json!({"fingerprint": "x"})).await.status, 403);
     let vnc = admin.post("/api/workspaces", json!({"name": "V", "type": "vnc"})).await;
     assert_eq!(
         (vnc.status, vnc.detail().as_str()),

@@ -252,7 +252,12 @@ impl Reconciler {
     /// active sessions whose desktop is missing. Only differences to the tracked sessions are read
     /// from the store.
     async fn check_inventories(&self, hosts: &[Host]) -> Result<Vec<Session>> {
-        let expected = self.tracker.active();
+        let mut expected: HashMap<HostId, Vec<SessionId>> = HashMap::new();
+        for (id, host) in self.tracker.active() {
+            if let Some(host) = host {
+                expected.entry(host).or_default().push(id);
+            }
+        }
         let connected: HashSet<HostId> = self.fleet.connected().into_iter().collect();
         // Only agents start desktops.
         let asking = hosts
@@ -275,12 +280,8 @@ impl Reconciler {
                 }
                 Err(_) => continue,
             };
-            let missing = expected
-                .iter()
-                .filter(|(id, expected_on)| *expected_on == Some(host) && !desktops.contains(id))
-                .map(|(id, _)| *id)
-                .take(BATCH)
-                .collect();
+            let there = expected.get(&host).into_iter().flatten().copied();
+            let missing = there.filter(|id| !desktops.contains(id)).take(BATCH).collect();
             lost.extend(self.active_sessions(missing).await?);
             self.stop_orphans(host, desktops).await?;
         }
