@@ -61,6 +61,17 @@ pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Waits for an exclusive lock, which lasts until the file is dropped or the process ends.
+///
+/// # Errors
+/// The system's.
+pub fn lock(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
 /// Reads a private file. A file that group or others may read is refused, so that a leaked key is
 /// noticed.
 ///

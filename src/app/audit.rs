@@ -9,8 +9,9 @@ use crate::auth::Vault;
 use crate::auth::vault::verify_head_with;
 use crate::config::value::DatabaseUrl;
 use crate::domain::audit::{ChainFault, ExportedEntry, Head, Verifier};
+use crate::domain::user::RequestSource;
 use crate::files;
-use crate::store::{HeadSigner, Store};
+use crate::store::{HeadSigner, Purpose};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write};
@@ -32,6 +33,7 @@ pub async fn run(command: AuditCommand) -> Result<(), Failure> {
         AuditCommand::Verify { export: None, database, public_key, at } => {
             verify_database(database, public_key, &at).await
         }
+        AuditCommand::AcceptDamage { at } => accept_damage(&at).await,
         AuditCommand::Export { output, at } => export(output.as_deref(), &at).await,
         AuditCommand::PublicKey { at } => {
             println!("{}", vault(&at)?.audit_public_key());
@@ -44,7 +46,7 @@ fn vault(at: &GatewayDataArgs) -> Result<Vault, Failure> {
     Ok(Vault::from_master_key(*keys::load(&load_config(at)?.server.data_dir)?.master))
 }
 
-/// Verifies heads by a public key, and signs none.
+/// Verifies heads by a public key. It signs none, and is used only to examine.
 struct PublicKeyVerifier(String);
 
 impl HeadSigner for PublicKeyVerifier {
@@ -61,29 +63,56 @@ async fn verify_database(
     public_key: Option<String>,
     at: &GatewayDataArgs,
 ) -> Result<(), Failure> {
-    let url = match database {
-        Some(url) => url,
-        None => load_config(at)?.database_url(),
+    // The witness is of the configured database; a copy elsewhere may be older.
+    let (url, witness) = match database {
+        Some(url) => {
+            let config = load_config(at).ok().filter(|c| c.database_url().expose() == url.expose());
+            (url, config.map(|config| open::witness_path(&config)))
+        }
+        None => {
+            let config = load_config(at)?;
+            (config.database_url(), Some(open::witness_path(&config)))
+        }
     };
-    // Opening would create an empty database, whose log is valid.
     if let Some(path) = url.sqlite_path().filter(|path| !path.exists()) {
         return Err(Failure::new(format!("there is no database at {}", path.display())));
     }
-    let store: Store = match public_key {
-        Some(key) => open::store_with(&url, Arc::new(PublicKeyVerifier(key))).await?,
-        None => open::store(&url, &vault(at)?).await?,
+    let signer: Arc<dyn HeadSigner> = match public_key {
+        Some(key) => Arc::new(PublicKeyVerifier(key)),
+        None => Arc::new(vault(at)?),
     };
+    let store = open::store_with(&url, Purpose::Examine, signer, witness).await?;
     let verdict = store.verify_chain().await?;
     match verdict.fault {
         None => {
-            println!(
-                "{} entries, whole and unaltered; head {}",
-                verdict.entries, verdict.head.hash
-            );
+            print_verdict(verdict.entries, verdict.accepted_by, &verdict.head);
             Ok(())
         }
         Some(fault) => Err(chain_failure(&fault, verdict.entries)),
     }
+}
+
+fn print_verdict(entries: i64, accepted_by: Option<i64>, head: &Head) {
+    match accepted_by {
+        None => println!("{entries} entries, whole and unaltered; head {}", head.hash),
+        Some(from) => println!(
+            "{entries} entries, from entry {from} on whole and unaltered; head {}\nNothing before entry {from} is proved: with it an administrator accepted that the log was altered.",
+            head.hash
+        ),
+    }
+}
+
+/// Continues a log that does not verify.
+async fn accept_damage(at: &GatewayDataArgs) -> Result<(), Failure> {
+    let config = load_config(at)?;
+    let vault = vault(at)?;
+    let store = open::store_for(Purpose::Accept, &config, &vault).await?;
+    let broker = open::broker_without_fleet(store, vault, &config);
+    let seq = broker.audit().accept_damage(&RequestSource::local("shell")).await?;
+    println!(
+        "The audit log continues from entry {seq}, which records what did not verify. Nothing before it is proved any more."
+    );
+    Ok(())
 }
 
 fn chain_failure(fault: &ChainFault, good: i64) -> Failure {
@@ -122,8 +151,7 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
         if let Ok(last) = serde_json::from_slice::<ExportTrailer>(text) {
             break last;
         }
-        let good = chain.entries();
-        verify_line(&mut chain, text).map_err(|fault| chain_failure(&fault, good))?;
+        verify_line(&mut chain, text);
     };
     let more = lines.read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
     if more > 0 {
@@ -142,7 +170,7 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
         return Err(chain_failure(&fault, chain.entries()));
     }
     chain.finish(&last.head).map_err(|fault| chain_failure(&fault, chain.entries()))?;
-    println!("{} entries, whole and unaltered; head {}", chain.entries(), last.head.hash);
+    print_verdict(chain.entries(), chain.accepted_by(), &last.head);
     if chain.withheld() > 0 {
         println!(
             "{} of them are of other organizations or of none: the export has only their hashes.",
@@ -157,17 +185,17 @@ fn verify_export(file: &Path, public_key: Option<&str>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Verifies a line. One that does not parse, or holds more than an entry, was changed.
-fn verify_line(chain: &mut Verifier, text: &[u8]) -> Result<(), ChainFault> {
-    let changed = ChainFault::Changed { seq: chain.entries() + 1 };
-    let Ok(entry) = serde_json::from_slice::<ExportedEntry>(text) else { return Err(changed) };
-    if !serde_json::to_vec(&entry).is_ok_and(|bytes| bytes == text) {
-        return Err(changed);
-    }
-    match &entry {
-        ExportedEntry::Entry(entry) => chain.push(entry),
-        ExportedEntry::Withheld(entry) => chain.push_withheld(entry),
-    }
+/// Verifies a line. One that does not parse, or holds more than an entry, was changed. The verifier
+/// keeps the first fault.
+fn verify_line(chain: &mut Verifier, text: &[u8]) {
+    let entry = serde_json::from_slice::<ExportedEntry>(text)
+        .ok()
+        .filter(|entry| serde_json::to_vec(entry).is_ok_and(|bytes| bytes == text));
+    let _: Result<(), ChainFault> = match &entry {
+        Some(ExportedEntry::Entry(entry)) => chain.push(entry),
+        Some(ExportedEntry::Withheld(entry)) => chain.push_withheld(entry),
+        None => chain.push_unreadable(chain.entries() + 1, &String::from_utf8_lossy(text)),
+    };
 }
 
 async fn export(output: Option<&Path>, at: &GatewayDataArgs) -> Result<(), Failure> {

@@ -75,8 +75,7 @@ impl Gateway {
         let lock = lock_data_dir(&config.server.data_dir)?;
         let keys = keys::load_or_create(&config.server.data_dir)?;
         let vault = Vault::from_master_key(*keys.master);
-        let store = open::store(&config.database_url(), &vault).await?;
-        open::check_master_key(&store, &vault, config).await?;
+        let store = open::store(config, &vault).await?;
         let lease = Arc::new(acquire_lease(config, &store, &lock).await?);
         let data = OpenData { keys, vault, store, lock };
         let started = Self::assemble(config, listener, data, Arc::clone(&lease)).await;

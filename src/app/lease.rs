@@ -156,7 +156,7 @@ impl GatewayLease {
     pub async fn release(&self) {
         self.renewal.abort();
         let holder = self.holder.clone();
-        let released = self.store.write(move |tx| tx.release_gateway_lease(&holder));
+        let released = self.store.release_gateway_lease(holder);
         match tokio::time::timeout(RELEASE_TIMEOUT, released).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "gateway_lease.unreleased"),

@@ -12,9 +12,10 @@ use crate::broker::{Broker, Settings};
 use crate::config::Config;
 use crate::config::value::DatabaseUrl;
 use crate::domain::{Clock, HostId, SessionId, Timestamp};
-use crate::store::{HeadSigner, Store};
+use crate::store::{HeadSigner, Purpose, Store, StoreError, Tx};
 use futures_util::future::BoxFuture;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -41,24 +42,56 @@ impl HeadSigner for VaultSigner {
     }
 }
 
-/// Opens the database and runs its migrations, on a blocking thread.
-///
-/// # Errors
-/// The database's message.
-pub async fn store(url: &DatabaseUrl, vault: &Vault) -> Result<Store, Failure> {
-    store_with(url, Arc::new(VaultSigner(vault.clone()))).await
+/// The witness of the audit log, beside the master key.
+#[must_use]
+pub fn witness_path(config: &Config) -> PathBuf {
+    config.server.data_dir.join("keys/audit-witness.json")
 }
 
-/// As [`store`], with another signer.
+/// Opens the database of a gateway to work with it, after checking that it is the one of the
+/// master key and of the witness, and that the end of its audit log verifies.
+///
+/// # Errors
+/// The database's message, or what is wrong with it.
+pub async fn store(config: &Config, vault: &Vault) -> Result<Store, Failure> {
+    let store = store_for(Purpose::Use, config, vault).await?;
+    let url = config.database_url();
+    store.check_witness().await.map_err(|e| open_failure(&url, &e))?;
+    Ok(store)
+}
+
+/// Opens the database of a gateway and checks the master key.
 ///
 /// # Errors
 /// The database's message.
-pub async fn store_with(url: &DatabaseUrl, signer: Arc<dyn HeadSigner>) -> Result<Store, Failure> {
+pub async fn store_for(purpose: Purpose, config: &Config, vault: &Vault) -> Result<Store, Failure> {
+    let signer = Arc::new(VaultSigner(vault.clone()));
+    let path = witness_path(config);
+    let store = store_with(&config.database_url(), purpose, signer, Some(path)).await?;
+    check_master_key(&store, vault, config).await?;
+    Ok(store)
+}
+
+/// Opens a database and runs its migrations, on a blocking thread.
+///
+/// # Errors
+/// The database's message.
+pub async fn store_with(
+    url: &DatabaseUrl,
+    purpose: Purpose,
+    signer: Arc<dyn HeadSigner>,
+    witness: Option<PathBuf>,
+) -> Result<Store, Failure> {
     let opened = url.clone();
-    tokio::task::spawn_blocking(move || Store::open_with(opened.expose(), signer))
+    let open = move || Store::open_witnessed(opened.expose(), purpose, signer, witness.as_deref());
+    tokio::task::spawn_blocking(open)
         .await
         .map_err(|e| Failure::new(e.to_string()))?
-        .map_err(|e| Failure::new(format!("cannot open the database {url}: {e}")))
+        .map_err(|e| open_failure(url, &e))
+}
+
+fn open_failure(url: &DatabaseUrl, error: &StoreError) -> Failure {
+    Failure::new(format!("cannot open the database {url}: {error}"))
 }
 
 /// Refuses a database of another master key before anything is written; a new database is assigned
@@ -66,18 +99,18 @@ pub async fn store_with(url: &DatabaseUrl, signer: Arc<dyn HeadSigner>) -> Resul
 ///
 /// # Errors
 /// A sentence saying what to do.
-pub async fn check_master_key(
-    store: &Store,
-    vault: &Vault,
-    config: &Config,
-) -> Result<(), Failure> {
+async fn check_master_key(store: &Store, vault: &Vault, config: &Config) -> Result<(), Failure> {
     let ours = vault.key_check_value().to_owned();
-    let known = store
-        .write(move |tx| match tx.setting(KEY_CHECK)? {
-            Some(known) => Ok(known),
-            None => tx.put_setting(KEY_CHECK, &ours).map(|()| ours.clone()),
-        })
-        .await?;
+    let known = match store.read(|tx| tx.setting(KEY_CHECK)).await? {
+        Some(known) => known,
+        None => {
+            let assign = move |tx: &mut Tx<'_>| match tx.setting(KEY_CHECK)? {
+                Some(known) => Ok(known),
+                None => tx.put_setting(KEY_CHECK, &ours).map(|()| ours.clone()),
+            };
+            store.write(assign).await?
+        }
+    };
     if known == vault.key_check_value() {
         return Ok(());
     }
@@ -115,15 +148,14 @@ pub fn settings(config: &Config) -> Settings {
 pub async fn open_for_cli(config: &Config) -> Result<Broker, Failure> {
     let keys = keys::load_or_create(&config.server.data_dir)?;
     let vault = Vault::from_master_key(*keys.master);
-    let store = store(&config.database_url(), &vault).await?;
-    check_master_key(&store, &vault, config).await?;
-    Ok(Broker::new(
-        store,
-        vault,
-        Arc::new(NoFleet::default()),
-        Arc::new(SystemClock),
-        settings(config),
-    ))
+    let store = store(config, &vault).await?;
+    Ok(broker_without_fleet(store, vault, config))
+}
+
+/// A broker on a store that is there, without tunnels.
+#[must_use]
+pub fn broker_without_fleet(store: Store, vault: Vault, config: &Config) -> Broker {
+    Broker::new(store, vault, Arc::new(NoFleet::default()), Arc::new(SystemClock), settings(config))
 }
 
 /// The fleet of a process without tunnels. The running gateway notices the changes and acts on

@@ -134,7 +134,7 @@ impl Broker {
             web_applications: settings.web_applications,
         };
         let identity = GatewayIdentityStore { store: store.clone(), fleet: fleet.clone() };
-        let audit = AuditLog { store: store.clone(), vault };
+        let audit = AuditLog { store: store.clone() };
         let credentials =
             Credentials { store: store.clone(), sealer: sealer.clone(), ephemeral: Arc::default() };
         let views = SessionViews { fleet: fleet.clone(), streams: streams.clone() };
@@ -243,7 +243,7 @@ impl Broker {
                 reconciler,
                 change_watcher,
             },
-            health: Health { store: store.clone(), fleet, audit: audit.clone(), streams, tracker },
+            health: Health { store: store.clone(), fleet, streams, tracker },
             audit,
             credentials,
             change_feed: ChangeFeed { store: store.clone(), changes },

@@ -13,7 +13,7 @@ pub mod export;
 mod reason;
 
 pub use action::Action;
-pub use chain::{ChainFault, GENESIS, Head, Verifier};
+pub use chain::{ACCEPTED_DIGEST, ChainFault, GENESIS, Head, Verifier};
 pub use entry::{
     Actor, ActorFilter, Draft, Entry, EntryTarget, ExportedEntry, Outcome, WithheldEntry,
     canonical_json,

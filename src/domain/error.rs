@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Throttled(Duration),
     /// A required part does not work at the moment (503).
     Unavailable,
+    /// The audit log does not verify: nothing is written until an administrator accepts it (503).
+    Tampered,
     /// Internal error (500). The message is general; the source is for the log.
     Internal,
 }
@@ -85,6 +87,15 @@ impl Error {
 
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unavailable, message)
+    }
+
+    /// [`ErrorKind::Tampered`] with the fault, which is for the log only.
+    pub fn tampered(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::new(
+            ErrorKind::Tampered,
+            "The audit log was altered from outside, so nothing is changed any more. Tell your administrator.",
+        )
+        .caused_by(fault)
     }
 
     /// [`ErrorKind::Internal`] with its cause and a general message.

@@ -110,6 +110,8 @@ impl From<Error> for ApiError {
             ErrorKind::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(2)))
             }
+            // Trying again does not help.
+            ErrorKind::Tampered => (StatusCode::SERVICE_UNAVAILABLE, None),
             ErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         if status.is_server_error() {
@@ -207,6 +209,7 @@ mod tests {
             (ErrorKind::Conflict, 409),
             (ErrorKind::Throttled(Duration::from_millis(1500)), 429),
             (ErrorKind::Unavailable, 503),
+            (ErrorKind::Tampered, 503),
             (ErrorKind::Internal, 500),
         ];
         for (kind, status) in kinds {

@@ -7,11 +7,13 @@
 //! idling in a transaction.
 
 use super::error::StoreError;
+use crate::domain::Error;
 use crate::files;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection};
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A connection to either database; queries are written once, against this type.
@@ -70,6 +72,27 @@ impl DatabaseLocation {
             Self::Postgres(url) => open_postgres(url).map(AnyConnection::Postgres),
         }
     }
+
+    /// Creates the file of a SQLite database that is not there: empty, for its owner alone. SQLite
+    /// gives its companions (`-wal`, `-shm`) the same mode.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] with the message of the system.
+    pub fn create(&self) -> Result<(), StoreError> {
+        let Self::Sqlite(path) = self else { return Ok(()) };
+        match files::create_private(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(StoreError::Open(format!("{}: {e}", path.display())))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether there is no file at the path of a SQLite database.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Sqlite(path) if !path.exists())
+    }
 }
 
 /// Adds the libpq connection parameters that the URL does not set.
@@ -99,15 +122,12 @@ fn open_postgres(url: &str) -> Result<PgConnection, StoreError> {
 
 fn open_sqlite(path: &Path, mode: AccessMode) -> Result<SqliteConnection, StoreError> {
     let failed = |e: &dyn std::fmt::Display| StoreError::Open(format!("{}: {e}", path.display()));
-    if mode == AccessMode::Write {
-        // For its owner alone; SQLite gives its companions (`-wal`, `-shm`) the same mode.
-        match files::create_private(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(&e)),
-            Ok(_) | Err(_) => {}
-        }
-    }
     let text = path.to_str().ok_or_else(|| failed(&"the path is not UTF-8"))?;
-    let mut conn = SqliteConnection::establish(text).map_err(|e| failed(&e))?;
+    // An existing file only: SQLite would create an empty one.
+    if !path.exists() {
+        return Err(failed(&"No such file"));
+    }
+    let mut conn = SqliteConnection::establish(&existing_file_uri(text)).map_err(|e| failed(&e))?;
     let setup = format!(
         "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; \
          PRAGMA cache_size = -16384; PRAGMA query_only = {};",
@@ -115,6 +135,62 @@ fn open_sqlite(path: &Path, mode: AccessMode) -> Result<SqliteConnection, StoreE
     );
     conn.batch_execute(&setup).map_err(|e| failed(&e))?;
     Ok(conn)
+}
+
+/// The URI by which SQLite opens a file and does not create it (sqlite.org/uri.html).
+fn existing_file_uri(path: &str) -> String {
+    let mut uri = String::from("file:");
+    // Two slashes would begin the name of a machine.
+    let path = if path.starts_with('/') {
+        format!("/{}", path.trim_start_matches('/'))
+    } else {
+        path.to_owned()
+    };
+    for c in path.chars() {
+        match c {
+            '%' => uri.push_str("%25"),
+            '?' => uri.push_str("%3f"),
+            '#' => uri.push_str("%23"),
+            c => uri.push(c),
+        }
+    }
+    uri.push_str("?mode=rw");
+    uri
+}
+
+/// The file of a SQLite database, by which a file that was moved or replaced is noticed: SQLite
+/// would go on writing into the one it has open, which nobody can find any more.
+#[derive(Clone, Debug)]
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl DatabaseFile {
+    pub(super) fn of(location: &DatabaseLocation) -> Result<Option<Self>, StoreError> {
+        let DatabaseLocation::Sqlite(path) = location else { return Ok(None) };
+        let facts = std::fs::metadata(path)
+            .map_err(|e| StoreError::Open(format!("{}: {e}", path.display())))?;
+        Ok(Some(Self { path: path.clone(), device: facts.dev(), inode: facts.ino() }))
+    }
+
+    /// Checks that the path still leads to the file.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(super) fn check(&self) -> crate::domain::Result<()> {
+        let present = std::fs::metadata(&self.path);
+        if present.as_ref().is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode)) {
+            return Ok(());
+        }
+        let cause = match present {
+            Ok(_) => "there is another file".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::unavailable("The database's file was moved or replaced. Nothing was changed; tell your administrator.")
+            .caused_by(format!("{}: {cause}", self.path.display())))
+    }
 }
 
 impl AnyConnection {
@@ -171,6 +247,27 @@ mod tests {
             with_default_params("postgres://u@h/d?connect_timeout=1"),
             "postgres://u@h/d?connect_timeout=1&tcp_user_timeout=20000&keepalives_idle=30&application_name=portcullis"
         );
+    }
+
+    #[test]
+    fn a_file_is_opened_but_not_created() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("50% a?mode=memory#b.db");
+        let location = DatabaseLocation::Sqlite(path.clone());
+        assert!(location.open(AccessMode::Write).is_err() && !path.exists());
+        location.create().unwrap();
+        location.create().unwrap();
+        let file = DatabaseFile::of(&location).unwrap().unwrap();
+        let mut conn = location.open(AccessMode::Write).unwrap();
+        conn.batch_execute("CREATE TABLE t (a)").unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() > 0 && file.check().is_ok());
+        let moved = dir.path().join("moved.db");
+        std::fs::rename(&path, &moved).unwrap();
+        assert!(file.check().is_err());
+        location.create().unwrap();
+        assert!(file.check().is_err(), "another file");
+        std::fs::rename(&moved, &path).unwrap();
+        file.check().unwrap();
     }
 
     #[test]

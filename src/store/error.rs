@@ -21,7 +21,32 @@ pub enum StoreError {
     SchemaTooNew(String),
     #[error("the database does not work: {0}")]
     Transaction(String),
+    /// There is no file, or it has no tables, and none may be made.
+    #[error("it {what}. {expected}{hint}", hint = ACCEPT)]
+    Missing {
+        /// Is missing, or is empty.
+        what: &'static str,
+        /// What is known of it.
+        expected: String,
+    },
+    /// Another database than the witness's.
+    #[error("it is not the database that this gateway has used: another one was put in its place. Put back the right one.{hint}", hint = ACCEPT)]
+    Foreign,
+    /// The log does not verify.
+    #[error("its audit log was altered from outside: {fault}. Put back the newest intact copy.{hint}", hint = ACCEPT)]
+    Tampered { fault: String },
+    /// The witness cannot be read or written.
+    #[error("the witness of the audit log, {path}, cannot be used: {cause}")]
+    Witness {
+        /// Its path.
+        path: String,
+        cause: String,
+    },
 }
+
+/// What an administrator can do who has no better copy.
+const ACCEPT: &str =
+    " To continue with what is there, which is recorded, run `portcullis audit accept-damage`";
 
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {

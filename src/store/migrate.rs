@@ -23,9 +23,21 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// [`StoreError::SchemaTooNew`] when the database has unknown migrations; [`StoreError::Migrate`]
 /// when a migration fails.
 pub fn run(conn: &mut AnyConnection) -> Result<(), StoreError> {
+    run_with(conn, &mut |_| Ok(()))
+}
+
+/// The same. `create` runs in the transaction that makes the tables of a database that has none,
+/// and refuses it by an error.
+///
+/// # Errors
+/// As [`run`]; the error of `create`.
+pub(super) fn run_with(
+    conn: &mut AnyConnection,
+    create: &mut dyn FnMut(&mut AnyConnection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let failed = |e: BoxError| StoreError::Migrate(e.to_string());
     conn.begin(AccessMode::Write).map_err(|e| failed(e.into()))?;
-    let outcome = apply_pending(conn);
+    let outcome = apply_pending(conn, create);
     let end = if outcome.is_ok() {
         AnyConnection::commit_transaction(conn)
     } else {
@@ -34,7 +46,10 @@ pub fn run(conn: &mut AnyConnection) -> Result<(), StoreError> {
     outcome.and(end.map_err(|e| failed(e.into())))
 }
 
-fn apply_pending(conn: &mut AnyConnection) -> Result<(), StoreError> {
+fn apply_pending(
+    conn: &mut AnyConnection,
+    create: &mut dyn FnMut(&mut AnyConnection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let failed = |e: BoxError| StoreError::Migrate(e.to_string());
     if let AnyConnection::Postgres(server) = conn {
         let wait = format!(
@@ -51,6 +66,7 @@ fn apply_pending(conn: &mut AnyConnection) -> Result<(), StoreError> {
     {
         return Err(StoreError::SchemaTooNew(unknown.to_string()));
     }
+    let is_new = applied.is_empty();
     conn.run_pending_migrations(MIGRATIONS).map_err(failed)?;
-    Ok(())
+    if is_new { create(conn) } else { Ok(()) }
 }

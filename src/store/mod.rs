@@ -3,6 +3,7 @@
 //! | file | content |
 //! | --- | --- |
 //! | [`connection`] | connections to either database |
+//! | `log_guard`, `witness` | what is known of the audit log outside the database, and the latch that stops all writing |
 //! | `database` | [`Store`]: pools, migration at start, health check |
 //! | `transaction` | [`Tx`]: commit, retry, savepoints |
 //! | [`pool`] | connection pools with bounded waiting |
@@ -22,15 +23,18 @@
 pub mod connection;
 mod database;
 pub mod error;
+mod log_guard;
 pub mod migrate;
 pub mod pool;
 pub mod schema;
 pub mod tables;
 mod transaction;
 pub mod verify;
+mod witness;
 
-pub use database::Store;
+pub use database::{Purpose, Store};
 pub use error::StoreError;
+pub use log_guard::HeadSigner;
 pub use tables::app_requests::RequestFilter;
 pub use tables::audit::AuditFilter;
 pub use tables::challenges::{Challenge, ChallengePurpose};
@@ -41,5 +45,5 @@ pub use tables::session_leases::LeaseRow;
 pub use tables::sessions::StateChange;
 pub use tables::tickets::TicketRow;
 pub use tables::totp::TotpRow;
-pub use transaction::{HeadSigner, Tx};
+pub use transaction::Tx;
 pub use verify::ChainReport;

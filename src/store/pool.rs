@@ -1,7 +1,7 @@
 //! Connection pools. A task waits for a connection without occupying a thread, and at most for
 //! [`ACQUIRE_TIMEOUT`].
 
-use super::connection::{AccessMode, AnyConnection, DatabaseLocation};
+use super::connection::{AccessMode, AnyConnection, DatabaseFile, DatabaseLocation};
 use super::error::StoreError;
 use crate::domain::{Error, Result};
 use diesel::connection::SimpleConnection;
@@ -21,6 +21,8 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 
 struct ConnectionManager {
     location: DatabaseLocation,
+    /// The only file to open.
+    file: Option<DatabaseFile>,
     mode: AccessMode,
 }
 
@@ -29,7 +31,11 @@ impl ManageConnection for ConnectionManager {
     type Error = StoreError;
 
     fn connect(&self) -> Result<AnyConnection, StoreError> {
-        self.location.open(self.mode)
+        let conn = self.location.open(self.mode)?;
+        if let Some(file) = &self.file {
+            file.check()?;
+        }
+        Ok(conn)
     }
 
     fn is_valid(&self, conn: &mut AnyConnection) -> Result<(), StoreError> {
@@ -50,24 +56,26 @@ pub struct Pool {
 
 impl Pool {
     /// The pools for reading and for writing. SQLite: several readers, one writer. PostgreSQL: the
-    /// same pool twice.
-    ///
-    /// # Errors
-    /// None today; connections are opened on first use.
-    pub fn pair(permit: DatabaseLocation) -> Result<(Self, Self), StoreError> {
+    /// same pool twice. Connections are opened on first use.
+    pub(super) fn pair(permit: DatabaseLocation, file: Option<DatabaseFile>) -> (Self, Self) {
         match permit {
-            DatabaseLocation::Sqlite(_) => Ok((
-                Self::new(permit.clone(), AccessMode::Read, SQLITE_READERS),
-                Self::new(permit, AccessMode::Write, 1),
-            )),
+            DatabaseLocation::Sqlite(_) => (
+                Self::new(permit.clone(), file.clone(), AccessMode::Read, SQLITE_READERS),
+                Self::new(permit, file, AccessMode::Write, 1),
+            ),
             DatabaseLocation::Postgres(_) => {
-                let pool = Self::new(permit, AccessMode::Write, POSTGRES_CONNECTIONS);
-                Ok((pool.clone(), pool))
+                let pool = Self::new(permit, file, AccessMode::Write, POSTGRES_CONNECTIONS);
+                (pool.clone(), pool)
             }
         }
     }
 
-    fn new(permit: DatabaseLocation, mode: AccessMode, size: u32) -> Self {
+    fn new(
+        permit: DatabaseLocation,
+        file: Option<DatabaseFile>,
+        mode: AccessMode,
+        size: u32,
+    ) -> Self {
         // A server's connection may have died since its last use; a file's cannot.
         let test = matches!(permit, DatabaseLocation::Postgres(_));
         let connections = r2d2::Pool::builder()
@@ -77,7 +85,7 @@ impl Pool {
             .test_on_check_out(test)
             .idle_timeout(if test { Some(Duration::from_secs(300)) } else { None })
             .max_lifetime(if test { Some(Duration::from_secs(1800)) } else { None })
-            .build_unchecked(ConnectionManager { location: permit, mode });
+            .build_unchecked(ConnectionManager { location: permit, file, mode });
         Self {
             connections,
             permits: Arc::new(Semaphore::new(size as usize)),

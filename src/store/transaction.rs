@@ -2,15 +2,11 @@
 
 use super::connection::{AccessMode, AnyConnection};
 use super::error;
+use super::log_guard::LogGuard;
+use super::witness::KnownHead;
 use crate::domain::{Error, Result};
 use diesel::connection::TransactionManager;
 use std::time::Duration;
-
-/// Signs the end of the audit chain. The vault implements it, which the store may not use.
-pub trait HeadSigner: Send + Sync + 'static {
-    fn sign(&self, text: &str) -> String;
-    fn verify(&self, text: &str, signature: &str) -> bool;
-}
 
 /// How often a transaction is attempted when the database asks for a retry.
 const MAX_ATTEMPTS: u32 = 6;
@@ -21,7 +17,10 @@ const MAX_ATTEMPTS: u32 = 6;
 /// back.
 pub struct Tx<'a> {
     pub(super) conn: &'a mut AnyConnection,
-    pub(super) signer: Option<&'a dyn HeadSigner>,
+    /// Checks and signs the end of the audit log; `None` where nothing can be audited.
+    pub(super) log: Option<&'a LogGuard>,
+    /// The head after the entries of this transaction.
+    pub(super) appended: Option<KnownHead>,
 }
 
 impl std::fmt::Debug for Tx<'_> {
@@ -34,13 +33,13 @@ impl std::fmt::Debug for Tx<'_> {
 pub(super) fn run_transaction<T>(
     conn: &mut AnyConnection,
     mode: AccessMode,
-    signer: Option<&dyn HeadSigner>,
+    log: Option<&LogGuard>,
     f: &dyn Fn(&mut Tx<'_>) -> Result<T>,
 ) -> Result<T> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match run_once(conn, mode, signer, f) {
+        match run_once(conn, mode, log, f) {
             Err(failed) if tries < MAX_ATTEMPTS && error::is_retryable(&failed) => {
                 // Two transactions that conflicted would conflict again: wait a random time that
                 // grows with each attempt. This is a thread of the blocking pool.
@@ -57,13 +56,19 @@ pub(super) fn run_transaction<T>(
 fn run_once<T>(
     conn: &mut AnyConnection,
     mode: AccessMode,
-    signer: Option<&dyn HeadSigner>,
+    log: Option<&LogGuard>,
     f: &dyn Fn(&mut Tx<'_>) -> Result<T>,
 ) -> Result<T> {
     conn.begin(mode)?;
-    match f(&mut Tx { conn, signer }) {
+    let mut tx = Tx { conn, log, appended: None };
+    let outcome = f(&mut tx);
+    let appended = tx.appended.take();
+    match outcome {
         Ok(value) => {
             AnyConnection::commit_transaction(conn)?;
+            if let (Some(log), Some(head)) = (log, appended) {
+                log.witness.record(head);
+            }
             Ok(value)
         }
         Err(failed) => {
@@ -77,7 +82,7 @@ fn run_once<T>(
     }
 }
 
-impl Tx<'_> {
+impl<'a> Tx<'a> {
     /// Runs `f` within a savepoint, so that its failure (usually a unique violation) leaves the
     /// transaction usable on PostgreSQL too.
     pub(super) fn savepoint<T, E: From<diesel::result::Error>>(
@@ -99,7 +104,7 @@ impl Tx<'_> {
         }
     }
 
-    pub(super) fn signer(&self) -> Result<&dyn HeadSigner> {
-        self.signer.ok_or_else(|| Error::internal("the store was opened without a signer for the audit log, or this transaction only reads"))
+    pub(super) fn log(&self) -> Result<&'a LogGuard> {
+        self.log.ok_or_else(|| Error::internal("the store was opened without a signer for the audit log, or this transaction only reads"))
     }
 }

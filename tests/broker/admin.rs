@@ -156,7 +156,7 @@ on_both! {
         assert!(health.database.is_ok() && health.audit.unwrap() > 0);
         assert_eq!((health.hosts_connected, health.hosts_total), (1, 1));
         db.raw("UPDATE audit_head SET seq = seq - 1");
-        assert_eq!(fixture.broker.health().probe().await.audit, Err("head_signature".into()));
+        assert_eq!(fixture.broker.health().probe().await.audit, Err("tampered".into()));
     }
 
     async fn no_change_without_audit(db) {

@@ -58,6 +58,7 @@ fn every_command_has_help_and_wrong_usage_exits_with_two() {
         "host join-token",
         "audit",
         "audit verify",
+        "audit accept-damage",
         "openapi",
         "check-config",
     ] {

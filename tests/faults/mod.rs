@@ -4,6 +4,7 @@
 mod processes;
 mod stack;
 
+mod database_file;
 mod demo;
 mod disk;
 mod flood;

@@ -3,6 +3,7 @@
 mod apps;
 mod attacks;
 mod audit;
+mod audit_tampered;
 mod auth;
 mod browser;
 mod input;

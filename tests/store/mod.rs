@@ -2,6 +2,8 @@
 
 mod app_requests;
 mod audit;
+mod audit_end;
+mod audit_witness;
 mod entities;
 mod failures;
 mod gateway_lease;

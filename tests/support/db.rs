@@ -122,11 +122,9 @@ pub fn empty_database(backend: Backend) -> EmptyDatabase {
         Backend::Sqlite => sqlite(),
         Backend::Postgres => postgres("template1"),
     };
-    EmptyDatabase {
-        connection: DatabaseLocation::parse(&url).unwrap().open(AccessMode::Write).unwrap(),
-        url,
-        _place: place,
-    }
+    let location = DatabaseLocation::parse(&url).unwrap();
+    location.create().unwrap();
+    EmptyDatabase { connection: location.open(AccessMode::Write).unwrap(), url, _place: place }
 }
 
 fn sqlite() -> (String, DatabaseGuard) {

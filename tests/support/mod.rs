@@ -8,6 +8,7 @@ pub mod bytewise;
 pub mod client;
 pub mod fake_fleet;
 pub mod fake_rdp;
+pub mod forge;
 pub mod logs;
 pub mod pdeathsig;
 pub mod process_guard;

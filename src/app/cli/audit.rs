@@ -35,6 +35,16 @@ pub enum AuditCommand {
         #[command(flatten)]
         at: GatewayDataArgs,
     },
+    /// Continues an audit log that was altered, cut off, or replaced by an older copy.
+    ///
+    /// After such damage the gateway writes nothing and does not start. First look for the newest
+    /// intact copy of the database: with it, this command is not needed. Otherwise this command
+    /// writes an entry that says what did not verify and identifies everything before it; from that
+    /// entry on the log is proved again, and nothing before it is.
+    AcceptDamage {
+        #[command(flatten)]
+        at: GatewayDataArgs,
+    },
     /// Prints the public key that proves the end of the log. Keep it apart from the gateway.
     PublicKey {
         #[command(flatten)]

@@ -6,11 +6,11 @@ use crate::broker::core::text::truncate_utf8;
 use crate::broker::core::unit_of_work::AuditedStore;
 use crate::broker::core::validate;
 use crate::broker::model::{AuditQuery, Page, VerificationReport};
-use crate::domain::audit::{Action, ActorFilter, ChainFault, Entry, Head, Reason};
+use crate::domain::audit::{Action, ActorFilter, Entry, Reason};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
 use crate::domain::user::RequestSource;
-use crate::domain::{Error, OrganizationId, Result};
+use crate::domain::{Error, ErrorKind, OrganizationId, Result};
 use crate::store::{AuditFilter, HeadSigner};
 
 impl HeadSigner for Vault {
@@ -51,7 +51,6 @@ fn filter(query: AuditQuery) -> Result<(AuditFilter, usize)> {
 #[derive(Clone)]
 pub struct AuditLog {
     pub(in crate::broker) store: AuditedStore,
-    pub(in crate::broker) vault: Vault,
 }
 
 impl AuditLog {
@@ -138,9 +137,9 @@ impl AuditLog {
         caller: &Principal,
     ) -> Result<VerificationReport> {
         self.permit_audit(origin, caller).await?;
-        let crate::store::ChainReport { entries, head, fault } =
+        let crate::store::ChainReport { entries, accepted_by, head, fault } =
             self.store.inner().verify_chain().await?;
-        let verdict = VerificationReport { entries, head, fault };
+        let verdict = VerificationReport { entries, accepted_by, head, fault };
         let note = self
             .store
             .entry(origin, Action::VerifyAudit)
@@ -151,8 +150,23 @@ impl AuditLog {
             Some(fault) => note.failed(Reason::External(fault.to_string())),
             None => note,
         };
-        self.store.write_entry(note).await?;
+        match self.store.write_entry(note).await {
+            // Nothing can be written, which is what the verdict says.
+            Err(error) if error.kind == ErrorKind::Tampered && verdict.fault.is_some() => {}
+            outcome => outcome?,
+        }
         Ok(verdict)
+    }
+
+    /// Continues a log that does not verify, by an entry that says so: for whoever holds the master
+    /// key, on the command line. Returns the number of that entry.
+    ///
+    /// # Errors
+    /// `Conflict` when the log verifies.
+    pub async fn accept_damage(&self, origin: &RequestSource) -> Result<i64> {
+        let note =
+            self.store.entry(origin, Action::AcceptAuditDamage).by_system().on_named("audit", None);
+        Ok(self.store.inner().accept_audit_damage(note.into_draft()).await?.seq)
     }
 
     /// The organization whose entries the principal may read. `None`: all, and those of none, for
@@ -167,14 +181,6 @@ impl AuditLog {
         }
         let permit = self.store.permit(origin, caller, PolicyAction::ReadAudit).await?;
         Ok(Some(permit.organization_id()))
-    }
-
-    pub(in crate::broker) fn head_fault(&self, head: &Head) -> Option<ChainFault> {
-        let text = Head::signed_text(head.seq, &head.hash);
-        let good = self.vault.verify_head(&text, &head.signature);
-        (!good).then(|| ChainFault::BadHead {
-            detail: "its signature is not this gateway's".to_owned(),
-        })
     }
 
     /// Audits a denial by the HTTP layer (bad Origin, missing CSRF header).

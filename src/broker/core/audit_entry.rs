@@ -37,6 +37,11 @@ impl AuditEntryBuilder {
         }
     }
 
+    /// The entry, for a writer that is not a unit of work.
+    pub(in crate::broker) fn into_draft(self) -> Draft {
+        self.draft
+    }
+
     pub(in crate::broker) fn by_caller(mut self, caller: &Principal) -> Self {
         self.draft.organization_id = caller.organization_id();
         self.draft.actor = Actor::from(caller);

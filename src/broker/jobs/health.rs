@@ -1,10 +1,9 @@
 //! Health probes and gauges.
 
-use crate::broker::audit::query::AuditLog;
 use crate::broker::core::session_tracker::SessionTracker;
 use crate::broker::core::stream_registry::StreamRegistry;
 use crate::broker::core::unit_of_work::AuditedStore;
-use crate::broker::model::{Gauges, HealthView};
+use crate::broker::model::{Gauges, HealthView, TAMPERED};
 use crate::broker::ports::host_fleet::HostFleet;
 use crate::domain::ErrorKind;
 use std::sync::Arc;
@@ -17,7 +16,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Health {
     pub(in crate::broker) store: AuditedStore,
     pub(in crate::broker) fleet: Arc<dyn HostFleet>,
-    pub(in crate::broker) audit: AuditLog,
     pub(in crate::broker) streams: StreamRegistry,
     pub(in crate::broker) tracker: SessionTracker,
 }
@@ -31,15 +29,14 @@ impl Health {
             Ok(Err(error)) => Err(error_label(error.kind).to_owned()),
             Err(_) => Err("timeout".to_owned()),
         };
-        let head =
-            timeout(PROBE_TIMEOUT, store.read(|tx| Ok((tx.audit_head()?, tx.host_count()?)))).await;
-        let (audit, hosts_total) = match head {
-            Ok(Ok((head, hosts))) if head.seq == 0 || self.audit.head_fault(&head).is_none() => {
-                (Ok(head.seq), hosts)
-            }
-            Ok(Ok((_, hosts))) => (Err("head_signature".to_owned()), hosts),
-            Ok(Err(error)) => (Err(error_label(error.kind).to_owned()), 0),
-            Err(_) => (Err("timeout".to_owned()), 0),
+        let audit = match timeout(PROBE_TIMEOUT, store.check_audit_log()).await {
+            Ok(Ok(entries)) => Ok(entries),
+            Ok(Err(error)) => Err(error_label(error.kind).to_owned()),
+            Err(_) => Err("timeout".to_owned()),
+        };
+        let hosts_total = match timeout(PROBE_TIMEOUT, store.read(|tx| tx.host_count())).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(_)) | Err(_) => 0,
         };
         HealthView { database, audit, hosts_connected: self.fleet.connected().len(), hosts_total }
     }
@@ -59,6 +56,7 @@ impl Health {
 fn error_label(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unavailable => "unavailable",
+        ErrorKind::Tampered => TAMPERED,
         ErrorKind::Internal => "error",
         ErrorKind::Malformed
         | ErrorKind::Invalid

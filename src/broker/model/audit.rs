@@ -27,6 +27,8 @@ pub struct AuditQuery {
 pub struct VerificationReport {
     /// Entries read.
     pub entries: i64,
+    /// The entry by which an administrator accepted damage: nothing before it is proved.
+    pub accepted_by: Option<i64>,
     pub head: Head,
     /// The first fault; `None`: complete and unaltered.
     pub fault: Option<ChainFault>,

@@ -3,6 +3,9 @@
 use crate::domain::route::LatencyHistogram;
 use std::time::Duration;
 
+/// [`HealthView::audit`] of a log that does not verify.
+pub const TAMPERED: &str = "tampered";
+
 #[derive(Clone, Debug)]
 pub struct HealthView {
     /// Round trip of the store, or the kind of its error.

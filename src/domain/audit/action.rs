@@ -122,6 +122,9 @@ actions! {
     ExportAudit = "export_audit",
     /// The log was verified.
     VerifyAudit = "verify_audit",
+    /// An administrator with the master key accepted that the log is damaged or was replaced: it is
+    /// continued from here, and nothing before is proved.
+    AcceptAuditDamage = "accept_audit_damage",
 }
 
 impl Action {

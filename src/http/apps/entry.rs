@@ -212,7 +212,9 @@ fn open_error(settings: &AppsSettings, error: &Error) -> Response<Body> {
     }
     match error.kind {
         ErrorKind::Throttled(_) => pages::rate_limited(settings),
-        ErrorKind::Unavailable | ErrorKind::Internal => pages::unavailable(settings),
+        ErrorKind::Unavailable | ErrorKind::Tampered | ErrorKind::Internal => {
+            pages::unavailable(settings)
+        }
         ErrorKind::Malformed
         | ErrorKind::Invalid
         | ErrorKind::Unauthenticated

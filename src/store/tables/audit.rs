@@ -1,16 +1,15 @@
-//! The audit log and its head. Nothing here changes or removes an entry.
-//!
-//! Writing an entry locks the head row until the transaction ends, so that a concurrent writer sees
-//! the entry: on PostgreSQL by the row lock of the `UPDATE`, on SQLite because there is one writer.
+//! Entries of the audit log: rows, pages, and what verification reads. Nothing here changes or
+//! removes an entry; [`super::audit_head`] appends.
 
 use super::{corrupt_value, limit};
-use crate::domain::audit::{Action, Actor, ActorFilter, Draft, Entry, EntryTarget, Head, Outcome};
+use crate::domain::audit::{Action, Actor, ActorFilter, Draft, Entry, EntryTarget, Outcome};
 use crate::domain::{Error, OrganizationId, Result, Timestamp};
-use crate::store::connection::MultiBackend;
+use crate::store::connection::{AnyConnection, MultiBackend};
 use crate::store::schema::{audit_entries, audit_head};
 use crate::store::transaction::Tx;
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
+use serde::Serialize;
 
 diesel::define_sql_function! {
     /// Lower case, as far as the database folds letters.
@@ -46,7 +45,7 @@ impl AuditFilter {
     }
 }
 
-#[derive(Queryable, Selectable, Insertable)]
+#[derive(Queryable, Selectable, Insertable, Serialize)]
 #[diesel(table_name = audit_entries, treat_none_as_default_value = false)]
 pub(crate) struct AuditRow {
     pub(crate) seq: i64,
@@ -69,11 +68,11 @@ pub(crate) struct AuditRow {
     request_id: Option<String>,
     details: String,
     prev_hash: String,
-    hash: String,
+    pub(crate) hash: String,
 }
 
 impl AuditRow {
-    fn of(entry: &Entry) -> Result<Self> {
+    pub(super) fn of(entry: &Entry) -> Result<Self> {
         let entry = entry.clone();
         Ok(Self {
             seq: entry.seq,
@@ -139,8 +138,25 @@ impl AuditRow {
     }
 }
 
+impl AuditRow {
+    /// The entry, if the stored text of its details is the one that this gateway writes. A member
+    /// that is there twice, or spaces, have the same hash, but another SQL reader sees something
+    /// else.
+    pub(crate) fn into_canonical_entry(self) -> Result<Entry> {
+        let stored = self.details.clone();
+        let entry = self.into_entry()?;
+        let written = serde_json::to_string(&entry.details).map_err(Error::internal)?;
+        if written == stored { Ok(entry) } else { Err(corrupt_value("list of details")) }
+    }
+
+    /// Everything as it is stored.
+    pub(crate) fn stored_text(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::internal)
+    }
+}
+
 /// NUL cannot be stored by PostgreSQL: it is replaced by U+FFFD, on both databases.
-fn replace_nul(draft: &mut Draft) {
+pub(super) fn replace_nul(draft: &mut Draft) {
     let texts = [
         &mut draft.actor.id,
         &mut draft.actor.email,
@@ -177,60 +193,6 @@ pub(super) fn contains_pattern(text: &str) -> String {
 }
 
 impl Tx<'_> {
-    /// Appends an entry and signs the new head. Locks the head until the transaction ends: do it
-    /// last.
-    pub fn append_audit_entry(&mut self, draft: Draft) -> Result<Entry> {
-        let mut entries = self.append_audit_entries(vec![draft])?;
-        entries.pop().ok_or_else(|| Error::internal("no audit entry was appended"))
-    }
-
-    /// Appends entries in order under one signature of the new head. Locks the head until the
-    /// transaction ends: call it last.
-    pub fn append_audit_entries(&mut self, drafts: Vec<Draft>) -> Result<Vec<Entry>> {
-        self.signer()?;
-        if drafts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let count = i64::try_from(drafts.len()).map_err(Error::internal)?;
-        let (last, mut prev_hash): (i64, String) = diesel::update(audit_head::table.find(1))
-            .set(audit_head::seq.eq(audit_head::seq + count))
-            .returning((audit_head::seq, audit_head::hash))
-            .get_result(self.conn)?;
-        let mut entries = Vec::with_capacity(drafts.len());
-        for (seq, mut draft) in (last - count + 1..).zip(drafts) {
-            replace_nul(&mut draft);
-            let entry = draft.chain(seq, &prev_hash);
-            prev_hash.clone_from(&entry.hash);
-            diesel::insert_into(audit_entries::table)
-                .values(AuditRow::of(&entry)?)
-                .execute(self.conn)?;
-            entries.push(entry);
-        }
-        let signature = self.signer()?.sign(&Head::signed_text(last, &prev_hash));
-        let head = (audit_head::hash.eq(&prev_hash), audit_head::signature.eq(signature));
-        diesel::update(audit_head::table.find(1)).set(head).execute(self.conn)?;
-        Ok(entries)
-    }
-
-    /// The head as stored; its signature is not verified here.
-    pub fn audit_head(&mut self) -> Result<Head> {
-        let columns = (audit_head::seq, audit_head::hash, audit_head::signature);
-        let (seq, hash, signature) =
-            audit_head::table.find(1).select(columns).first::<(i64, String, String)>(self.conn)?;
-        Ok(Head { seq, hash, signature })
-    }
-
-    /// Signs the head of an empty log.
-    pub(crate) fn sign_genesis_head(&mut self) -> Result<()> {
-        let head = self.audit_head()?;
-        if head.seq == 0 && head.signature.is_empty() {
-            let signature = self.signer()?.sign(&Head::signed_text(0, &head.hash));
-            let unsigned = audit_head::table.find(1).filter(audit_head::seq.eq(0));
-            diesel::update(unsigned).set(audit_head::signature.eq(signature)).execute(self.conn)?;
-        }
-        Ok(())
-    }
-
     /// Increases with every audited change, in this process or another.
     pub fn change_counter(&mut self) -> Result<i64> {
         Ok(audit_head::table.find(1).select(audit_head::seq).first(self.conn)?)
@@ -320,6 +282,29 @@ impl Tx<'_> {
             .order(audit_entries::seq)
             .limit(limit(count));
         Ok(query.select(AuditRow::as_select()).load(self.conn)?)
+    }
+
+    /// The first row with a value of another type than its column's, which only SQLite allows: it
+    /// reads the same, but no filter finds it.
+    pub(crate) fn mistyped_audit_row(&mut self, from: i64) -> Result<Option<i64>> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Nullable<BigInt>)]
+            seq: Option<i64>,
+        }
+        let AnyConnection::Sqlite(conn) = &mut *self.conn else { return Ok(None) };
+        let texts = "organization_id actor_id actor_email actor_role actor_type action target_type target_id target_name outcome reason source_ip \
+            user_agent session_id workspace_id request_id details prev_hash hash";
+        let mistyped: Vec<String> = texts
+            .split_whitespace()
+            .map(|column| format!("typeof({column}) NOT IN ('text', 'null')"))
+            .collect();
+        let query = format!(
+            "SELECT min(seq) AS seq FROM audit_entries WHERE seq >= $1 AND (typeof(seq) <> 'integer' OR typeof(time) <> 'integer' OR {})",
+            mistyped.join(" OR ")
+        );
+        let row: Row = diesel::sql_query(query).bind::<BigInt, _>(from).get_result(conn)?;
+        Ok(row.seq)
     }
 
     /// Sequence numbers of the first and the last entry.

@@ -6,6 +6,7 @@
 
 pub mod app_requests;
 pub mod audit;
+pub(super) mod audit_head;
 pub mod challenges;
 pub mod gateway_lease;
 pub mod hosts;

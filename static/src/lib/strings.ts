@@ -434,6 +434,7 @@ export const actions: Record<string, string> = {
   gateway_stop: 'Gateway stopped',
   export_audit: 'Exported the audit log',
   verify_audit: 'Verified the audit log',
+  accept_audit_damage: 'Accepted that the audit log was altered',
 };
 
 /** Label of an audit entry; some actions have stages with their own label. */

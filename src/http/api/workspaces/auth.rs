@@ -258,7 +258,9 @@ fn count_failure<T>(
     if let Err(error) = &outcome {
         metrics.count_sign_in(match error.kind {
             ErrorKind::Throttled(_) => SignInOutcome::Throttled,
-            ErrorKind::Unavailable | ErrorKind::Internal => SignInOutcome::Error,
+            ErrorKind::Unavailable | ErrorKind::Tampered | ErrorKind::Internal => {
+                SignInOutcome::Error
+            }
             ErrorKind::Malformed
             | ErrorKind::Invalid
             | ErrorKind::Unauthenticated

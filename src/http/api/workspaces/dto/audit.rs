@@ -189,6 +189,9 @@ pub struct AuditVerification {
     /// The first fault, with its entry.
     #[schema(required = true)]
     pub first_error: Option<String>,
+    /// Number of the entry by which an administrator accepted damage: nothing before it is proved.
+    #[schema(required = true)]
+    pub accepted_by: Option<i64>,
 }
 
 impl From<VerificationReport> for AuditVerification {
@@ -196,6 +199,7 @@ impl From<VerificationReport> for AuditVerification {
         Self {
             ok: v.fault.is_none(),
             entries: v.entries,
+            accepted_by: v.accepted_by,
             head: v.head.into(),
             first_error: v.fault.map(|f| f.to_string()),
         }

@@ -1,6 +1,6 @@
 //! Operations.
 
-use crate::broker::model::HealthView;
+use crate::broker::model::{HealthView, TAMPERED};
 use crate::domain::Timestamp;
 use crate::http::hub_status::HubStatus;
 use serde::Serialize;
@@ -16,6 +16,9 @@ pub enum HealthStatus {
     Degraded,
     /// Does not work.
     Down,
+    /// Of the audit log: it was altered from outside, and nothing is written until an administrator
+    /// accepts it.
+    Tampered,
 }
 
 /// Health of the gateway, probed for this response.
@@ -111,7 +114,10 @@ impl Health {
                 total: view.hosts_total,
             },
             audit: AuditHealth {
-                status: vital(view.audit.is_ok()),
+                status: match &view.audit {
+                    Err(label) if label == TAMPERED => HealthStatus::Tampered,
+                    audit => vital(audit.is_ok()),
+                },
                 entries: view.audit.as_ref().ok().copied(),
             },
         };
@@ -121,7 +127,7 @@ impl Health {
             dependencies.hosts.status,
             dependencies.audit.status,
         ];
-        let status = parts.into_iter().max().unwrap_or(HealthStatus::Down);
+        let status = parts.into_iter().max().unwrap_or(HealthStatus::Down).min(HealthStatus::Down);
         Self {
             status,
             service: "portcullis",
