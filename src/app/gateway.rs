@@ -372,6 +372,8 @@ fn http_settings(config: &Config, audit_public_key: String) -> Settings {
         host_names: config.tls.names.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         metrics_allow: config.metrics.allow.clone(),
+        anonymous_rate: config.limits.public_requests_per_address.quota(),
+        any_rate: config.limits.requests_per_address.quota(),
         audit_public_key,
         ..Settings::default()
     }

@@ -3,14 +3,15 @@
 
 use super::failure::Failure;
 use super::keys;
-use crate::auth::Vault;
+use crate::auth::{GuessQuotas, Vault};
+use crate::broker::core::settings::Limits;
 use crate::broker::model::{GatewayIdentity, TunnelReport};
 use crate::broker::ports::host_fleet::{
     DesktopOrder, DesktopStarted, FleetError, HostFleet, HostPeer, SessionPeer,
 };
 use crate::broker::{Broker, Settings};
-use crate::config::Config;
 use crate::config::value::DatabaseUrl;
+use crate::config::{self, Config};
 use crate::domain::{Clock, HostId, SessionId, Timestamp};
 use crate::store::{HeadSigner, Purpose, Store, StoreError, Tx};
 use futures_util::future::BoxFuture;
@@ -138,6 +139,32 @@ pub fn settings(config: &Config) -> Settings {
         session_network: config.tunnel.network.as_v4().unwrap_or((Ipv4Addr::new(10, 64, 0, 0), 10)),
         web_applications: !config.apps.domain.is_empty(),
         max_viewers: config.sessions.max_viewers,
+        limits: limits(&config.limits),
+    }
+}
+
+fn limits(c: &config::Limits) -> Limits {
+    let defaults = Limits::default();
+    Limits {
+        passwords: GuessQuotas {
+            pair: c.passwords_per_client.quota(),
+            address: c.passwords_per_address.quota(),
+            account: c.passwords_per_account.quota(),
+            browser: c.passwords_per_known_browser.quota(),
+            accepted: c.sign_ins_per_client.quota(),
+            ..defaults.passwords
+        },
+        codes: GuessQuotas {
+            pair: c.codes_per_client.quota(),
+            address: c.codes_per_address.quota(),
+            account: c.codes_per_account.quota(),
+            browser: c.codes_per_known_browser.quota(),
+            accepted: c.sign_ins_per_client.quota(),
+            ..defaults.codes
+        },
+        waiting_sign_ins: c.waiting_sign_ins,
+        known_browser_ttl: c.known_browser_life.0,
+        refusals: c.refusals_per_user.quota(),
     }
 }
 
@@ -205,5 +232,15 @@ impl HostFleet for NoFleet {
     }
     fn hosts_changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configurations_default_limits_are_the_brokers() {
+        assert_eq!(settings(&Config::default()).limits, Limits::default());
     }
 }

@@ -8,9 +8,11 @@
 //! | [`password`] | passwords: Argon2id |
 //! | [`totp`] | the second factor: time-based one-time codes |
 //! | [`opaque`] | random tokens: refresh tokens, tickets, join tokens |
-//! | [`rate_limit`] | attempts per account and per address |
+//! | [`rate_limit`] | events per key and per address |
+//! | [`guess_limiter`] | tries of passwords and codes |
 //! | [`kdf`] | key derivation |
 
+pub mod guess_limiter;
 pub mod kdf;
 pub mod opaque;
 pub mod password;
@@ -20,6 +22,7 @@ pub mod token;
 pub mod totp;
 pub mod vault;
 
+pub use guess_limiter::{Admission, Attempt, BrowserId, GuessLimiter, GuessQuotas};
 pub use random::random_bytes;
 pub use rate_limit::AttemptLimiter;
 pub use token::{Claims, TokenKeys};

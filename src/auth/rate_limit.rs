@@ -1,5 +1,5 @@
-//! How often an account and an address may attempt something: both buckets
-//! ([`crate::domain::rate_limit`]) must have room. A success empties the account's bucket.
+//! How often something may happen per name and per address: both buckets
+//! ([`crate::domain::rate_limit`]) must have room.
 
 use crate::domain::Timestamp;
 use crate::domain::rate_limit::{KeyedRateLimiter, Quota, client_network};
@@ -50,12 +50,6 @@ impl AttemptLimiter {
         }
         Ok(())
     }
-
-    /// The owner of the account is authenticated: its attempts are forgotten, its address's are
-    /// not.
-    pub fn reset_account(&self, account: &str) {
-        lock(&self.accounts).reset(&account_key(account));
-    }
 }
 
 /// Of fixed size, whatever is entered as an account.
@@ -96,8 +90,6 @@ mod tests {
         let later = NOW.after(Duration::from_secs(30));
         throttle.check("ann@example.com", None, later).unwrap();
         assert!(throttle.check("ann@example.com", None, later).is_err());
-        throttle.reset_account("Ann@example.com");
-        throttle.check("ann@example.com", None, later).unwrap();
     }
 
     #[test]
@@ -111,7 +103,6 @@ mod tests {
             Err(Duration::from_secs(5))
         );
         throttle.check("x", ip("2001:db8:1:3::1"), NOW).unwrap();
-        throttle.reset_account("x");
         assert!(throttle.check("x", ip("2001:db8:1:2::1"), NOW).is_err());
     }
 

@@ -32,15 +32,15 @@ pub mod sessions;
 pub mod targets;
 
 use self::core::changes::Changes;
+use self::core::hash_queue::HashQueue;
 use self::core::sealing::Sealer;
 use self::core::session_tracker::SessionTracker;
 pub use self::core::settings::Settings;
 use self::core::signing_keys::SigningKeys;
 use self::core::stream_registry::StreamRegistry;
 use self::core::teardown::Teardown;
-use self::core::throttles::{self, HashQueue};
 use self::core::unit_of_work::AuditedStore;
-use crate::auth::Vault;
+use crate::auth::{GuessLimiter, Vault};
 use crate::domain::{Clock, Timestamp};
 use crate::store::Store;
 use audit::query::AuditLog;
@@ -49,6 +49,8 @@ use catalog::workspaces::Workspaces;
 use hosts::enroll::Hosts;
 use hosts::gateway_identity::GatewayIdentityStore;
 use hosts::peers::Peers;
+use identity::code_attempts::CodeAttempts;
+use identity::known_browsers::KnownBrowsers;
 use identity::organizations::Organizations;
 use identity::password::Passwords;
 use identity::tokens::Logins;
@@ -116,11 +118,23 @@ impl Broker {
         let changes = Changes::default();
         let streams = StreamRegistry::default();
         let tracker = SessionTracker::default();
-        let store = AuditedStore::new(store, clock, changes.clone());
+        let store = AuditedStore::new(store, clock, changes.clone(), settings.limits.refusals);
         let sealer = Sealer::new(vault.clone());
         let keys = SigningKeys::new(store.clone(), sealer.clone());
-        let hash_queue = HashQueue::default();
-        let password_limiter = Arc::new(throttles::password_limiter());
+        let hash_queue = HashQueue::new(settings.limits.waiting_sign_ins);
+        let passwords = Arc::new(GuessLimiter::new(settings.limits.passwords));
+        let browsers = KnownBrowsers {
+            store: store.clone(),
+            sealer: sealer.clone(),
+            settings: settings.clone(),
+        };
+        let code_attempts = CodeAttempts {
+            store: store.clone(),
+            browsers: browsers.clone(),
+            passwords: passwords.clone(),
+            codes: Arc::new(GuessLimiter::new(settings.limits.codes)),
+            enrolments: Arc::new(GuessLimiter::new(settings.limits.passwords)),
+        };
         let teardown = Teardown {
             store: store.clone(),
             fleet: fleet.clone(),
@@ -162,7 +176,8 @@ impl Broker {
                 store: store.clone(),
                 keys: keys.clone(),
                 settings: settings.clone(),
-                password_limiter: password_limiter.clone(),
+                limiter: passwords,
+                browsers,
                 hash_queue: hash_queue.clone(),
             },
             totp: Totp {
@@ -170,8 +185,7 @@ impl Broker {
                 sealer: sealer.clone(),
                 keys: keys.clone(),
                 settings: settings.clone(),
-                password_limiter,
-                otp_limiter: Arc::new(throttles::otp_limiter()),
+                attempts: code_attempts.clone(),
             },
             logins: Logins {
                 store: store.clone(),
@@ -180,7 +194,12 @@ impl Broker {
                 streams: streams.clone(),
                 teardown: teardown.clone(),
             },
-            users: Users { store: store.clone(), hash_queue, teardown: teardown.clone() },
+            users: Users {
+                store: store.clone(),
+                hash_queue,
+                code_attempts,
+                teardown: teardown.clone(),
+            },
             organizations: Organizations { store: store.clone() },
             workspaces: Workspaces {
                 store: store.clone(),

@@ -90,6 +90,18 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "auth.mfa_token_life must be 30s to 30m",
         ),
         (
+            (16..=65_536).contains(&c.limits.waiting_sign_ins),
+            "limits.waiting_sign_ins must be 16 to 65536",
+        ),
+        (
+            within(
+                c.limits.known_browser_life,
+                DurationSetting::hours(1),
+                DurationSetting::days(400),
+            ),
+            "limits.known_browser_life must be 1h to 400d",
+        ),
+        (
             within(c.sessions.max_duration, DurationSetting::minutes(1), DurationSetting::days(30)),
             "sessions.max_duration must be 1m to 30d",
         ),
@@ -179,7 +191,11 @@ mod tests {
     #[test]
     fn each_refusal_names_its_key() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 17] = [
+        let cases: [(&str, Change); 19] = [
+            ("limits.waiting_sign_ins", |c| c.limits.waiting_sign_ins = 15),
+            ("limits.known_browser_life", |c| {
+                c.limits.known_browser_life = DurationSetting::days(401)
+            }),
             ("agent.services", |c| {
                 c.agent.services = ["a=h:1", "a=h:2"].map(|s| s.parse().unwrap()).to_vec()
             }),

@@ -19,7 +19,8 @@ pub mod value;
 
 pub use error::ConfigError;
 pub use settings::{
-    Agent, Apps, Auth, Config, Database, Direct, Log, Metrics, Server, Sessions, Tls, Tunnel,
+    Agent, Apps, Auth, Config, Database, Direct, Limits, Log, Metrics, Server, Sessions, Tls,
+    Tunnel,
 };
 
 use std::fmt;

@@ -1,12 +1,13 @@
 //! Every setting with its default. An empty text or path means "none".
 
-use super::value::{DatabaseUrl, DirectTarget, DurationSetting};
+use super::value::{DatabaseUrl, DirectTarget, DurationSetting, QuotaSetting};
 use crate::domain::Network;
 use crate::telemetry::Format;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,6 +16,8 @@ pub struct Config {
     pub tls: Tls,
     pub database: Database,
     pub auth: Auth,
+    /// How often what may happen.
+    pub limits: Limits,
     pub sessions: Sessions,
     /// Origins of web applications.
     pub apps: Apps,
@@ -65,6 +68,26 @@ pub struct Auth {
     pub access_token_life: DurationSetting,
     pub login_life: DurationSetting,
     pub mfa_token_life: DurationSetting,
+}
+
+/// `[limits]`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub passwords_per_client: QuotaSetting,
+    pub passwords_per_address: QuotaSetting,
+    pub passwords_per_account: QuotaSetting,
+    pub passwords_per_known_browser: QuotaSetting,
+    pub codes_per_client: QuotaSetting,
+    pub codes_per_address: QuotaSetting,
+    pub codes_per_account: QuotaSetting,
+    pub codes_per_known_browser: QuotaSetting,
+    pub sign_ins_per_client: QuotaSetting,
+    pub waiting_sign_ins: usize,
+    pub known_browser_life: DurationSetting,
+    pub refusals_per_user: QuotaSetting,
+    pub public_requests_per_address: QuotaSetting,
+    pub requests_per_address: QuotaSetting,
 }
 
 /// `[sessions]`
@@ -179,6 +202,30 @@ impl Default for Auth {
             access_token_life: DurationSetting::minutes(10),
             login_life: DurationSetting::days(7),
             mfa_token_life: DurationSetting::minutes(5),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limit = QuotaSetting::new;
+        let (seconds, minutes) = (DurationSetting::secs, DurationSetting::minutes);
+        let ms = |n| DurationSetting(Duration::from_millis(n));
+        Self {
+            passwords_per_client: limit(10, seconds(30)),
+            passwords_per_address: limit(100, seconds(1)),
+            passwords_per_account: limit(100, seconds(5)),
+            passwords_per_known_browser: limit(10, seconds(30)),
+            codes_per_client: limit(10, minutes(60)),
+            codes_per_address: limit(100, seconds(5)),
+            codes_per_account: limit(40, minutes(30)),
+            codes_per_known_browser: limit(10, minutes(30)),
+            sign_ins_per_client: limit(60, seconds(5)),
+            waiting_sign_ins: 1024,
+            known_browser_life: DurationSetting::days(90),
+            refusals_per_user: limit(100, seconds(20)),
+            public_requests_per_address: limit(2000, ms(10)),
+            requests_per_address: limit(10_000, ms(1)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Types of values in the settings.
 
+use crate::domain::rate_limit::Quota;
 use crate::domain::route::is_target_name;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -62,6 +63,51 @@ impl FromStr for DurationSetting {
             .ok_or_else(bad)?;
         let number: u64 = number.parse().map_err(|_| bad())?;
         Ok(Self(Duration::from_millis(number.checked_mul(size).ok_or_else(bad)?)))
+    }
+}
+
+/// A limit, written `10 then 30s`: ten at once, then one in each 30 seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QuotaSetting {
+    pub burst: u32,
+    pub interval: DurationSetting,
+}
+
+impl QuotaSetting {
+    #[must_use]
+    pub const fn new(burst: u32, interval: DurationSetting) -> Self {
+        Self { burst, interval }
+    }
+
+    #[must_use]
+    pub fn quota(self) -> Quota {
+        Quota { burst: self.burst, interval: self.interval.0 }
+    }
+}
+
+impl fmt::Display for QuotaSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} then {}", self.burst, self.interval)
+    }
+}
+
+impl FromStr for QuotaSetting {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || {
+            format!(
+                "\"{text}\" is not a limit; write how many at once, then the time for each further one, such as \"10 then 30s\""
+            )
+        };
+        let (burst, interval) = text.split_once(" then ").ok_or_else(bad)?;
+        let burst = burst.trim().parse().map_err(|_| bad())?;
+        let interval: DurationSetting = interval.trim().parse().map_err(|_| bad())?;
+        let interval_range = DurationSetting(Duration::from_millis(1))..=DurationSetting::days(1);
+        if (1..=1_000_000).contains(&burst) && interval_range.contains(&interval) {
+            Ok(Self { burst, interval })
+        } else {
+            Err(format!("\"{text}\" must be 1 to 1000000 at once, then one in 1ms to 1d"))
+        }
     }
 }
 
@@ -188,7 +234,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(DurationSetting, DatabaseUrl, DirectTarget);
+as_text!(DurationSetting, DatabaseUrl, DirectTarget, QuotaSetting);
 
 /// Whether a value is empty, which means "none".
 pub trait IsBlank {
@@ -230,6 +276,33 @@ mod tests {
             ["", "10", "s", "-1s", "1.5h", "10 s", "99999999999999999999d", "9999999999999999d"]
         {
             assert!(bad.parse::<DurationSetting>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_parse_and_print() {
+        for (text, burst, ms) in [
+            ("10 then 30s", 10, 30_000),
+            ("1 then 1ms", 1, 1),
+            ("1000000 then 1d", 1_000_000, 86_400_000),
+        ] {
+            let limit: QuotaSetting = text.parse().unwrap();
+            assert_eq!(limit.quota(), Quota { burst, interval: Duration::from_millis(ms) });
+            assert_eq!(limit.to_string(), text);
+        }
+        for bad in [
+            "",
+            "10",
+            "10 then",
+            "then 30s",
+            "0 then 30s",
+            "10 then 0s",
+            "10 then 2d",
+            "1000001 then 1s",
+            "-1 then 1s",
+            "10 per 30s",
+        ] {
+            assert!(bad.parse::<QuotaSetting>().is_err(), "{bad}");
         }
     }
 

@@ -13,7 +13,7 @@
 //! | [`HashedRateLimiter`] | one limit per key, approximately: keys that share a cell share its limit | 32 KiB |
 //!
 //! Time is an argument: nanoseconds since any moment that its owner chose. A clock that goes back
-//! grants nothing.
+//! grants one event at most, and nobody waits longer than `interval` after it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -62,13 +62,20 @@ impl Gcra {
         Self { interval, tolerance: interval.saturating_mul(more as u64) }
     }
 
+    /// The TAT, which events at `now` or before put at most a burst ahead. One that lies further
+    /// ahead is from a clock that was ahead; it becomes one that leaves room for one event.
+    fn plausible(self, tat: u64, now: u64) -> u64 {
+        let one_left = now.saturating_add(self.tolerance);
+        if tat > one_left.saturating_add(self.interval) { one_left } else { tat }
+    }
+
     /// How long until an event conforms; zero: it does now.
     fn wait(self, tat: u64, now: u64) -> u64 {
-        tat.saturating_sub(now).saturating_sub(self.tolerance)
+        self.plausible(tat, now).saturating_sub(now).saturating_sub(self.tolerance)
     }
 
     fn record(self, tat: &mut u64, now: u64) {
-        *tat = (*tat).max(now).saturating_add(self.interval);
+        *tat = self.plausible(*tat, now).max(now).saturating_add(self.interval);
     }
 
     fn try_acquire(self, tat: &mut u64, now: u64) -> bool {
@@ -167,6 +174,13 @@ impl<K: Eq + Hash> KeyedRateLimiter<K> {
         }
     }
 
+    /// Takes back the last event of a key.
+    pub fn give_back(&mut self, key: &K) {
+        if let Some(tat) = self.tats.get_mut(key) {
+            *tat = tat.saturating_sub(self.gcra.interval);
+        }
+    }
+
     /// Forgets the events of a key.
     pub fn reset(&mut self, key: &K) {
         self.tats.remove(key);
@@ -211,6 +225,16 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+/// The addresses that one customer may hold: an IPv4 address, or the /48 of an IPv6 address (RFC
+/// 6177), in which there are 65,536 [`client_network`]s.
+#[must_use]
+pub fn customer_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 80))),
     }
 }
 
@@ -264,6 +288,43 @@ mod tests {
         assert!(limiter.try_acquire(2, start).is_ok(), "each key has its own bucket");
         limiter.reset(&1);
         assert!(limiter.try_acquire(1, start).is_ok());
+    }
+
+    #[test]
+    fn an_event_can_be_taken_back() {
+        let mut limiter =
+            KeyedRateLimiter::new(Quota { burst: 2, interval: Duration::from_secs(1) });
+        for _ in 0..100 {
+            limiter.try_acquire(1, MS).unwrap();
+            limiter.give_back(&1);
+        }
+        limiter.give_back(&2);
+        assert_eq!((0..5).filter(|_| limiter.try_acquire(1, MS).is_ok()).count(), 2);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_leaves_one_event_then_an_even_rate() {
+        let quota = Quota { burst: 10, interval: Duration::from_secs(30) };
+        let (mut keyed, mut hashed, mut total) = (
+            KeyedRateLimiter::new(quota),
+            HashedRateLimiter::new(quota),
+            TotalRateLimiter::new(quota),
+        );
+        let (now, ahead) = (1_000_000 * MS, 864_000_000 * MS);
+        for _ in 0..10 {
+            keyed.try_acquire(1, ahead).unwrap();
+            assert!(hashed.try_acquire(1, ahead) && total.try_acquire(ahead));
+        }
+        assert!(
+            keyed.try_acquire(1, now).is_ok()
+                && hashed.try_acquire(1, now)
+                && total.try_acquire(now)
+        );
+        assert_eq!(keyed.try_acquire(1, now), Err(Duration::from_secs(30)), "no burst is granted");
+        assert!(!hashed.try_acquire(1, now) && !total.try_acquire(now));
+        keyed.try_acquire(1, now + 30_000 * MS).unwrap();
+        // Back by less than the bucket holds: nobody waits longer than one interval.
+        assert!(keyed.retry_after(&1, now + 20_000 * MS) <= Duration::from_secs(30));
     }
 
     #[test]

@@ -8,13 +8,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// A token bucket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rate {
-    pub per_second: u32,
-    pub burst: u32,
-}
-
 /// Limits the requests of each client address.
 pub(crate) struct AddressLimiter {
     started_at: Instant,
@@ -22,8 +15,7 @@ pub(crate) struct AddressLimiter {
 }
 
 impl AddressLimiter {
-    pub(crate) fn new(rate: Rate) -> Self {
-        let quota = Quota::per_second(rate.per_second, rate.burst);
+    pub(crate) fn new(quota: Quota) -> Self {
         Self { started_at: Instant::now(), by_network: Mutex::new(KeyedRateLimiter::new(quota)) }
     }
 
@@ -109,7 +101,7 @@ mod tests {
 
     #[test]
     fn addresses_are_limited_separately() {
-        let limiter = AddressLimiter::new(Rate { per_second: 1, burst: 2 });
+        let limiter = AddressLimiter::new(Quota::per_second(1, 2));
         let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|ip| Some(ip.parse().unwrap()));
         assert!(limiter.check(a).is_ok() && limiter.check(a).is_ok());
         assert!(limiter.check(a).unwrap_err() > Duration::ZERO);

@@ -1,8 +1,8 @@
 //! Settings of the HTTP server.
 
 use super::apps::AppsSettings;
-use super::rate_limit::Rate;
 use crate::domain::Network;
+use crate::domain::rate_limit::Quota;
 use std::time::Duration;
 
 /// Settings of the HTTP server.
@@ -19,9 +19,9 @@ pub struct Settings {
     /// Peers that may read `/metrics`.
     pub metrics_allow: Vec<Network>,
     /// Per address: requests to public routes (sign-in, enrolment, health).
-    pub anonymous_rate: Rate,
+    pub anonymous_rate: Quota,
     /// Per address: every request.
-    pub any_rate: Rate,
+    pub any_rate: Quota,
     /// Time limit for reading a request body.
     pub body_timeout: Duration,
     /// SHA-256 of a self-signed certificate, hex: joining hosts pin it.
@@ -40,8 +40,8 @@ impl Default for Settings {
             host_names: Vec::new(),
             trusted_proxies: Vec::new(),
             metrics_allow: Network::loopback(),
-            anonymous_rate: Rate { per_second: 20, burst: 200 },
-            any_rate: Rate { per_second: 200, burst: 2000 },
+            anonymous_rate: Quota::per_second(100, 2000),
+            any_rate: Quota::per_second(1000, 10_000),
             body_timeout: Duration::from_secs(10),
             certificate_sha256: None,
             apps: None,

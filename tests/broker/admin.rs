@@ -169,7 +169,7 @@ on_both! {
         assert!(fixture.broker.sessions().disconnect(&origin(), &ann, session.id).await.is_err());
         assert!(fixture.broker.streams().issue_ticket(&origin(), &ann, session.id).await.is_err());
         assert!(fixture.broker.streams().open(&origin(), session.id, StreamProof::Principal(&ann)).await.is_err());
-        assert!(fixture.broker.passwords().sign_in(&origin(), "ann@example.com", &secret(PASSWORD)).await.is_err());
+        assert!(fixture.broker.passwords().sign_in(&origin(), None, "ann@example.com", &secret(PASSWORD)).await.is_err());
         assert!(fixture.broker.users().list(&origin(), &ann).await.is_err());
         db.raw("ALTER TABLE gone RENAME TO audit_entries");
         assert_eq!(fixture.stored_session(session.id).await, session);

@@ -172,7 +172,7 @@ on_both! {
         let session = fixture.launch(&ann, &ws).await;
         for change in [true, false] {
             let caller = if change { ann.clone() } else {
-                match fixture.broker.passwords().sign_in(&origin(), "ann@example.com", &secret("another long password")).await.unwrap() {
+                match fixture.broker.passwords().sign_in(&origin(), None, "ann@example.com", &secret("another long password")).await.unwrap() {
                     SignIn::Done(tokens) => Caller::from(tokens.caller),
                     SignIn::MfaRequired { .. } => panic!(),
                 }

@@ -4,6 +4,7 @@
 use crate::support::db::{self, Db};
 use crate::support::fake_fleet::FakeFleet;
 use portcullis::auth::{Vault, totp};
+use portcullis::broker::core::settings::Limits;
 use portcullis::broker::core::stream_registry::{StreamAuthorization, StreamGrant};
 use portcullis::broker::model::*;
 use portcullis::broker::{Broker, Settings};
@@ -38,6 +39,11 @@ impl ManualClock {
     pub fn advance(&self, d: Duration) {
         self.0.fetch_add(i64::try_from(d.as_millis()).unwrap(), Ordering::SeqCst);
     }
+
+    /// As somebody does who corrects a clock that was ahead.
+    pub fn rewind(&self, d: Duration) {
+        self.0.fetch_sub(i64::try_from(d.as_millis()).unwrap(), Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {
@@ -60,6 +66,7 @@ pub fn settings() -> Settings {
         session_network: ("10.64.0.0".parse().unwrap(), 10),
         web_applications: true,
         max_viewers: 4,
+        limits: Limits::default(),
     }
 }
 
@@ -204,14 +211,17 @@ impl BrokerFixture {
         let tokens = match self
             .broker
             .passwords()
-            .sign_in(&origin(), &format!("{name}@example.com"), &secret(PASSWORD))
+            .sign_in(&origin(), None, &format!("{name}@example.com"), &secret(PASSWORD))
             .await
             .unwrap()
         {
             SignIn::Done(tokens) => tokens,
-            SignIn::MfaRequired { token, .. } => {
-                self.broker.totp().verify(&origin(), &token, &self.totp_code(0)).await.unwrap()
-            }
+            SignIn::MfaRequired { token, .. } => self
+                .broker
+                .totp()
+                .verify(&origin(), None, &token, &self.totp_code(0))
+                .await
+                .unwrap(),
         };
         tokens.into()
     }

@@ -19,7 +19,7 @@ async fn challenge(fixture: &BrokerFixture, name: &str) -> (SecretString, bool) 
     match fixture
         .broker
         .passwords()
-        .sign_in(&origin(), &format!("{name}@example.com"), &secret(PASSWORD))
+        .sign_in(&origin(), None, &format!("{name}@example.com"), &secret(PASSWORD))
         .await
         .unwrap()
     {
@@ -39,7 +39,7 @@ async fn enrolled(
 }
 
 async fn verify(fixture: &BrokerFixture, token: &SecretString, code: &str) -> Result<Tokens> {
-    fixture.broker.totp().verify(&origin(), token, code).await
+    fixture.broker.totp().verify(&origin(), None, token, code).await
 }
 
 fn error_message<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -67,11 +67,11 @@ on_both! {
             ("' or 1=1 --", "x", "unknown_account"),
             ("a\0b@example.com", "x", "unknown_account"),
         ] {
-            let (answer, log) = fixture.audited_during(fixture.broker.passwords().sign_in(&origin(), email, &secret(password))).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.passwords().sign_in(&origin(), None, email, &secret(password))).await;
             assert_eq!(error_message(answer), "Invalid credentials", "{email}");
             assert_eq!(log, [format!("login_failed denied {reason}")], "{email}");
         }
-        let (answer, log) = fixture.audited_during(fixture.broker.passwords().sign_in(&origin(), " ANN@example.com ", &secret(PASSWORD))).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.passwords().sign_in(&origin(), None, " ANN@example.com ", &secret(PASSWORD))).await;
         assert!(matches!(answer.unwrap(), SignIn::Done(_)));
         assert_eq!(log, ["login success -"]);
         assert!(!serde_json::to_string(&fixture.audit_log().await).unwrap().contains(PASSWORD));
@@ -90,15 +90,15 @@ on_both! {
         for email in ["ann@example.com", "nobody@example.com", "off@example.com", "", "a\0b@example.com"] {
             for password in ["wrong", "", &long] {
                 let before = fixture.broker.passwords().hash_count();
-                error_message(fixture.broker.passwords().sign_in(&origin(), email, &secret(password)).await);
+                error_message(fixture.broker.passwords().sign_in(&origin(), None, email, &secret(password)).await);
                 assert_eq!(fixture.broker.passwords().hash_count() - before, 1, "{email:?}, {} bytes", password.len());
             }
         }
         // Throttled ones cost nothing, alike.
         for email in ["ann@example.com", "nobody@example.com"] {
-            while fixture.broker.passwords().sign_in(&origin(), email, &secret("wrong")).await.is_err_and(|e| e.kind == ErrorKind::Unauthenticated) {}
+            while fixture.broker.passwords().sign_in(&origin(), None, email, &secret("wrong")).await.is_err_and(|e| e.kind == ErrorKind::Unauthenticated) {}
             let before = fixture.broker.passwords().hash_count();
-            assert!(matches!(error_kind(fixture.broker.passwords().sign_in(&origin(), email, &secret("wrong")).await), ErrorKind::Throttled(_)));
+            assert!(matches!(error_kind(fixture.broker.passwords().sign_in(&origin(), None, email, &secret("wrong")).await), ErrorKind::Throttled(_)));
             assert_eq!(fixture.broker.passwords().hash_count(), before, "{email}");
         }
     }
@@ -108,32 +108,34 @@ on_both! {
         fixture.user("ann", Role::Member).await;
         for email in ["ann@example.com", "nobody@example.com"] {
             for _ in 0..10 {
-                error_message(fixture.broker.passwords().sign_in(&origin(), email, &secret("wrong")).await);
+                error_message(fixture.broker.passwords().sign_in(&origin(), None, email, &secret("wrong")).await);
             }
-            let (answer, log) = fixture.audited_during(fixture.broker.passwords().sign_in(&origin(), email, &secret(PASSWORD))).await;
+            let (answer, log) = fixture.audited_during(fixture.broker.passwords().sign_in(&origin(), None, email, &secret(PASSWORD))).await;
             assert!(matches!(error_kind(answer), ErrorKind::Throttled(wait) if wait > Duration::ZERO), "{email}");
             assert_eq!(log, ["login_throttled denied too_many_tries"]);
         }
         // A flood beyond it is answered, but fills no log.
         let (_, log) = fixture.audited_during(async {
             for _ in 0..200 {
-                let _ = fixture.broker.passwords().sign_in(&origin(), "ann@example.com", &secret("wrong")).await;
+                let _ = fixture.broker.passwords().sign_in(&origin(), None, "ann@example.com", &secret("wrong")).await;
             }
         }).await;
         assert!(log.len() <= 60, "{}", log.len());
         fixture.clock.advance(Duration::from_secs(31));
-        assert!(fixture.broker.passwords().sign_in(&origin(), "ann@example.com", &secret(PASSWORD)).await.is_ok());
+        assert!(fixture.broker.passwords().sign_in(&origin(), None, "ann@example.com", &secret(PASSWORD)).await.is_ok());
         let _ = fixture.broker.logins().authenticate(&origin(), "garbage").await;
         let last = fixture.audit_log().await.pop().unwrap();
         assert!(last.details["left_out_before"].as_u64() > Some(100), "{last:?}");
     }
 
     async fn sign_in_burst_is_rejected(db) {
-        let fixture = BrokerFixture::new(&db).await;
+        let mut settings = settings();
+        settings.limits.waiting_sign_ins = 32;
+        let fixture = BrokerFixture::with(&db, settings).await;
         let from = portcullis::domain::user::RequestSource { source_ip: None, ..origin() };
         let tries = (0..120).map(|i| {
             let (broker, from) = (fixture.broker.clone(), from.clone());
-            tokio::spawn(async move { broker.passwords().sign_in(&from, &format!("u{i}@example.com"), &secret("wrong")).await })
+            tokio::spawn(async move { broker.passwords().sign_in(&from, None, &format!("u{i}@example.com"), &secret("wrong")).await })
         });
         let mut turned_away = 0;
         for answer in futures_util::future::join_all(tries.collect::<Vec<_>>()).await {
@@ -200,7 +202,7 @@ on_both! {
         // New challenges do not buy new guesses for ever.
         let mut throttled = false;
         for _ in 0..4 {
-            let Ok(SignIn::MfaRequired { token, .. }) = fixture.broker.passwords().sign_in(&origin(), "ann@example.com", &secret(PASSWORD)).await else { break };
+            let Ok(SignIn::MfaRequired { token, .. }) = fixture.broker.passwords().sign_in(&origin(), None, "ann@example.com", &secret(PASSWORD)).await else { break };
             for _ in 0..5 {
                 throttled |= matches!(error_kind(verify(&fixture, &token, "000000").await), ErrorKind::Throttled(_));
             }
@@ -218,7 +220,7 @@ on_both! {
         let (answer, log) = fixture.audited_during(fixture.broker.totp().enroll(&origin(), EnrollAs::MfaToken(&to_verify))).await;
         assert_eq!(error_message(answer), "Invalid or expired token");
         assert_eq!(log, ["mfa_failed denied wrong_purpose"]);
-        error_message(fixture.broker.totp().confirm(&origin(), EnrollAs::MfaToken(&to_verify), &fixture.totp_code(0)).await);
+        error_message(fixture.broker.totp().confirm(&origin(), None, EnrollAs::MfaToken(&to_verify), &fixture.totp_code(0)).await);
         error_message(verify(&fixture, &to_enrol, &fixture.totp_code(0)).await);
         error_message(verify(&fixture, &secret("mfa_made-up"), &fixture.totp_code(0)).await);
         error_message(verify(&fixture, &secret(&"x".repeat(100_000)), &fixture.totp_code(0)).await);
@@ -230,21 +232,21 @@ on_both! {
         let fixture = BrokerFixture::with(&db, with_mfa()).await;
         fixture.user("new", Role::Member).await;
         let (token, _) = challenge(&fixture, "new").await;
-        let nothing = fixture.broker.totp().confirm(&origin(), EnrollAs::MfaToken(&token), "123456").await;
+        let nothing = fixture.broker.totp().confirm(&origin(), None, EnrollAs::MfaToken(&token), "123456").await;
         assert_eq!(error_kind(nothing), ErrorKind::Conflict);
         let first = fixture.broker.totp().enroll(&origin(), EnrollAs::MfaToken(&token)).await.unwrap();
         let offer = fixture.broker.totp().enroll(&origin(), EnrollAs::MfaToken(&token)).await.unwrap();
         assert_ne!(first.secret, offer.secret, "unconfirmed replaces unconfirmed");
         assert!(offer.otpauth_url.expose().contains(offer.secret.expose()) && offer.qr_svg.expose().contains("<svg"));
         let old = totp::code_at(&first.secret, totp::step_of(fixture.broker.now())).unwrap();
-        error_message(fixture.broker.totp().confirm(&origin(), EnrollAs::MfaToken(&token), &old).await);
+        error_message(fixture.broker.totp().confirm(&origin(), None, EnrollAs::MfaToken(&token), &old).await);
         let code = totp::code_at(&offer.secret, totp::step_of(fixture.broker.now())).unwrap();
-        let tokens = fixture.broker.totp().confirm(&origin(), EnrollAs::MfaToken(&token), &code).await.unwrap().unwrap();
+        let tokens = fixture.broker.totp().confirm(&origin(), None, EnrollAs::MfaToken(&token), &code).await.unwrap().unwrap();
         assert!(tokens.caller.mfa.is_some() && tokens.caller.user.mfa_enrolled);
         let caller = fixture.broker.logins().authenticate(&origin(), tokens.access_token.expose()).await.unwrap();
         assert!(caller.user().unwrap().user.mfa_enrolled && caller.mfa().is_some());
         assert_eq!(error_kind(fixture.broker.totp().enroll(&origin(), EnrollAs::SignedIn(&caller)).await), ErrorKind::Conflict);
-        error_message(fixture.broker.totp().confirm(&origin(), EnrollAs::MfaToken(&token), &code).await);
+        error_message(fixture.broker.totp().confirm(&origin(), None, EnrollAs::MfaToken(&token), &code).await);
         let (again, due) = challenge(&fixture, "new").await;
         assert!(!due, "from now on the factor is asked for");
         assert_eq!(error_message(verify(&fixture, &again, &code).await), "Invalid code", "the confirming code is used");
@@ -258,7 +260,7 @@ on_both! {
         assert!(caller.mfa().is_none());
         let offer = fixture.broker.totp().enroll(&origin(), EnrollAs::SignedIn(&caller)).await.unwrap();
         let code = totp::code_at(&offer.secret, totp::step_of(fixture.broker.now())).unwrap();
-        assert!(fixture.broker.totp().confirm(&origin(), EnrollAs::SignedIn(&caller), &code).await.unwrap().is_none());
+        assert!(fixture.broker.totp().confirm(&origin(), None, EnrollAs::SignedIn(&caller), &code).await.unwrap().is_none());
         let login = fixture.store.read(move |tx| tx.login(caller.login_id)).await.unwrap().unwrap();
         assert!(login.mfa.is_some());
         // Although policy does not ask everybody for a factor, whoever has one is asked.
@@ -278,7 +280,7 @@ on_both! {
         error_message(answer);
         assert_eq!(log, ["token_refused denied revoked"]);
         error_message(fixture.broker.logins().refresh(&origin(), &tokens.refresh_token).await);
-        assert_eq!(error_message(fixture.broker.passwords().sign_in(&origin(), "ann@example.com", &secret(PASSWORD)).await), "Invalid credentials");
+        assert_eq!(error_message(fixture.broker.passwords().sign_in(&origin(), None, "ann@example.com", &secret(PASSWORD)).await), "Invalid credentials");
         let on = UserChange { disabled: Some(false), ..UserChange::default() };
         fixture.broker.users().update(&origin(), &fixture.system, ann.id, on).await.unwrap();
         error_message(fixture.broker.logins().authenticate(&origin(), tokens.access_token.expose()).await);

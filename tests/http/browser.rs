@@ -12,7 +12,7 @@ async fn a_browser_gets_cookies_and_no_tokens() {
     assert!(body.get("access_token").is_none() && body.get("refresh_token").is_none(), "{body}");
     assert_eq!(body["user"]["email"], "member@example.test");
     let cookies = answer.set_cookies();
-    assert_eq!(cookies.len(), 3);
+    assert_eq!(cookies.len(), 4, "{cookies:?}");
     for (cookie, name, path) in [
         (&cookies[0], "__Host-portcullis=", "Path=/"),
         (&cookies[1], "__Secure-portcullis-refresh=", "Path=/api/auth"),

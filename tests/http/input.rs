@@ -2,7 +2,7 @@
 
 use crate::support::app::{TestApp, WORKSPACE};
 use crate::support::db::{Backend, Db};
-use portcullis::http::rate_limit::Rate;
+use portcullis::domain::rate_limit::Quota;
 use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
@@ -151,10 +151,9 @@ async fn unknown_paths_methods_and_parameters() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_rate_limited_per_address() {
-    let app = TestApp::with(Db::new(Backend::Sqlite), |s, _| {
-        s.anonymous_rate = Rate { per_second: 1, burst: 5 }
-    })
-    .await;
+    let app =
+        TestApp::with(Db::new(Backend::Sqlite), |s, _| s.anonymous_rate = Quota::per_second(1, 5))
+            .await;
     let client = app.anonymous();
     let mut statuses = Vec::new();
     for _ in 0..7 {

@@ -7,6 +7,7 @@ mod audit_tampered;
 mod auth;
 mod browser;
 mod input;
+mod known_browser;
 mod live_sessions;
 mod matrix;
 mod openapi;

@@ -63,14 +63,17 @@ on_both! {
         assert!(!enrolled().await);
         db.store.write(move |tx| {
             assert_eq!(tx.totp(ann)?.unwrap().sealed, "two");
-            assert!(!tx.advance_totp_step(ann, 9)?, "not confirmed yet");
+            assert!(!tx.advance_totp_step(ann, 9, i64::MAX)?, "not confirmed yet");
             assert!(tx.confirm_totp(ann, 10, NOW)?);
             assert!(!tx.confirm_totp(ann, 11, NOW)?, "only once");
-            assert!(!tx.advance_totp_step(ann, 10)?, "the confirming code is used");
-            assert!(tx.advance_totp_step(ann, 11)?);
-            assert!(!tx.advance_totp_step(ann, 11)?);
+            assert!(!tx.advance_totp_step(ann, 10, i64::MAX)?, "the confirming code is used");
+            assert!(tx.advance_totp_step(ann, 11, i64::MAX)?);
+            assert!(!tx.advance_totp_step(ann, 11, i64::MAX)?);
+            assert!(!tx.advance_totp_step(ann, 10, 11)?, "the last one is possible");
+            assert!(tx.advance_totp_step(ann, 9, 10)?, "the last one is of a clock that was ahead");
+            assert!(!tx.advance_totp_step(ann, 9, 10)?);
             let row = tx.totp(ann)?.unwrap();
-            assert_eq!((row.confirmed_at, row.last_step), (Some(NOW.0), 11));
+            assert_eq!((row.confirmed_at, row.last_step), (Some(NOW.0), 9));
             assert_eq!(tx.put_totp(ann, "three", NOW).unwrap_err().kind, ErrorKind::Conflict);
             Ok(())
         }).await.unwrap();

@@ -101,10 +101,10 @@ on_both! {
         for step in 6..i64::from(ROUNDS) + 6 {
             one(race(|_| {
                 let store = db.store.clone();
-                async move { store.write(move |tx| tx.advance_totp_step(ann, step)).await.unwrap() }
+                async move { store.write(move |tx| tx.advance_totp_step(ann, step, i64::MAX)).await.unwrap() }
             }).await);
         }
-        assert!(!db.store.write(move |tx| tx.advance_totp_step(ann, 7)).await.unwrap());
+        assert!(!db.store.write(move |tx| tx.advance_totp_step(ann, 7, i64::MAX)).await.unwrap());
     }
 
     async fn refresh(db) {

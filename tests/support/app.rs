@@ -15,6 +15,7 @@ use portcullis::broker::Broker;
 use portcullis::broker::model::{AuditQuery, HostEnrollment, NewWorkspace, WorkspaceChange};
 use portcullis::domain::audit::{Action, ActorFilter, Outcome};
 use portcullis::domain::principal::Principal;
+use portcullis::domain::rate_limit::Quota;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
@@ -23,7 +24,6 @@ use portcullis::http::api::definition::{Api, Apis};
 use portcullis::http::api::workspaces;
 use portcullis::http::apps::AppsSettings;
 use portcullis::http::hub_status::HubStatus;
-use portcullis::http::rate_limit::Rate;
 use portcullis::http::server::{self, RunningServer};
 use portcullis::http::server_limits::ServerLimits;
 use portcullis::http::settings::Settings;
@@ -129,7 +129,7 @@ impl TestApp {
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let base = format!("https://localhost:{port}");
-        let rate = Rate { per_second: 10_000, burst: 10_000 };
+        let rate = Quota::per_second(10_000, 10_000);
         let (server_tls, client_tls, root) = certificate();
         let apps = AppsSettings::new(APPS_DOMAIN, &base, Duration::from_secs(1800), &server_tls);
         let mut settings = Settings {

@@ -4,6 +4,7 @@ use super::app::APPS_DOMAIN;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portcullis::broker::Settings;
+use portcullis::broker::core::settings::Limits;
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
 use portcullis::viewer::{Dial, Duplex};
@@ -60,6 +61,7 @@ pub fn broker_settings() -> Settings {
         session_network: (Ipv4Addr::new(10, 64, 0, 0), 10),
         web_applications: true,
         max_viewers: 4,
+        limits: Limits::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::support::wait::eventually;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::future::BoxFuture;
 use portcullis::auth::Vault;
+use portcullis::broker::core::settings::Limits;
 use portcullis::broker::core::stream_registry::{
     StreamAuthorization, StreamGrant, StreamMeters, StreamSlotGuard,
 };
@@ -244,6 +245,7 @@ fn settings() -> Settings {
         session_network: ("10.64.0.0".parse().unwrap(), 10),
         web_applications: true,
         max_viewers: 4,
+        limits: Limits::default(),
     }
 }
 

@@ -3,6 +3,8 @@
 pub(in crate::broker) mod answers;
 pub(in crate::broker) mod audit_entry;
 pub mod changes;
+pub(in crate::broker) mod hash_queue;
+pub(in crate::broker) mod refusal_limit;
 pub(in crate::broker) mod sealing;
 pub(in crate::broker) mod session_tracker;
 pub mod settings;

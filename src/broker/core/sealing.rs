@@ -23,6 +23,8 @@ pub(in crate::broker) enum SealingPurpose<'a> {
     WorkspacePassword(&'a WorkspaceId),
     /// A user's own credential for a workspace's upstream.
     UserCredential(&'a WorkspaceId, UserId),
+    /// The cookie of a browser that has signed in before.
+    KnownBrowser,
 }
 
 impl fmt::Display for SealingPurpose<'_> {
@@ -37,6 +39,7 @@ impl fmt::Display for SealingPurpose<'_> {
             Self::UserCredential(workspace, user) => {
                 write!(f, "user credential:{workspace}:{user}")
             }
+            Self::KnownBrowser => f.write_str("known browser"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The broker's part of the configuration.
 
+use crate::auth::GuessQuotas;
+use crate::domain::rate_limit::Quota;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -29,4 +31,45 @@ pub struct Settings {
     pub web_applications: bool,
     /// Maximum number of streams per session (default 4).
     pub max_viewers: usize,
+    pub limits: Limits,
+}
+
+/// Limits of sign-ins and of the audit log (docs/adr/0024).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub passwords: GuessQuotas,
+    pub codes: GuessQuotas,
+    /// Sign-ins of unknown browsers that may wait for a password hash (default 1024).
+    pub waiting_sign_ins: usize,
+    /// How long a browser is known after a sign-in (default 90 days).
+    pub known_browser_ttl: Duration,
+    /// Audit entries about refusals, per principal and action.
+    pub refusals: Quota,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let quota = |burst, seconds| Quota { burst, interval: Duration::from_secs(seconds) };
+        Self {
+            passwords: GuessQuotas {
+                pair: quota(10, 30),
+                address: quota(100, 1),
+                account: quota(100, 5),
+                queue: quota(1, 600),
+                browser: quota(10, 30),
+                accepted: quota(60, 5),
+            },
+            codes: GuessQuotas {
+                pair: quota(10, 3600),
+                address: quota(100, 5),
+                account: quota(40, 1800),
+                queue: quota(1, 7200),
+                browser: quota(10, 1800),
+                accepted: quota(60, 5),
+            },
+            waiting_sign_ins: 1024,
+            known_browser_ttl: Duration::from_secs(90 * 24 * 3600),
+            refusals: quota(100, 20),
+        }
+    }
 }

@@ -5,16 +5,19 @@
 //!   committed while nothing else changed.
 //! - [`AuditedStore::audit_unauthenticated`] rate-limits entries about unauthenticated requests per
 //!   source address; the next entry written says how many were suppressed.
+//! - Entries about refusals, which changed nothing, are rate-limited per principal and action.
 
 use crate::auth::AttemptLimiter;
 use crate::broker::core::answers::{denial_error, organization_of};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::changes::Changes;
+use crate::broker::core::refusal_limit::{IsRefusal, LEFT_OUT, RefusalLimit};
 use crate::broker::core::text::json_int;
 use crate::broker::core::throttles;
-use crate::domain::audit::{Action, Draft, Reason};
+use crate::domain::audit::{Action, Draft, Outcome, Reason};
 use crate::domain::policy::{self, Permit, PolicyAction, Resource};
 use crate::domain::principal::{Principal, SignedInUser};
+use crate::domain::rate_limit::Quota;
 use crate::domain::user::RequestSource;
 use crate::domain::{Clock, Error, Result, Timestamp};
 use crate::store::{Store, Tx};
@@ -34,13 +37,19 @@ pub(in crate::broker) enum Decision<T> {
 /// the end of the chain.
 pub(in crate::broker) struct AuditedTx<'a, 'tx> {
     tx: &'a mut Tx<'tx>,
-    entries: Vec<Draft>,
+    entries: Vec<(Draft, IsRefusal)>,
 }
 
 impl AuditedTx<'_, '_> {
     /// Adds an entry, written when the transaction commits.
     pub(in crate::broker) fn add_entry(&mut self, note: &AuditEntryBuilder) {
-        self.entries.push(note.draft.clone());
+        self.entries.push((note.draft.clone(), IsRefusal(false)));
+    }
+
+    /// Adds an entry about something that was refused and changed nothing: written within the rate
+    /// limit of its principal.
+    pub(in crate::broker) fn add_refusal(&mut self, note: &AuditEntryBuilder) {
+        self.entries.push((note.draft.clone(), IsRefusal(true)));
     }
 
     /// Audits a denial and returns it.
@@ -49,7 +58,7 @@ impl AuditedTx<'_, '_> {
         note: &AuditEntryBuilder,
         error: Error,
     ) -> Result<Decision<T>> {
-        self.add_entry(note);
+        self.add_refusal(note);
         Ok(Decision::Denied(error))
     }
 }
@@ -74,6 +83,7 @@ pub(in crate::broker) struct AuditedStore {
     clock: Arc<dyn Clock>,
     changes: Changes,
     unauthenticated: Arc<UnauthenticatedLimit>,
+    refusals: Arc<RefusalLimit>,
 }
 
 /// Rate limit of entries about unauthenticated requests.
@@ -84,12 +94,19 @@ struct UnauthenticatedLimit {
 }
 
 impl AuditedStore {
-    pub(in crate::broker) fn new(store: Store, clock: Arc<dyn Clock>, changes: Changes) -> Self {
+    /// `refusals`: entries about refusals, per principal and action.
+    pub(in crate::broker) fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        changes: Changes,
+        refusals: Quota,
+    ) -> Self {
         let unauthenticated = Arc::new(UnauthenticatedLimit {
             limiter: throttles::audit_limiter(),
             suppressed: AtomicU64::new(0),
         });
-        Self { store, clock, changes, unauthenticated }
+        let refusals = Arc::new(RefusalLimit::new(refusals));
+        Self { store, clock, changes, unauthenticated, refusals }
     }
 
     pub(in crate::broker) fn now(&self) -> Timestamp {
@@ -133,17 +150,20 @@ impl AuditedStore {
         F: Fn(&mut AuditedTx<'_, '_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let (value, written) = self
+        let refusals = self.refusals.clone();
+        let (value, written, counts) = self
             .store
             .write(move |tx| {
                 let mut audited = AuditedTx { tx, entries: Vec::new() };
                 let value = f(&mut audited)?;
                 let AuditedTx { tx, entries } = audited;
+                let (entries, counts) = refusals.filter(entries);
                 let written = tx.append_audit_entries(entries)?;
                 let written: Vec<i64> = written.into_iter().map(|entry| entry.seq).collect();
-                Ok((value, written))
+                Ok((value, written, counts))
             })
             .await?;
+        counts.commit();
         self.changes.record_own(&written);
         if !written.is_empty() {
             self.changes.notify_audit();
@@ -163,12 +183,20 @@ impl AuditedStore {
         }
     }
 
+    /// Writes an entry of its own. A refusal that exceeds its principal's limit takes no
+    /// transaction.
     pub(in crate::broker) async fn write_entry(&self, note: AuditEntryBuilder) -> Result<()> {
-        self.write(move |tx| {
-            tx.add_entry(&note);
-            Ok(())
-        })
-        .await
+        let is_refusal = IsRefusal(note.draft.outcome != Outcome::Success);
+        let (entries, counts) = self.refusals.filter(vec![(note.draft, is_refusal)]);
+        if !entries.is_empty() {
+            self.write(move |tx| {
+                tx.entries.extend(entries.iter().cloned().map(|entry| (entry, IsRefusal(false))));
+                Ok(())
+            })
+            .await?;
+        }
+        counts.commit();
+        Ok(())
     }
 
     /// Audits an unauthenticated request, within the rate limit of its source address.
@@ -197,7 +225,7 @@ impl AuditedStore {
             return None;
         }
         let left_out = self.unauthenticated.suppressed.swap(0, Ordering::Relaxed);
-        Some(if left_out > 0 { note.with("left_out_before", json_int(left_out)) } else { note })
+        Some(if left_out > 0 { note.with(LEFT_OUT, json_int(left_out)) } else { note })
     }
 
     /// A permit of the policy, or an audited denial.

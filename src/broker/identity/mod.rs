@@ -1,5 +1,7 @@
 //! Who people are: passwords, one-time codes, tokens, users, organizations.
 
+pub(in crate::broker) mod code_attempts;
+pub(in crate::broker) mod known_browsers;
 pub mod organizations;
 pub mod password;
 pub mod tokens;

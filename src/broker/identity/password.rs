@@ -1,24 +1,24 @@
 //! First factor: passwords and their rate limits.
 //!
 //! An unknown account, a disabled one and a wrong password give the same answer in the same time:
-//! each costs one Argon2id, of a decoy where there is nothing to verify. Hashing is expensive by
-//! design, so it uses half the cores and a bounded queue: a burst of sign-ins gets "try again", and
-//! streams keep their cores.
+//! each costs one Argon2id, of a decoy where there is nothing to verify, and one try.
 
-use crate::auth::AttemptLimiter;
-use crate::auth::{opaque, password};
+use crate::auth::{Attempt, GuessLimiter, opaque, password};
+use crate::broker::core::hash_queue::{HashFor, HashQueue};
 use crate::broker::core::settings::Settings;
 use crate::broker::core::signing_keys::SigningKeys;
-use crate::broker::core::throttles::{HashQueue, throttled_error};
+use crate::broker::core::throttles::throttled_error;
 use crate::broker::core::unit_of_work::{AuditedStore, Decision};
+use crate::broker::identity::known_browsers::KnownBrowsers;
 use crate::broker::identity::tokens;
 use crate::broker::model::SignIn;
 use crate::domain::audit::{Action, Reason};
 use crate::domain::secret::SecretString;
 use crate::domain::user::{RequestSource, User};
-use crate::domain::{Error, Result, Timestamp};
+use crate::domain::{Error, Result};
 use crate::store::{Challenge, ChallengePurpose};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Maximum password length that is hashed, in bytes.
@@ -28,17 +28,26 @@ fn invalid_credentials() -> Error {
     Error::unauthenticated("Invalid credentials")
 }
 
+/// The outcome of a try.
+struct Verified {
+    fits: bool,
+    /// The account's unknown browsers wait from now on.
+    empties_account: bool,
+}
+
 #[derive(Clone)]
 pub struct Passwords {
     pub(in crate::broker) store: AuditedStore,
     pub(in crate::broker) keys: SigningKeys,
     pub(in crate::broker) settings: Arc<Settings>,
-    pub(in crate::broker) password_limiter: Arc<AttemptLimiter>,
+    pub(in crate::broker) limiter: Arc<GuessLimiter>,
+    pub(in crate::broker) browsers: KnownBrowsers,
     pub(in crate::broker) hash_queue: HashQueue,
 }
 
 impl Passwords {
-    /// Checks e-mail address and password; says whether a second factor is due.
+    /// Checks e-mail address and password; says whether a second factor is due. `browser` is the
+    /// cookie of an earlier sign-in.
     ///
     /// # Errors
     /// `Unauthenticated` "Invalid credentials" whatever is wrong; `Throttled`; `Unavailable` when
@@ -46,29 +55,31 @@ impl Passwords {
     pub async fn sign_in(
         &self,
         origin: &RequestSource,
+        browser: Option<&SecretString>,
         email: &str,
         password: &SecretString,
     ) -> Result<SignIn> {
         let email = crate::broker::core::text::truncate_utf8(email.trim(), 254).to_owned();
         let now = self.store.now();
-        if let Err(wait) = self.password_limiter.check(&email, origin.source_ip, now) {
-            let note = self
-                .store
-                .entry(origin, Action::LoginThrottled)
-                .by_unknown_email(&email)
-                .denied(Reason::TooManyTries);
-            self.store.audit_unauthenticated(origin, note).await?;
-            return Err(throttled_error(wait));
+        let known_browser = self.browsers.find(browser, &email).await?;
+        let attempt = Attempt::new(&email, origin.source_ip, known_browser);
+        if let Err(wait) = self.limiter.check(&attempt, now) {
+            return self.throttle(origin, &email, wait).await;
         }
         let known = {
             let email = email.clone();
             self.store.read(move |tx| tx.user_by_email(&email)).await?
         };
-        let fits =
-            self.verify_password(password, known.as_ref().map(|(_, hash)| hash.clone())).await?;
+        let verified = match self.verify_password(&attempt, origin, password, &known).await? {
+            Ok(verified) => verified,
+            Err(wait) => return self.throttle(origin, &email, wait).await,
+        };
+        if verified.empties_account {
+            self.audit_slowed(origin, &email, known.as_ref().map(|(user, _)| user)).await?;
+        }
         let refused = match &known {
             None => Some(Reason::UnknownAccount),
-            Some(_) if !fits => Some(Reason::WrongPassword),
+            Some(_) if !verified.fits => Some(Reason::WrongPassword),
             Some((user, _)) if user.disabled => Some(Reason::Disabled),
             Some(_) => None,
         };
@@ -86,7 +97,36 @@ impl Passwords {
                 return Err(invalid_credentials());
             }
         };
-        self.complete_first_factor(origin, user, hash, now).await
+        self.complete_first_factor(origin, browser, &attempt, user, hash).await
+    }
+
+    async fn throttle<T>(&self, origin: &RequestSource, email: &str, wait: Duration) -> Result<T> {
+        let note = self
+            .store
+            .entry(origin, Action::LoginThrottled)
+            .by_unknown_email(email)
+            .denied(Reason::TooManyTries);
+        self.store.audit_unauthenticated(origin, note).await?;
+        Err(throttled_error(wait))
+    }
+
+    /// Whoever tries is not the user, who is the target.
+    async fn audit_slowed(
+        &self,
+        origin: &RequestSource,
+        email: &str,
+        user: Option<&User>,
+    ) -> Result<()> {
+        let note = self
+            .store
+            .entry(origin, Action::SignInSlowed)
+            .denied(Reason::TooManyTries)
+            .with("step", "password");
+        let note = match user {
+            Some(user) => note.in_organization(user.organization_id).on_user(user),
+            None => note.by_unknown_email(email),
+        };
+        self.store.audit_unauthenticated(origin, note).await
     }
 
     /// After a correct password: completes the sign-in, or creates the challenge for the second
@@ -94,10 +134,13 @@ impl Passwords {
     async fn complete_first_factor(
         &self,
         origin: &RequestSource,
+        browser: Option<&SecretString>,
+        attempt: &Attempt,
         user: User,
         hash: String,
-        now: Timestamp,
     ) -> Result<SignIn> {
+        let now = self.store.now();
+        let known_browser = self.browsers.issue(browser, user.id, &hash);
         let keys = self.keys.get().await?;
         let note = self.store.entry(origin, Action::Login);
         let settings = self.settings.clone();
@@ -149,8 +192,8 @@ impl Passwords {
             .await?;
         match outcome {
             (Some(caller), _) => {
-                self.password_limiter.reset_account(&caller.user.email);
-                Ok(SignIn::Done(login.tokens(&keys, &self.settings, caller)?))
+                self.limiter.forget(attempt);
+                Ok(SignIn::Done(login.tokens(&keys, &self.settings, caller, known_browser)?))
             }
             (None, enrolled) => Ok(SignIn::MfaRequired {
                 token: challenge,
@@ -160,15 +203,39 @@ impl Passwords {
         }
     }
 
-    /// Verifies a password; without a hash takes the same time and fails.
-    async fn verify_password(&self, password: &SecretString, hash: Option<String>) -> Result<bool> {
+    /// Counts a try and verifies the password; without an account takes the same time and fails.
+    /// `Err` is how long to wait. The try is counted when its turn for a hash has come, so that at
+    /// most as many are under way as there are cores for it. A disabled account's right password
+    /// is a wrong one, which it must not differ from.
+    async fn verify_password(
+        &self,
+        attempt: &Attempt,
+        origin: &RequestSource,
+        password: &SecretString,
+        account: &Option<(User, String)>,
+    ) -> Result<std::result::Result<Verified, Duration>> {
         let too_long = password.expose().len() > PASSWORD_MAX;
         let password = if too_long { SecretString::new(String::new()) } else { password.clone() };
-        let work = move || match hash {
-            Some(hash) => password::verify(&password, &hash) && !too_long,
-            None => password::verify_dummy(&password),
+        let who = if attempt.is_from_known_browser() {
+            HashFor::Known
+        } else {
+            HashFor::Unknown(origin.source_ip)
         };
-        self.hash_queue.run(work).await
+        let (limiter, store, attempt) = (self.limiter.clone(), self.store.clone(), attempt.clone());
+        let enabled = account.as_ref().is_some_and(|(user, _)| !user.disabled);
+        let hash = account.as_ref().map(|(_, hash)| hash.clone());
+        let work = move || {
+            let empties_account = limiter.acquire(&attempt, store.now())?.empties_account;
+            let fits = match hash {
+                Some(hash) => password::verify(&password, &hash) && !too_long,
+                None => password::verify_dummy(&password),
+            };
+            if fits && enabled {
+                limiter.give_back(&attempt, store.now());
+            }
+            Ok(Verified { fits, empties_account: empties_account && !fits })
+        };
+        self.hash_queue.run(who, work).await
     }
 
     /// Number of Argon2id computations; tests compare the cost of sign-ins by it.

@@ -14,7 +14,7 @@ use crate::broker::core::task::spawn_to_completion;
 use crate::broker::core::teardown::Teardown;
 use crate::broker::core::text::token_hash;
 use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
-use crate::broker::model::{LoginView, Tokens};
+use crate::broker::model::{KnownBrowserCookie, LoginView, Tokens};
 use crate::domain::audit::{Action, Reason};
 use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::secret::SecretString;
@@ -89,8 +89,10 @@ impl NewLogin {
         keys: &TokenKeys,
         settings: &Settings,
         caller: SignedInUser,
+        known_browser: KnownBrowserCookie,
     ) -> Result<Tokens> {
-        issue_tokens(keys, settings, caller, self.refresh.clone(), self.now)
+        let tokens = issue_tokens(keys, settings, caller, self.refresh.clone(), self.now)?;
+        Ok(Tokens { known_browser: Some(known_browser), ..tokens })
     }
 }
 
@@ -119,6 +121,8 @@ fn issue_tokens(
         refresh_token,
         refresh_expires_in: settings.refresh_ttl,
         caller,
+        known_browser: None,
+        wrong_codes: 0,
     })
 }
 
@@ -242,8 +246,13 @@ impl Logins {
                     .map_or(note.clone(), |user| note.clone().by_user(user))
                     .on_login(row.login_id);
                 if row.used_at.is_some() || !tx.consume_refresh_token(&hash, now)? {
-                    tx.revoke_login(row.login_id, now)?;
-                    tx.add_entry(&note.action(Action::RefreshReuse).denied(Reason::Reused));
+                    let note = note.action(Action::RefreshReuse).denied(Reason::Reused);
+                    if login.is_some_and(|login| login.revoked_at.is_some()) {
+                        tx.add_refusal(&note);
+                    } else {
+                        tx.revoke_login(row.login_id, now)?;
+                        tx.add_entry(&note);
+                    }
                     return Ok(Outcome::Refused(row.login_id, invalid_token()));
                 }
                 let standing = if now >= row.expires_at {

@@ -6,7 +6,6 @@
 //! verifications with one code exactly one succeeds. The secret is sealed under its user's id and
 //! is not valid until a code confirmed it.
 
-use crate::auth::AttemptLimiter;
 use crate::auth::totp;
 use crate::broker::core::answers::invalid_token;
 use crate::broker::core::audit_entry::AuditEntryBuilder;
@@ -14,8 +13,8 @@ use crate::broker::core::sealing::{Sealer, SealingPurpose};
 use crate::broker::core::settings::Settings;
 use crate::broker::core::signing_keys::SigningKeys;
 use crate::broker::core::text::token_hash;
-use crate::broker::core::throttles::throttled_error;
 use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
+use crate::broker::identity::code_attempts::CodeAttempts;
 use crate::broker::identity::tokens::NewLogin;
 use crate::broker::model::{EnrollAs, Tokens, TotpEnrollment};
 use crate::domain::audit::{Action, Reason};
@@ -65,8 +64,7 @@ pub struct Totp {
     pub(in crate::broker) sealer: Sealer,
     pub(in crate::broker) keys: SigningKeys,
     pub(in crate::broker) settings: Arc<Settings>,
-    pub(in crate::broker) password_limiter: Arc<AttemptLimiter>,
-    pub(in crate::broker) otp_limiter: Arc<AttemptLimiter>,
+    pub(in crate::broker) attempts: CodeAttempts,
 }
 
 impl Totp {
@@ -77,12 +75,14 @@ impl Totp {
     pub async fn verify(
         &self,
         origin: &RequestSource,
+        browser: Option<&SecretString>,
         mfa_token: &SecretString,
         code: &str,
     ) -> Result<Tokens> {
         let hash = token_hash(mfa_token);
         let user = self.challenged_user(origin, &hash, ChallengePurpose::Verify).await?;
-        self.limit_code_attempts(origin, &user).await?;
+        let attempt =
+            self.attempts.acquire(origin, browser, &user, ChallengePurpose::Verify).await?;
         let keys = self.keys.get().await?;
         let now = self.store.now();
         let login = NewLogin::new(origin, &self.settings, now);
@@ -92,7 +92,7 @@ impl Totp {
         let done =
             self.store.entry(origin, Action::MfaVerify).with("method", "totp").on_login(login.id);
         let code = SecretString::new(code.to_owned());
-        let caller = self
+        let (caller, password_hash) = self
             .store
             .transact(move |tx| {
                 let (challenge, user) =
@@ -108,7 +108,7 @@ impl Totp {
                 let Some(step) = totp::matching_step(&secret, code.expose(), now) else {
                     return tx.deny(&failed.denied(Reason::WrongCode), invalid_code());
                 };
-                if !tx.advance_totp_step(user.id, step)? {
+                if !tx.advance_totp_step(user.id, step, totp::step_of(now) + 1)? {
                     return tx.deny(&failed.denied(Reason::ReusedCode), invalid_code());
                 }
                 if !tx.delete_challenge(challenge.id)? {
@@ -117,12 +117,13 @@ impl Totp {
                 let mfa = Mfa { method: MfaMethod::Totp, verified_at: now };
                 let caller = made.insert(tx, &user, Some(mfa), &refresh_hash)?;
                 tx.add_entry(&done.clone().by_user(&user));
-                Ok(Decision::Allowed(caller))
+                Ok(Decision::Allowed((caller, password_hash(tx, &user)?)))
             })
             .await?;
-        self.password_limiter.reset_account(&caller.user.email);
-        self.otp_limiter.reset_account(&caller.user.id.to_string());
-        login.tokens(&keys, &self.settings, caller)
+        let wrong_codes = self.attempts.accepted(&attempt, &caller.user, ChallengePurpose::Verify);
+        let known_browser = self.attempts.browsers.issue(browser, caller.user.id, &password_hash);
+        let tokens = login.tokens(&keys, &self.settings, caller, known_browser)?;
+        Ok(Tokens { wrong_codes, ..tokens })
     }
 
     /// Creates a TOTP secret for a user without a factor; it is valid once a code confirmed it.
@@ -135,7 +136,7 @@ impl Totp {
         who: EnrollAs<'_>,
     ) -> Result<TotpEnrollment> {
         let (hash, user) = self.enrolling_user(origin, &who).await?;
-        self.limit_code_attempts(origin, &user).await?;
+        self.attempts.acquire(origin, None, &user, ChallengePurpose::Enroll).await?;
         let secret = totp::new_secret();
         let issuer = self.settings.issuer.clone();
         let otpauth_url = totp::otpauth_url(&secret, &issuer, &user.email)?;
@@ -176,6 +177,7 @@ impl Totp {
     pub async fn confirm(
         &self,
         origin: &RequestSource,
+        browser: Option<&SecretString>,
         who: EnrollAs<'_>,
         code: &str,
     ) -> Result<Option<Tokens>> {
@@ -186,7 +188,8 @@ impl Totp {
             }
             EnrollAs::MfaToken(_) => None,
         };
-        self.limit_code_attempts(origin, &user).await?;
+        let attempt =
+            self.attempts.acquire(origin, browser, &user, ChallengePurpose::Enroll).await?;
         let keys = self.keys.get().await?;
         let now = self.store.now();
         let login = NewLogin::new(origin, &self.settings, now);
@@ -199,7 +202,7 @@ impl Totp {
             .with("method", "totp")
             .with("stage", "confirmed");
         let code = SecretString::new(code.to_owned());
-        let caller = self
+        let (caller, password_hash) = self
             .store
             .transact(move |tx| {
                 let (challenge, user) = match &hash {
@@ -234,11 +237,9 @@ impl Totp {
                 if let Some(login) = signed_in {
                     tx.set_login_mfa(login, mfa)?;
                     tx.add_entry(&done);
-                    return Ok(Decision::Allowed(SignedInUser {
-                        user,
-                        login_id: login,
-                        mfa: Some(mfa),
-                    }));
+                    let hash = password_hash(tx, &user)?;
+                    let caller = SignedInUser { user, login_id: login, mfa: Some(mfa) };
+                    return Ok(Decision::Allowed((caller, hash)));
                 }
                 if let Some(challenge) = challenge
                     && !tx.delete_challenge(challenge.id)?
@@ -249,14 +250,14 @@ impl Totp {
                 }
                 let caller = made.insert(tx, &user, Some(mfa), &refresh_hash)?;
                 tx.add_entry(&done.with("login_id", made.id.to_string()));
-                Ok(Decision::Allowed(caller))
+                Ok(Decision::Allowed((caller, password_hash(tx, &user)?)))
             })
             .await?;
-        self.password_limiter.reset_account(&caller.user.email);
-        self.otp_limiter.reset_account(&caller.user.id.to_string());
+        self.attempts.accepted(&attempt, &caller.user, ChallengePurpose::Enroll);
+        let known_browser = self.attempts.browsers.issue(browser, caller.user.id, &password_hash);
         match signed_in {
             Some(_) => Ok(None),
-            None => login.tokens(&keys, &self.settings, caller).map(Some),
+            None => login.tokens(&keys, &self.settings, caller, known_browser).map(Some),
         }
     }
 
@@ -337,23 +338,6 @@ impl Totp {
             }
         }
     }
-
-    /// Rate-limits codes per account, because anyone with the password can create challenges.
-    async fn limit_code_attempts(&self, origin: &RequestSource, user: &User) -> Result<()> {
-        match self.otp_limiter.check(&user.id.to_string(), origin.source_ip, self.store.now()) {
-            Ok(()) => Ok(()),
-            Err(wait) => {
-                let note = self
-                    .store
-                    .entry(origin, Action::MfaFailed)
-                    .by_user(user)
-                    .on_user(user)
-                    .denied(Reason::TooManyTries);
-                self.store.audit_unauthenticated(origin, note).await?;
-                Err(throttled_error(wait))
-            }
-        }
-    }
 }
 
 /// Counts one attempt of a challenge, or denies it.
@@ -378,6 +362,11 @@ fn consume_attempt(
         ),
         Ok(found) => Ok(Decision::Allowed(found)),
     }
+}
+
+/// What a known browser is bound to; of a removed user, nothing.
+fn password_hash(tx: &mut Tx<'_>, user: &User) -> Result<String> {
+    Ok(tx.user_by_email(&user.email)?.map(|(_, hash)| hash).unwrap_or_default())
 }
 
 fn already_enrolled() -> Error {

@@ -3,11 +3,12 @@
 use crate::auth::password;
 use crate::broker::core::answers::USER;
 use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::hash_queue::{HashFor, HashQueue};
 use crate::broker::core::task::spawn_to_completion;
 use crate::broker::core::teardown::{Teardown, TeardownEffects};
-use crate::broker::core::throttles::HashQueue;
 use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
 use crate::broker::core::validate;
+use crate::broker::identity::code_attempts::CodeAttempts;
 use crate::broker::model::{NewUser, UserChange};
 use crate::domain::audit::{Action, Reason};
 use crate::domain::policy::PolicyAction;
@@ -36,6 +37,7 @@ fn user_in_organization(
 pub struct Users {
     pub(in crate::broker) store: AuditedStore,
     pub(in crate::broker) hash_queue: HashQueue,
+    pub(in crate::broker) code_attempts: CodeAttempts,
     pub(in crate::broker) teardown: Teardown,
 }
 
@@ -64,7 +66,8 @@ impl Users {
             self.store.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
         let (email, name) = (validate::email(&new.email)?, validate::name(&new.name)?);
         password::check_strength(new.password.expose(), &email)?;
-        let hash = self.hash_queue.run(move || password::hash(&new.password)).await??;
+        let hash =
+            self.hash_queue.run(HashFor::Known, move || password::hash(&new.password)).await??;
         let user = User {
             id: UserId::new(),
             organization_id,
@@ -121,10 +124,15 @@ impl Users {
                     .map(|u| u.email)
                     .unwrap_or_default();
                 password::check_strength(password.expose(), &email)?;
-                Some(self.hash_queue.run(move || password::hash(&password)).await??)
+                Some(
+                    self.hash_queue
+                        .run(HashFor::Known, move || password::hash(&password))
+                        .await??,
+                )
             }
         };
         let own = caller.user_id() == Some(id);
+        let new_password = hash.is_some();
         let (role, disabled) = (change.role, change.disabled);
         let this = self.clone();
         spawn_to_completion(async move {
@@ -179,6 +187,9 @@ impl Users {
                     Ok(Decision::Allowed((next, ended)))
                 })
                 .await?;
+            if new_password {
+                this.code_attempts.forget_account(id);
+            }
             this.teardown.apply_effects(ended).await?;
             Ok(user)
         })

@@ -26,6 +26,17 @@ pub struct Tokens {
     /// Life of the refresh token.
     pub refresh_expires_in: Duration,
     pub caller: SignedInUser,
+    /// After a sign-in: what the browser presents at its next one, as a known browser.
+    pub known_browser: Option<KnownBrowserCookie>,
+    /// Wrong codes that anybody entered, who had the password, since the user last signed in.
+    pub wrong_codes: u32,
+}
+
+/// Says that a browser has signed in to accounts; authenticates nobody.
+#[derive(Debug)]
+pub struct KnownBrowserCookie {
+    pub value: SecretString,
+    pub expires_in: Duration,
 }
 
 #[derive(Debug)]

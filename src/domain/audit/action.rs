@@ -22,6 +22,9 @@ actions! {
     LoginFailed = "login_failed",
     /// Too many attempts.
     LoginThrottled = "login_throttled",
+    /// Wrong passwords or codes of an account came from so many unknown browsers that those wait in
+    /// a queue now; written once an hour at most.
+    SignInSlowed = "sign_in_slowed",
     /// Second factor accepted.
     MfaVerify = "mfa_verify",
     /// Second factor rejected.

@@ -59,12 +59,13 @@ impl Tx<'_> {
     }
 
     /// Uses the code of `step` of a confirmed factor: false when this step, or a later one, was
-    /// used before (RFC 6238 section 5.2).
-    pub fn advance_totp_step(&mut self, user: UserId, step: i64) -> Result<bool> {
+    /// used before (RFC 6238 section 5.2). A used step after `latest`, the last one that can be
+    /// valid now, is from a clock that was ahead, and does not count.
+    pub fn advance_totp_step(&mut self, user: UserId, step: i64, latest: i64) -> Result<bool> {
         let unused = totp::table
             .find(user.to_string())
             .filter(totp::confirmed_at.is_not_null())
-            .filter(totp::last_step.lt(step));
+            .filter(totp::last_step.lt(step).or(totp::last_step.gt(latest)));
         Ok(diesel::update(unused).set(totp::last_step.eq(step)).execute(self.conn)? == 1)
     }
 

@@ -22,9 +22,11 @@ export const login = async (email: string, password: string): Promise<t.LoginAns
   if (!answer.mfa_required) markSignedIn(true);
   return answer;
 };
-export const verifyCode = async (mfa_token: string, code: string): Promise<void> => {
-  await value<unknown>(client.POST('/api/auth/mfa/verify', { body: { mfa_token, method: 'totp', code } }));
+/** What the user should know after it, if anything. */
+export const verifyCode = async (mfa_token: string, code: string): Promise<string | null> => {
+  const answer = await value<t.SignedIn>(client.POST('/api/auth/mfa/verify', { body: { mfa_token, method: 'totp', code } }));
   markSignedIn(true);
+  return answer.notice ?? null;
 };
 export const enrol = (mfa_token?: string): Promise<t.Enrolment> =>
   value(client.POST('/api/auth/mfa/totp/enroll', { body: mfa_token ? { mfa_token } : {} }));

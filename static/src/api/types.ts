@@ -9,6 +9,7 @@ type Schemas = components['schemas'];
 export type User = Schemas['UserDetails'];
 export type Me = Schemas['Me'];
 export type Role = 'member' | 'admin' | 'security';
+export type SignedIn = Schemas['SignedIn'];
 export type LoginAnswer = Schemas['LoginAnswer'];
 export type Enrolment = Schemas['TotpSecret'];
 

@@ -139,6 +139,7 @@ export const accountPage = {
 
 export const signin = {
   title: 'Sign in',
+  attention: 'Somebody may know your password',
   lead: 'Your workspaces, in this browser.',
   email: 'E-mail',
   password: 'Password',
@@ -385,6 +386,7 @@ export const actions: Record<string, string> = {
   login: 'Signed in',
   login_failed: 'Failed to sign in',
   login_throttled: 'Sign-in slowed down',
+  sign_in_slowed: 'Sign-in slowed: many wrong tries',
   mfa_verify: 'Passed the second step',
   mfa_failed: 'Failed the second step',
   mfa_enroll: 'Set up a second step',

@@ -95,7 +95,7 @@ describe('SignIn', () => {
   it('asks for the code, and signs in with it', async () => {
     vi.mocked(api.login).mockResolvedValue({ mfa_required: true, mfa_token: 't', methods: ['totp'], enrollment_required: false, expires_in: 300 });
     vi.mocked(api.verifyCode).mockRejectedValueOnce(new ApiError(401, 'Invalid code'));
-    vi.mocked(api.verifyCode).mockResolvedValue(undefined);
+    vi.mocked(api.verifyCode).mockResolvedValue('ten wrong codes');
     vi.mocked(api.me).mockResolvedValue(member);
     account.me = null;
     router.go('/signin?return=%2Fsessions', { replace: true });
@@ -107,6 +107,8 @@ describe('SignIn', () => {
     await fireEvent.input(screen.getByTestId('code-input'), { target: { value: '123456' } });
     await waitFor(() => expect(router.path).toBe('/sessions'));
     expect(api.verifyCode).toHaveBeenLastCalledWith('t', '123456');
+    // What the gateway says about others' tries stays until it is closed.
+    expect(toasts.list).toMatchObject([{ kind: 'bad', title: signin.attention, text: 'ten wrong codes' }]);
   });
 
   it('returns to the password when the pending sign-in has expired', async () => {

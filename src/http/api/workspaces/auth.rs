@@ -37,7 +37,11 @@ pub async fn login(
     refuse_foreign_origin(&req, &state).await?;
     let outcome = count_failure(
         &state.metrics,
-        state.broker.passwords().sign_in(&origin, &body.email, &body.password).await,
+        state
+            .broker
+            .passwords()
+            .sign_in(&origin, cookies::known_browser(&req).as_ref(), &body.email, &body.password)
+            .await,
     )?;
     match outcome {
         SignIn::Done(tokens) => {
@@ -65,7 +69,18 @@ pub async fn mfa_verify(
 ) -> ApiResult {
     refuse_foreign_origin(&req, &state).await?;
     let verified = match body.check_method() {
-        Ok(()) => state.broker.totp().verify(&origin, &body.mfa_token, body.code.expose()).await,
+        Ok(()) => {
+            state
+                .broker
+                .totp()
+                .verify(
+                    &origin,
+                    cookies::known_browser(&req).as_ref(),
+                    &body.mfa_token,
+                    body.code.expose(),
+                )
+                .await
+        }
         Err(unknown) => Err(unknown),
     };
     let tokens = count_failure(&state.metrics, verified)?;
@@ -112,7 +127,12 @@ pub async fn totp_confirm(
         let confirmed = state
             .broker
             .totp()
-            .confirm(&origin, EnrollAs::MfaToken(token), body.code.expose())
+            .confirm(
+                &origin,
+                cookies::known_browser(&req).as_ref(),
+                EnrollAs::MfaToken(token),
+                body.code.expose(),
+            )
             .await;
         let tokens = count_failure(&state.metrics, confirmed)?.ok_or_else(|| {
             ApiError::from(Error::internal("no tokens after an enrolment by token"))
@@ -121,7 +141,11 @@ pub async fn totp_confirm(
         return Ok(token_response(&req, &tokens, ConfirmAnswer::SignedIn));
     }
     let caller = authenticate(&req).await?;
-    state.broker.totp().confirm(&origin, EnrollAs::SignedIn(&caller), body.code.expose()).await?;
+    state
+        .broker
+        .totp()
+        .confirm(&origin, None, EnrollAs::SignedIn(&caller), body.code.expose())
+        .await?;
     let mut user = Enrolled {
         message: "Second factor enrolled".to_owned(),
         user: (&signed_in(&caller)?.user).into(),
@@ -240,7 +264,12 @@ fn token_response<T: Serialize>(
 
 fn response_with_cookies(body: impl Serialize, tokens: &Tokens) -> HttpResponse {
     let [access, refresh, mark] = cookies::token_cookies(tokens);
-    HttpResponse::Ok().cookie(access).cookie(refresh).cookie(mark).json(body)
+    let mut answer = HttpResponse::Ok();
+    answer.cookie(access).cookie(refresh).cookie(mark);
+    if let Some(known) = &tokens.known_browser {
+        answer.cookie(cookies::known_browser_cookie(known));
+    }
+    answer.json(body)
 }
 
 fn remove_cookies(mut answer: HttpResponse) -> HttpResponse {

@@ -5,7 +5,8 @@
 //! `__Host-` (RFC 6265bis section 4.1.3.2) also binds the access cookie to this host and to
 //! `Path=/`; the refresh cookie has a narrower path and so the `__Secure-` prefix.
 
-use crate::broker::model::Tokens;
+use crate::broker::model::{KnownBrowserCookie, Tokens};
+use crate::domain::secret::SecretString;
 use actix_web::HttpRequest;
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 
@@ -17,6 +18,9 @@ pub const REFRESH: &str = "__Secure-portcullis-refresh";
 /// that is refused.
 pub const SIGNED_IN: &str = "__Host-portcullis-here";
 const REFRESH_PATH: &str = "/api/auth";
+
+/// Says that this browser has signed in to accounts before; kept when signing out.
+pub const KNOWN_BROWSER: &str = "__Host-portcullis-browser";
 
 /// Request header that selects cookie mode, with the value `cookie`.
 pub const MODE_HEADER: &str = "X-Portcullis-Session";
@@ -40,6 +44,21 @@ pub fn token_cookies(tokens: &Tokens) -> [Cookie<'static>; 3] {
         ),
         signed_in_cookie("1", tokens.refresh_expires_in),
     ]
+}
+
+/// The cookie of a known browser, unless it is sent twice.
+#[must_use]
+pub fn known_browser(req: &HttpRequest) -> Option<SecretString> {
+    let cookies = req.cookies().ok()?;
+    let mut values = cookies.iter().filter(|c| c.name() == KNOWN_BROWSER).map(Cookie::value);
+    let value = values.next().filter(|_| values.next().is_none())?;
+    Some(SecretString::new(value.to_owned()))
+}
+
+/// The cookie that makes this browser a known one.
+#[must_use]
+pub fn known_browser_cookie(known: &KnownBrowserCookie) -> Cookie<'static> {
+    cookie(KNOWN_BROWSER, known.value.expose().clone(), "/", known.expires_in)
 }
 
 /// Expired cookies, which remove them.

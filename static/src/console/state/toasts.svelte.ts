@@ -26,6 +26,11 @@ class Toasts {
     this.#add({ kind: 'bad', title: title ?? what, text: detail ?? hint, requestId });
   }
 
+  /** Stays until closed. */
+  warn(title: string, text: string): void {
+    this.#add({ kind: 'bad', title, text, requestId: null });
+  }
+
   close(id: number): void {
     this.list = this.list.filter((toast) => toast.id !== id);
   }

@@ -49,8 +49,23 @@ pub struct SignedIn {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub refresh_token: Option<String>,
+    /// What the user should know: somebody seems to have their password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub notice: Option<String>,
     /// The user.
     pub user: User,
+}
+
+/// Fewer wrong codes are taken for the user's own mistakes.
+const WRONG_CODES_MIN: u32 = 5;
+
+fn notice(wrong_codes: u32) -> Option<String> {
+    (wrong_codes >= WRONG_CODES_MIN).then(|| {
+        format!(
+            "Since you last signed in, {wrong_codes} wrong codes were entered with your password. If that was not you, somebody knows it: ask an administrator for a new password."
+        )
+    })
 }
 
 impl SignedIn {
@@ -74,6 +89,7 @@ impl SignedIn {
             token_type: None,
             expires_in: tokens.expires_in.as_secs(),
             refresh_token: None,
+            notice: notice(tokens.wrong_codes),
             user: (&tokens.caller.user).into(),
         }
     }
