@@ -25,7 +25,9 @@ impl From<Error> for Failure {
     fn from(e: Error) -> Self {
         match (e.kind, &e.source) {
             (ErrorKind::Internal, Some(cause)) => Self(format!("internal failure: {cause}")),
-            (ErrorKind::Unavailable, Some(cause)) => Self(format!("{}: {cause}", e.message)),
+            (ErrorKind::Unavailable | ErrorKind::Tampered, Some(cause)) => {
+                Self(format!("{}: {cause}", e.message))
+            }
             _ => Self(e.message),
         }
     }

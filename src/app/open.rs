@@ -43,10 +43,11 @@ impl HeadSigner for VaultSigner {
     }
 }
 
-/// The witness of the audit log, beside the master key.
+/// The witness of the audit log: in the data folder, where the master key is too. The folder of the
+/// keys holds nothing but keys.
 #[must_use]
 pub fn witness_path(config: &Config) -> PathBuf {
-    config.server.data_dir.join("keys/audit-witness.json")
+    config.server.data_dir.join("audit-witness.json")
 }
 
 /// Opens the database of a gateway to work with it, after checking that it is the one of the

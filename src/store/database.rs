@@ -165,15 +165,11 @@ impl Store {
         if let Some(fault) = log.witness.tampered() {
             return Err(StoreError::Tampered { fault });
         }
-        let id = match (log.witness.database(), self.read(|tx| tx.database_id()).await?) {
-            (Some(known), Some(id)) if known == id => id,
+        let known = log.witness.database();
+        let id = match (&known, self.read(|tx| tx.database_id()).await?) {
+            (Some(known), Some(id)) if *known == id => id,
             (Some(_), _) => return Err(StoreError::Foreign),
-            (None, found) => {
-                if found.is_some() {
-                    tracing::warn!(witness = %path.display(), "audit.witness.missing: a new one is made from the database");
-                }
-                self.write(|tx| tx.assign_database_id()).await?
-            }
+            (None, _) => self.write(|tx| tx.assign_database_id()).await?,
         };
         let guard = Arc::clone(log);
         let checked = self
@@ -186,6 +182,9 @@ impl Store {
             ErrorKind::Tampered => StoreError::Tampered { fault: fault_text(&error) },
             _ => error.into(),
         })?;
+        if known.is_none() && head.seq > 0 {
+            tracing::warn!(witness = %path.display(), entries = head.seq, "audit.witness.missing: a new one is made from the database");
+        }
         log.witness.record(head.into());
         let (guard, path) = (Arc::clone(log), path.clone());
         tokio::task::spawn_blocking(move || {
