@@ -215,7 +215,7 @@ impl BrokerFixture {
             .await
             .unwrap()
         {
-            SignIn::Done(tokens) => tokens,
+            SignIn::Done(tokens) => *tokens,
             SignIn::MfaRequired { token, .. } => self
                 .broker
                 .totp()

@@ -193,7 +193,8 @@ impl Passwords {
         match outcome {
             (Some(caller), _) => {
                 self.limiter.forget(attempt);
-                Ok(SignIn::Done(login.tokens(&keys, &self.settings, caller, known_browser)?))
+                let tokens = login.tokens(&keys, &self.settings, caller, known_browser)?;
+                Ok(SignIn::Done(Box::new(tokens)))
             }
             (None, enrolled) => Ok(SignIn::MfaRequired {
                 token: challenge,

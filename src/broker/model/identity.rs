@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Outcome of the first factor.
 #[derive(Debug)]
 pub enum SignIn {
-    Done(Tokens),
+    Done(Box<Tokens>),
     /// A second factor must be verified (`enrollment_required` false) or enrolled first (true).
     MfaRequired {
         token: SecretString,
