@@ -16,7 +16,7 @@ use crate::fleet::{FleetConfig, HubFleet};
 use crate::http;
 use crate::http::api::definition::Apis;
 use crate::http::api::workspaces;
-use crate::http::apps::{AppsSettings, is_same_site};
+use crate::http::apps::{AppsSettings, common_parent};
 use crate::http::hub_status::HubStatus;
 use crate::http::settings::Settings;
 use crate::http::state::AppState;
@@ -272,20 +272,22 @@ pub fn own_certificate(config: &Config, now: Timestamp) -> Result<tls::OwnCertif
     tls::own_certificate(&config.server.data_dir, &names, now)
 }
 
-/// A warning about a configuration that does not work with every browser.
+/// A warning about an applications' domain that shares a parent with a name of the gateway: any
+/// application's page can set cookies for the parent.
 pub fn apps_domain_warning(config: &Config) -> Option<String> {
-    let (domain, gateway) = (&config.apps.domain, &config.server.public_url);
-    // A name without a dot is only used on this machine.
-    let is_other_site = !domain.is_empty()
-        && public_host(config).is_some_and(|host| host.contains('.'))
-        && !is_same_site(domain, gateway);
-    is_other_site.then(|| {
-        format!(
-            "apps.domain {domain} is not below the name of server.public_url: a browser that blocks third parties may not let an application store \
-            anything inside the viewer's page. A name such as apps.{} avoids that.",
-            public_host(config).unwrap_or_default()
-        )
-    })
+    let domain = &config.apps.domain;
+    let origins = config.server.allowed_origins.iter().filter_map(|origin| host_of(origin));
+    let names = config.tls.names.iter().map(String::as_str);
+    let (host, parent) = public_host(config)
+        .into_iter()
+        .chain(origins)
+        .chain(names)
+        .find_map(|host| Some((host, common_parent(domain, host)?)))?;
+    Some(format!(
+        "apps.domain {domain} and the gateway's name {host} are both within {parent}: unless that is a public suffix, every application's page can set \
+        cookies that browsers send to the gateway, which can sign a browser out or keep it out until its cookies are cleared. Give applications a \
+        registrable domain of their own, such as example-apps.net beside gate.example.com."
+    ))
 }
 
 /// Settings of web applications' origins, when a domain is configured.
@@ -312,9 +314,14 @@ fn apps_settings(config: &Config, now: Timestamp) -> Result<Option<AppsSettings>
     )))
 }
 
-/// The host of `server.public_url`, without its port and brackets.
+/// The host of `server.public_url`.
 fn public_host(config: &Config) -> Option<&str> {
-    let authority = config.server.public_url.strip_prefix("https://")?.split('/').next()?;
+    host_of(&config.server.public_url)
+}
+
+/// The host of an origin, without its port and brackets.
+fn host_of(origin: &str) -> Option<&str> {
+    let authority = origin.strip_prefix("https://")?.split('/').next()?;
     if let Some(bracketed) = authority.strip_prefix('[') {
         return bracketed.split(']').next();
     }

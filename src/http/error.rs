@@ -15,6 +15,7 @@ pub struct ApiError {
     detail: String,
     retry_after: Option<Duration>,
     allow: Option<String>,
+    removes_cookies: bool,
 }
 
 /// Result of a handler.
@@ -22,7 +23,13 @@ pub type ApiResult<T = HttpResponse> = Result<T, ApiError>;
 
 impl ApiError {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None, allow: None }
+        Self {
+            status,
+            detail: detail.into(),
+            retry_after: None,
+            allow: None,
+            removes_cookies: false,
+        }
     }
 
     /// 401.
@@ -59,6 +66,20 @@ impl ApiError {
     pub fn method_not_allowed(allow: &str) -> Self {
         let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
         Self { allow: Some(allow.to_owned()), ..error }
+    }
+
+    /// 400: the request has a cookie of this gateway twice, so that one of them is not the gateway's.
+    #[must_use]
+    pub fn repeated_cookie() -> Self {
+        let detail = "Your browser sent this gateway's cookie twice, so that one of them was set by another page. They have been removed: load the page \
+            again, and sign in again.";
+        Self { removes_cookies: true, ..Self::new(StatusCode::BAD_REQUEST, detail) }
+    }
+
+    /// Whether the response is to remove the API's cookies.
+    #[must_use]
+    pub fn removes_cookies(&self) -> bool {
+        self.removes_cookies
     }
 
     /// 500 for a panic or a lost task: the log has the cause, the user has the request id.
@@ -117,7 +138,7 @@ impl From<Error> for ApiError {
         if status.is_server_error() {
             log_failure(status, &error);
         }
-        Self { status, detail: error.message, retry_after, allow: None }
+        Self { retry_after, ..Self::new(status, error.message) }
     }
 }
 
@@ -143,60 +164,9 @@ impl ResponseError for ApiError {
     }
 }
 
-/// A JSON error, without the value it found: that may be a password.
-pub fn json_error(error: &serde_json::Error) -> ApiError {
-    use serde_json::error::Category;
-    match error.classify() {
-        Category::Data => ApiError::invalid(redact_values(&error.to_string())),
-        Category::Syntax | Category::Eof | Category::Io => ApiError::new(
-            StatusCode::BAD_REQUEST,
-            format!("Malformed JSON at line {} column {}", error.line(), error.column()),
-        ),
-    }
-}
-
-/// `invalid type: string "abc", expected a boolean at ...` becomes `Wrong type: expected a boolean
-/// at ...`.
-fn redact_values(text: &str) -> String {
-    for (prefix, instead) in [
-        ("invalid type: ", "Wrong type"),
-        ("invalid value: ", "Wrong value"),
-        ("invalid length ", "Wrong length"),
-    ] {
-        if text.starts_with(prefix) {
-            let expected = text.rfind("expected ").map_or("", |at| &text[at..]);
-            return format!("{instead}: {expected}");
-        }
-    }
-    // `unknown variant `x`, expected one of ...` names a value, too.
-    match text.strip_prefix("unknown variant ") {
-        Some(rest) => {
-            format!("Unknown word: {}", rest.find("expected ").map_or("", |at| &rest[at..]))
-        }
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_errors_do_not_contain_the_value() {
-        #[derive(Debug, serde::Deserialize)]
-        #[expect(dead_code, reason = "only read from JSON")]
-        struct Input {
-            code: bool,
-        }
-        let error =
-            serde_json::from_str::<Input>(r#"{"code":"hunter2, expected \"x"}"#).unwrap_err();
-        let shown = json_error(&error);
-        assert_eq!(shown.status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert!(!shown.detail.contains("hunter2"), "{}", shown.detail);
-        assert!(shown.detail.contains("expected a boolean"), "{}", shown.detail);
-        let error = serde_json::from_str::<Input>(r#"{"code": tru"#).unwrap_err();
-        assert_eq!(json_error(&error).status, StatusCode::BAD_REQUEST);
-    }
 
     #[test]
     fn every_error_kind_has_a_status() {

@@ -9,7 +9,8 @@
 //! | [`QueryParams`] | query parameters | 422 |
 //! | [`PathId`] | the id in the path | 404, as for an unknown id |
 
-use super::error::{ApiError, ApiResult, json_error};
+use super::error::{ApiError, ApiResult};
+use super::json_error::json_error;
 use super::state::app_state;
 use crate::domain::principal::Principal;
 use crate::domain::user::RequestSource;
@@ -183,10 +184,10 @@ fn is_json(req: &HttpRequest) -> bool {
 /// fields.
 fn parse_object<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
     if body.trim_ascii_start().first() != Some(&b'{') {
-        serde_json::from_slice::<IgnoredAny>(body).map_err(|e| json_error(&e))?;
-        return Err(ApiError::invalid("The body is a JSON object"));
+        serde_json::from_slice::<IgnoredAny>(body).map_err(|e| json_error(body, &e))?;
+        return Err(ApiError::invalid("The body must be a JSON object."));
     }
-    serde_json::from_slice(body).map_err(|e| json_error(&e))
+    serde_json::from_slice(body).map_err(|e| json_error(body, &e))
 }
 
 fn unsupported_media_type() -> ApiError {

@@ -6,8 +6,11 @@
 //! | [`routes`] | which APIs and pages are served |
 //! | [`pages`] | the built web UI, embedded in the binary |
 //! | [`apps`] | origins of web applications |
+//! | [`cookie_header`] | cookies of a request by their exact name |
+//! | [`head_limit`], [`head_refusal_io`] | requests whose head is too large: 431 with an explanation |
 //! | [`extract`] | extractors: request metadata, caller, body, query, path |
 //! | [`error`] | errors of handlers, and the status of each kind |
+//! | [`json_error`], [`json_path`] | what is wrong with a JSON body, in words of the API |
 //! | [`origin`] | `Origin` and `Host` checks, trusted proxies |
 //! | [`observe`] | middleware of every request: id, span, access log, metrics, headers, panics |
 //! | [`security_headers`] | Content-Security-Policy and related headers |
@@ -23,14 +26,20 @@
 pub mod api;
 pub mod application;
 pub mod apps;
+pub mod cookie_header;
 pub mod error;
 pub mod extract;
+pub mod head_limit;
+mod head_refusal_io;
 pub mod hub_status;
+mod json_error;
+mod json_path;
 pub mod metrics;
 pub mod observe;
 pub mod origin;
 pub mod pages;
 pub mod rate_limit;
+mod request_head_scanner;
 pub mod routes;
 pub mod security_headers;
 pub mod server;

@@ -6,6 +6,7 @@
 
 use super::api::definition::Api;
 use super::error::ApiError;
+use super::head_limit::HeadTooLarge;
 use super::metrics::Metrics;
 use super::origin::{HostHeader, classify_host_header, client_address};
 use super::security_headers;
@@ -16,10 +17,10 @@ use crate::domain::user::RequestSource;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{ContentType, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage as _, HttpRequest};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
@@ -29,6 +30,7 @@ use tracing::Instrument as _;
 
 /// Response header with the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Paths of monitoring tools.
 const MONITORING_PATHS: [&str; 2] = ["/api/health", "/metrics"];
@@ -64,7 +66,10 @@ pub async fn observe(
         .and_then(|()| check_host_header(&req, &state));
     req.extensions_mut().insert(source);
     let outcome = match checked {
-        Ok(()) => AssertUnwindSafe(next.call(req)).catch_unwind().instrument(span.clone()).await,
+        Ok(()) => match head_too_large(req.request()) {
+            Some(reason) => Ok(Ok(refuse_head(req, &api, reason))),
+            None => AssertUnwindSafe(next.call(req)).catch_unwind().instrument(span.clone()).await,
+        },
         Err(error) => Ok(Ok(req.error_response(error))),
     };
 
@@ -104,6 +109,29 @@ fn render_error(response: ServiceResponse, api: &Api) -> ServiceResponse {
         Some(rendered) => response.into_response(rendered),
         None => response,
     }
+}
+
+/// Whether the head of a request is too large. One beyond the HTTP server's own limit does not get
+/// here ([`super::head_refusal_io`]).
+fn head_too_large(req: &HttpRequest) -> Option<HeadTooLarge> {
+    let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = req.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    HeadTooLarge::check(target, fields)
+}
+
+/// 431: a page for browsers, the API's error body for programs.
+fn refuse_head(req: ServiceRequest, api: &Api, reason: HeadTooLarge) -> ServiceResponse {
+    let accept = req.headers().get(header::ACCEPT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let mut response = if accept.windows(9).any(|word| word.eq_ignore_ascii_case(b"text/html")) {
+        HttpResponse::build(status).content_type(ContentType::html()).body(reason.page())
+    } else {
+        (api.error_response)(&ApiError::new(status, reason.detail()))
+    };
+    if let Some(value) = reason.clear_site_data() {
+        response.headers_mut().insert(CLEAR_SITE_DATA, HeaderValue::from_static(value));
+    }
+    req.into_response(response)
 }
 
 /// Refuses a request for a foreign host name (421, RFC 9110 section 15.5.20): a page of that name
@@ -174,7 +202,7 @@ impl RequestContext {
         &self,
         metrics: &Metrics,
         path: &str,
-        mut response: actix_web::HttpResponse,
+        mut response: HttpResponse,
     ) -> actix_web::Error {
         self.record(metrics, None, response.status(), None);
         self.add_headers(path, response.headers_mut());

@@ -121,7 +121,7 @@ on_both! {
         let unknown = WorkspaceId::parse("ws-unknown").unwrap();
         let ann = fixture.caller("ann", Role::Member).await;
         for (ws, expected, entry) in [
-            (&admins, ErrorKind::Forbidden, "launch_workspace denied role"),
+            (&admins, ErrorKind::NotFound, "access_denied denied unknown"),
             (&factor, ErrorKind::Forbidden, "launch_workspace denied mfa_required"),
             (&broken, ErrorKind::Conflict, "launch_workspace denied maintenance"),
             (&unknown, ErrorKind::NotFound, "access_denied denied unknown"),
@@ -129,6 +129,11 @@ on_both! {
             let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, ws)).await;
             assert_eq!((error_kind(answer), log), (expected, vec![entry.to_owned()]), "{ws}");
         }
+        // An administrator sees it, and is told why.
+        let members = WorkspaceChange { allowed_roles: Some(vec![Role::Member]), ..WorkspaceChange::default() };
+        let (members, root) = (fixture.workspace("ws-members", members).await, fixture.caller("root", Role::Admin).await);
+        let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &root, &members)).await;
+        assert_eq!((error_kind(answer), log), (ErrorKind::Forbidden, vec!["launch_workspace denied role".to_owned()]));
         fixture.fleet.disconnect(fixture.host);
         let (answer, log) = fixture.audited_during(fixture.broker.launcher().launch(&origin(), &ann, &plain)).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Unavailable, vec!["launch_workspace error no_host".to_owned()]));

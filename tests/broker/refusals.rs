@@ -70,9 +70,9 @@ on_both! {
         let fixture = BrokerFixture::new(&db).await;
         fixture.user("ann", Role::Member).await;
         let tokens = fixture.sign_in("ann").await;
-        fixture.broker.logins().refresh(&origin(), &tokens.refresh_token).await.unwrap();
+        fixture.broker.logins().refresh(&origin(), &tokens.refresh_token, None).await.unwrap();
         for _ in 0..MANY {
-            fixture.broker.logins().refresh(&origin(), &tokens.refresh_token).await.unwrap_err();
+            fixture.broker.logins().refresh(&origin(), &tokens.refresh_token, None).await.unwrap_err();
         }
         let log = fixture.audit_log().await;
         assert_eq!(of(&log, "ann@example.com", "refresh_reuse"), LIMIT + 1, "the first one, which ended the login, and a share");

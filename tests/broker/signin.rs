@@ -279,7 +279,7 @@ on_both! {
         let (answer, log) = fixture.audited_during(fixture.broker.logins().authenticate(&origin(), tokens.access_token.expose())).await;
         error_message(answer);
         assert_eq!(log, ["token_refused denied revoked"]);
-        error_message(fixture.broker.logins().refresh(&origin(), &tokens.refresh_token).await);
+        error_message(fixture.broker.logins().refresh(&origin(), &tokens.refresh_token, None).await);
         assert_eq!(error_message(fixture.broker.passwords().sign_in(&origin(), None, "ann@example.com", &secret(PASSWORD)).await), "Invalid credentials");
         let on = UserChange { disabled: Some(false), ..UserChange::default() };
         fixture.broker.users().update(&origin(), &fixture.system, ann.id, on).await.unwrap();
@@ -319,7 +319,7 @@ on_both! {
         let (answer, log) = fixture.audited_during(fixture.broker.logins().authenticate(&origin(), &good)).await;
         error_message(answer);
         assert_eq!(log, ["token_refused denied expired"]);
-        let tokens = fixture.broker.logins().refresh(&origin(), &tokens.refresh_token).await.unwrap();
+        let tokens = fixture.broker.logins().refresh(&origin(), &tokens.refresh_token, None).await.unwrap();
         let caller = fixture.broker.logins().authenticate(&origin(), tokens.access_token.expose()).await.unwrap();
         fixture.broker.logins().logout(&origin(), &caller, false).await.unwrap();
         let (answer, log) = fixture.audited_during(fixture.broker.logins().authenticate(&origin(), tokens.access_token.expose())).await;
@@ -337,17 +337,17 @@ on_both! {
         let session = fixture.launch(&first.caller, &ws).await;
         let mut stream = fixture.open_stream(&first.caller, session.id).await;
         let mut elsewhere = fixture.open_stream(&other.caller, session.id).await;
-        let second = fixture.broker.logins().refresh(&origin(), &first.refresh_token).await.unwrap();
+        let second = fixture.broker.logins().refresh(&origin(), &first.refresh_token, None).await.unwrap();
         assert_eq!(second.caller.login_id, first.caller.login_id);
-        let (answer, log) = fixture.audited_during(fixture.broker.logins().refresh(&origin(), &first.refresh_token)).await;
+        let (answer, log) = fixture.audited_during(fixture.broker.logins().refresh(&origin(), &first.refresh_token, None)).await;
         error_message(answer);
         assert_eq!(log, ["refresh_reuse denied reused"]);
         assert_eq!(wait_revoked(&mut stream).await, StreamAuthorization::SignedOut);
-        error_message(fixture.broker.logins().refresh(&origin(), &second.refresh_token).await);
+        error_message(fixture.broker.logins().refresh(&origin(), &second.refresh_token, None).await);
         error_message(fixture.broker.logins().authenticate(&origin(), second.access_token.expose()).await);
         assert_eq!(*elsewhere.authorization.borrow_and_update(), StreamAuthorization::Valid, "another login goes on");
         assert!(fixture.fleet.has_tunnel(session.id), "the desktop stays");
-        error_message(fixture.broker.logins().refresh(&origin(), &secret("prt_made-up")).await);
+        error_message(fixture.broker.logins().refresh(&origin(), &secret("prt_made-up"), None).await);
     }
 
     async fn refresh_race_has_one_winner(db) {
@@ -356,7 +356,7 @@ on_both! {
         for round in 0..8 {
             let tokens = fixture.sign_in("ann").await;
             let from = origin();
-            let refresh = || fixture.broker.logins().refresh(&from, &tokens.refresh_token);
+            let refresh = || fixture.broker.logins().refresh(&from, &tokens.refresh_token, None);
             let (a, b) = tokio::join!(refresh(), refresh());
             assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1, "round {round}");
             assert!(!fixture.login_alive(tokens.caller.login_id).await);

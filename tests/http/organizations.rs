@@ -150,6 +150,64 @@ on_both! {
         }
     }
 
+    /// What a caller does not see answers as what does not exist, and is written down as that: readers
+    /// of the log of their own organization cannot tell either which ids exist.
+    async fn hidden_ids_answer_and_are_logged_as_unknown_ones(db) {
+        const HIDDEN: &str = "ws-hidden-here";
+        let mut app = TestApp::start(db).await;
+        let rival = Rival::create(&mut app).await;
+        let admin = app.signed_in("admin").await;
+        let hidden = json!({"id": HIDDEN, "name": "Hidden", "type": "linux", "allowed_roles": ["admin"]});
+        assert_eq!(admin.post("/api/workspaces", hidden).await.status, 201);
+        let callers = [("member", app.signed_in("member").await), ("security", app.signed_in("security").await), ("admin", admin.clone())];
+        let api = workspaces::api();
+        let mut pairs = Vec::new();
+        for row in table() {
+            let route = api.routes.iter().find(|r| r.operation_id == row.operation).unwrap();
+            if !route.path.contains("{id}") {
+                continue;
+            }
+            let of_workspace = route.path.starts_with("/api/workspaces/");
+            let unknown = if of_workspace { "ws-unknown" } else { "00000000-0000-4000-8000-000000000000" };
+            for (role, caller) in &callers {
+                let role = *role;
+                let mut existing = vec![rival.id_for(&route.path)];
+                if of_workspace && role != "admin" {
+                    existing.push(HIDDEN);
+                }
+                for id in existing {
+                    let mut asked = Vec::new();
+                    for id in [id, unknown] {
+                        let answer = request(caller, route, &route.path.replace("{id}", id), &row).await;
+                        let body = answer.body.replace(id, "ID");
+                        asked.push((answer.status, body, answer.header("x-request-id").to_owned(), id.to_owned()));
+                    }
+                    let what = format!("{role} {} {} with {id}", route.method, route.path);
+                    assert_eq!((asked[0].0, &asked[0].1), (asked[1].0, &asked[1].1), "{what}");
+                    pairs.push((what, asked));
+                }
+            }
+        }
+        assert!(pairs.len() > 60, "{}", pairs.len());
+        let log = app.audit_entries("").await;
+        let written = |request: &str, id: &str| {
+            let of_request = log.iter().filter(|entry| entry["request_id"] == request);
+            let plain = of_request.map(|entry| {
+                let mut entry = entry.as_object().unwrap().clone();
+                entry.retain(|name, _| !["id", "seq", "time", "at", "hash", "previous_hash", "prev_hash", "request_id"].contains(&name.as_str()));
+                Value::Object(entry).to_string().replace(id, "ID")
+            });
+            plain.collect::<Vec<_>>()
+        };
+        let mut denials = 0;
+        for (what, asked) in &pairs {
+            let [existing, unknown] = [0, 1].map(|n| written(&asked[n].2, &asked[n].3));
+            assert_eq!(existing, unknown, "{what}");
+            denials += existing.len();
+        }
+        assert!(denials > 50, "{denials}");
+    }
+
     /// Ids and addresses are unique in the gateway, so that neither leads to two organizations.
     async fn ids_and_addresses_are_taken_once(db) {
         let mut app = TestApp::start(db).await;

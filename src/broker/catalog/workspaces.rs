@@ -3,7 +3,7 @@
 use crate::broker::catalog::placement::{AvailableHosts, Placements};
 use crate::broker::catalog::workspace_details::{target_detail, with_config_details};
 use crate::broker::catalog::workspace_view::{UpstreamSummary, workspace_view};
-use crate::broker::core::answers::{WORKSPACE, denial_error, organization_of};
+use crate::broker::core::answers::{WORKSPACE, organization_of};
 use crate::broker::core::changes::{Changes, Topic};
 use crate::broker::core::sealing::Sealer;
 use crate::broker::core::stream_registry::StreamRegistry;
@@ -14,7 +14,7 @@ use crate::broker::core::unit_of_work::{AuditedStore, Decision};
 use crate::broker::core::validate;
 use crate::broker::model::{NewWorkspace, WorkspaceChange, WorkspaceView};
 use crate::domain::audit::{Action, Reason};
-use crate::domain::policy::{self, Denial, PolicyAction};
+use crate::domain::policy::{self, PolicyAction};
 use crate::domain::principal::Principal;
 use crate::domain::session::EndReason;
 use crate::domain::upstream::CredentialSource;
@@ -82,12 +82,11 @@ impl Workspaces {
         let found = self
             .store
             .read(move |tx| {
-                let Some(workspace) = tx.workspace(&wanted)? else {
-                    return Ok(Err(Reason::Unknown));
+                let workspace = tx.workspace(&wanted)?;
+                let Some(workspace) = workspace.filter(|w| policy::can_view(&who, w, &context))
+                else {
+                    return Ok(None);
                 };
-                if !policy::can_view(&who, &workspace, &context) {
-                    return Ok(Err(Reason::from(Denial::NotOwner)));
-                }
                 let can_run =
                     AvailableHosts::load(tx, organization, &reachable)?.can_run(&workspace);
                 let sessions = if workspace.single_seat {
@@ -96,14 +95,14 @@ impl Workspaces {
                     tx.live_session_of(who.id(), &workspace.id)?.into_iter().collect()
                 };
                 let known = UpstreamSummary::load(tx, &workspace.id, who.user_id())?;
-                Ok(Ok(workspace_view(workspace, &sessions, &who, can_run, known)))
+                Ok(Some(workspace_view(workspace, &sessions, &who, can_run, known)))
             })
             .await?;
         match found {
-            Ok(view) => Ok(view),
-            Err(reason) => {
+            Some(view) => Ok(view),
+            None => {
                 let note = self.store.entry_from_login(caller, Action::AccessDenied).await?;
-                self.store.write_entry(note.on_workspace_id(&id).denied(reason)).await?;
+                self.store.write_entry(note.on_workspace_id(&id).denied(Reason::Unknown)).await?;
                 Err(Error::not_found(WORKSPACE))
             }
         }
@@ -357,10 +356,7 @@ impl Workspaces {
                         .filter(|w| policy::can_view(&who, w, &context) || !theirs.is_empty())
                     else {
                         let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return tx.deny(
-                            &note.denied(Denial::NotOwner),
-                            denial_error(Denial::NotOwner, WORKSPACE),
-                        );
+                        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                     };
                     let mut sessions = Vec::new();
                     for session in theirs {

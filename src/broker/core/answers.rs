@@ -1,5 +1,6 @@
 //! Error answers that several use cases share.
 
+use crate::domain::audit::Reason;
 use crate::domain::policy::Denial;
 use crate::domain::principal::Principal;
 use crate::domain::{Error, OrganizationId, Result};
@@ -23,6 +24,19 @@ pub(in crate::broker) fn not_active() -> Error {
 /// has none.
 pub(in crate::broker) fn organization_of(principal: &Principal) -> Result<OrganizationId> {
     principal.organization_id().ok_or_else(|| Error::not_found("Organization"))
+}
+
+/// The reason in the log for a session that is not the caller's: of their organization, or unknown.
+/// One of another organization is as unknown as one that does not exist: the readers of the log could
+/// tell otherwise which ids there are elsewhere.
+pub(in crate::broker) fn hidden_reason(
+    caller: &Principal,
+    organization: Option<OrganizationId>,
+) -> Reason {
+    match organization {
+        Some(_) if organization == caller.organization_id() => Reason::from(Denial::NotOwner),
+        Some(_) | None => Reason::Unknown,
+    }
 }
 
 /// The error a user gets for a denial.

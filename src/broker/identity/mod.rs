@@ -2,6 +2,7 @@
 
 pub(in crate::broker) mod code_attempts;
 pub(in crate::broker) mod known_browsers;
+mod login_state;
 pub mod organizations;
 pub mod password;
 pub mod tokens;

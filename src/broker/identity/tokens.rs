@@ -14,6 +14,7 @@ use crate::broker::core::task::spawn_to_completion;
 use crate::broker::core::teardown::Teardown;
 use crate::broker::core::text::token_hash;
 use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
+use crate::broker::identity::login_state::{LoginState, login_state};
 use crate::broker::model::{KnownBrowserCookie, LoginView, Tokens};
 use crate::domain::audit::{Action, Reason};
 use crate::domain::principal::{Principal, SignedInUser};
@@ -126,36 +127,6 @@ fn issue_tokens(
     })
 }
 
-/// Whether a login and its user are valid in the store.
-enum LoginState {
-    Valid(Box<SignedInUser>),
-    Invalid(Reason, Option<Box<User>>),
-}
-
-fn login_state(login: Option<Login>, user: Option<User>, now: Timestamp) -> LoginState {
-    match (login, user) {
-        (Some(login), Some(user)) => {
-            let reason = if login.revoked_at.is_some() {
-                Reason::Revoked
-            } else if now >= login.expires_at {
-                Reason::LoginExpired
-            } else if user.disabled {
-                Reason::Disabled
-            } else if login.user_id != user.id {
-                Reason::Forged
-            } else {
-                return LoginState::Valid(Box::new(SignedInUser {
-                    user,
-                    login_id: login.id,
-                    mfa: login.mfa,
-                }));
-            };
-            LoginState::Invalid(reason, Some(Box::new(user)))
-        }
-        (_, user) => LoginState::Invalid(Reason::UnknownLogin, user.map(Box::new)),
-    }
-}
-
 #[derive(Clone)]
 pub struct Logins {
     pub(in crate::broker) store: AuditedStore,
@@ -208,7 +179,8 @@ impl Logins {
         }
     }
 
-    /// Issues new tokens for a refresh token and consumes it.
+    /// Issues new tokens for a refresh token and consumes it. `access_token`: the one that the same
+    /// client has, which may have expired; both must be of one login.
     ///
     /// # Errors
     /// `Unauthenticated`; when the token was used before, its login is revoked and its streams are
@@ -217,16 +189,30 @@ impl Logins {
         &self,
         origin: &RequestSource,
         refresh_token: &SecretString,
+        access_token: Option<&str>,
     ) -> Result<Tokens> {
+        let keys = self.keys.get().await?;
+        let claims = access_token.map(|token| keys.verify_at_any_time(token)).transpose();
+        if claims.is_err() {
+            let note = self.store.entry(origin, Action::TokenRefused).denied(Reason::Forged);
+            self.store.audit_unauthenticated(origin, note).await?;
+        }
+        let beside = claims?.map(|claims| claims.sid);
         let this = self.clone();
         let (origin, hash) = (origin.clone(), token_hash(refresh_token));
-        spawn_to_completion(async move { this.run_refresh(&origin, hash).await }).await
+        spawn_to_completion(async move { this.run_refresh(&origin, hash, beside).await }).await
     }
 
-    async fn run_refresh(&self, origin: &RequestSource, hash: String) -> Result<Tokens> {
+    async fn run_refresh(
+        &self,
+        origin: &RequestSource,
+        hash: String,
+        beside: Option<LoginId>,
+    ) -> Result<Tokens> {
         enum Outcome {
             Renewed(Box<SignedInUser>),
             Unknown,
+            OtherLogin,
             Refused(LoginId, Error),
         }
         let keys = self.keys.get().await?;
@@ -245,6 +231,10 @@ impl Logins {
                     .as_ref()
                     .map_or(note.clone(), |user| note.clone().by_user(user))
                     .on_login(row.login_id);
+                if beside.is_some_and(|login| login != row.login_id) {
+                    tx.add_entry(&note.action(Action::TokenRefused).denied(Reason::OtherLogin));
+                    return Ok(Outcome::OtherLogin);
+                }
                 if row.used_at.is_some() || !tx.consume_refresh_token(&hash, now)? {
                     let note = note.action(Action::RefreshReuse).denied(Reason::Reused);
                     if login.is_some_and(|login| login.revoked_at.is_some()) {
@@ -276,6 +266,7 @@ impl Logins {
             .await?;
         match outcome {
             Outcome::Renewed(caller) => issue_tokens(&keys, &self.settings, *caller, fresh, now),
+            Outcome::OtherLogin => Err(invalid_token()),
             Outcome::Refused(login, error) => {
                 self.streams.revoke_login(login);
                 Err(error)

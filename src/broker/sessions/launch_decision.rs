@@ -39,21 +39,17 @@ pub(super) struct LaunchRequest {
 
 impl LaunchRequest {
     pub(super) fn evaluate(&self, tx: &mut AuditedTx<'_, '_>) -> Result<Decision<LaunchDecision>> {
-        let Some(workspace) = tx.workspace(&self.workspace_id)? else {
+        // One that the caller does not see is as unknown as one that does not exist.
+        let workspace = tx
+            .workspace(&self.workspace_id)?
+            .filter(|workspace| policy::can_view(&self.caller, workspace, &self.context));
+        let Some(workspace) = workspace else {
             let note =
                 self.entry.clone().action(Action::AccessDenied).on_workspace_id(&self.workspace_id);
             return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
         };
         let permit = match policy::authorize_launch(&self.caller, &workspace, &self.context) {
             Ok(permit) => permit,
-            Err(denial @ policy::Denial::NotOwner) => {
-                let note = self
-                    .entry
-                    .clone()
-                    .action(Action::AccessDenied)
-                    .on_workspace_id(&self.workspace_id);
-                return tx.deny(&note.denied(denial), denial_error(denial, WORKSPACE));
-            }
             Err(denial) => {
                 let note = self.entry.clone().on_workspace(&workspace);
                 return tx.deny(&note.denied(denial), denial_error(denial, WORKSPACE));

@@ -1,13 +1,13 @@
 //! Sessions: listing, disconnect, termination.
 
-use crate::broker::core::answers::{SESSION, denial_error, not_active, organization_of};
+use crate::broker::core::answers::{SESSION, hidden_reason, not_active, organization_of};
 use crate::broker::core::task::spawn_to_completion;
 use crate::broker::core::teardown::{Teardown, TeardownEffects};
 use crate::broker::core::unit_of_work::{AuditedStore, Decision};
 use crate::broker::core::validate;
 use crate::broker::model::{Page, PageQuery, SessionQuery, SessionView};
 use crate::broker::sessions::view::SessionViews;
-use crate::domain::audit::{Action, Reason};
+use crate::domain::audit::Action;
 use crate::domain::policy::{Denial, PolicyAction};
 use crate::domain::principal::Principal;
 use crate::domain::session::{EndReason, Session};
@@ -81,7 +81,7 @@ impl Sessions {
             }
             other => {
                 let reason =
-                    if other.is_some() { Reason::from(Denial::NotOwner) } else { Reason::Unknown };
+                    hidden_reason(caller, other.map(|(session, _)| session.organization_id));
                 let note = self.store.entry_from_login(caller, Action::AccessDenied).await?;
                 self.store.write_entry(note.on_session_id(id).denied(reason)).await?;
                 Err(Error::not_found(SESSION))
@@ -148,20 +148,16 @@ impl Sessions {
         theirs: impl Fn(&Session) -> bool + Send + Sync + 'static,
     ) -> Result<()> {
         let note = self.store.entry(origin, action).by_caller(caller);
-        let this = self.clone();
+        let (this, who) = (self.clone(), caller.clone());
         spawn_to_completion(async move {
             let closed = this
                 .store
                 .transact(move |tx| {
                     let session = tx.session(id)?;
-                    let why = if session.is_some() {
-                        Reason::from(Denial::NotOwner)
-                    } else {
-                        Reason::Unknown
-                    };
+                    let why = hidden_reason(&who, session.as_ref().map(|s| s.organization_id));
                     let Some(session) = session.filter(&theirs) else {
                         let note = note.clone().action(Action::AccessDenied).on_session_id(id);
-                        return tx.deny(&note.denied(why), denial_error(Denial::NotOwner, SESSION));
+                        return tx.deny(&note.denied(why), Error::not_found(SESSION));
                     };
                     let note =
                         note.clone().on_session(&session).with("user_email", session.user_email());

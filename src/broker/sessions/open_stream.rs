@@ -7,7 +7,7 @@
 //! revocation.
 
 use crate::auth::opaque;
-use crate::broker::core::answers::{SESSION, denial_error, invalid_token};
+use crate::broker::core::answers::{SESSION, denial_error, hidden_reason, invalid_token};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::settings::Settings;
 use crate::broker::core::stream_registry::{
@@ -278,19 +278,19 @@ fn permit_stream(
     context: &policy::Context,
     note: &AuditEntryBuilder,
 ) -> Result<Decision<StreamPermit>> {
+    if !tx.principal_is_valid(who, context.now)? {
+        return tx.deny(&note.clone().on_session_id(id).denied(Reason::SignedOut), invalid_token());
+    }
     let Some(session) = tx.session(id)? else {
         let note = note.clone().action(Action::AccessDenied).on_session_id(id);
         return tx.deny(&note.denied(Reason::Unknown), Error::not_found(SESSION));
     };
-    if !tx.principal_is_valid(who, context.now)? {
-        return tx
-            .deny(&note.clone().on_session(&session).denied(Reason::SignedOut), invalid_token());
-    }
     match policy::authorize_stream(who, &session, context) {
         Ok(permit) => Ok(Decision::Allowed(permit)),
         Err(Denial::NotOwner) => {
             let note = note.clone().action(Action::AccessDenied).on_session_id(id);
-            tx.deny(&note.denied(Denial::NotOwner), denial_error(Denial::NotOwner, SESSION))
+            let why = hidden_reason(who, Some(session.organization_id));
+            tx.deny(&note.denied(why), Error::not_found(SESSION))
         }
         Err(denial) => {
             let reason = match session.state {

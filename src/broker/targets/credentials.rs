@@ -7,7 +7,7 @@
 //! | user | sealed for this workspace and this user | at every open by this user |
 //! | ask | in memory, for two minutes, for one session, user and login | at the next open, once |
 
-use crate::broker::core::answers::{SESSION, WORKSPACE, not_active};
+use crate::broker::core::answers::{SESSION, WORKSPACE, hidden_reason, not_active};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::sealing::{Sealer, SealingPurpose};
 use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
@@ -252,11 +252,7 @@ impl Credentials {
         self.store
             .transact(move |tx| {
                 let session = tx.session(id)?;
-                let why = if session.is_some() {
-                    Reason::from(Denial::NotOwner)
-                } else {
-                    Reason::Unknown
-                };
+                let why = hidden_reason(&who, session.as_ref().map(|s| s.organization_id));
                 let Some(session) = session.filter(|s| s.principal == who.id()) else {
                     let note = note.clone().action(Action::AccessDenied).on_session_id(id);
                     return tx.deny(&note.denied(why), Error::not_found(SESSION));
@@ -296,10 +292,9 @@ fn visible_workspace(
     note: &AuditEntryBuilder,
 ) -> Result<Decision<Workspace>> {
     let found = tx.workspace(id)?;
-    let why = if found.is_some() { Reason::from(Denial::NotOwner) } else { Reason::Unknown };
     let Some(workspace) = found.filter(|w| policy::can_view(who, w, context)) else {
         let note = note.clone().action(Action::AccessDenied).on_workspace_id(id);
-        return tx.deny(&note.denied(why), Error::not_found(WORKSPACE));
+        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
     };
     if workspace.credential_source().is_none() {
         let error = Error::conflict("This workspace has no server that asks for a credential.");

@@ -78,6 +78,8 @@ reasons! {
     Reused = "reused",
     /// No such refresh token.
     UnknownRefreshToken = "unknown_refresh_token",
+    /// The refresh token is of another login than the access token beside it.
+    OtherLogin = "other_login",
     /// No user with this e-mail address.
     UnknownAccount = "unknown_account",
     /// The password is wrong.

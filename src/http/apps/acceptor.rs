@@ -5,6 +5,7 @@
 use super::connection::{self, ConnectionContext};
 use super::context::Apps;
 use crate::http::application::application;
+use crate::http::head_refusal_io::HeadRefusalIo;
 use crate::http::server_limits::ServerLimits;
 use crate::http::state::AppState;
 use crate::viewer::socket_shutdown;
@@ -55,7 +56,9 @@ where
         .keep_alive(limits.keep_alive)
         .client_request_timeout(limits.head_timeout)
         .client_disconnect_timeout(limits.disconnect_timeout)
-        .on_connect_ext(|io: &TlsStream<TcpStream>, data| socket_shutdown::on_connect(io, data))
+        .on_connect_ext(|io: &HeadRefusalIo<TlsStream<TcpStream>>, data| {
+            socket_shutdown::on_connect(io.get_ref(), data);
+        })
         .finish(map_config(app, |()| AppConfig::default()));
     fn_factory(move || {
         let http = http.new_service(());
@@ -88,6 +91,7 @@ where
                         }
                         Some(_) | None => {
                             let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+                            let stream = HeadRefusalIo::new(stream, is_http2);
                             forward(&*http, (stream, protocol, peer)).await
                         }
                     }

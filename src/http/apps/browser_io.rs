@@ -2,6 +2,7 @@
 //! connection that ends with a blocked write is reset: closing it would leave the data in the
 //! kernel's buffers to a browser that reads on minutes after the end of its session.
 
+use crate::http::head_refusal_io::HeadRefusalIo;
 use crate::viewer::html5::write_timeout::WriteTimeout;
 use actix_web::rt::net::TcpStream;
 use std::io::{self, IoSlice};
@@ -44,13 +45,14 @@ impl WriteProgress {
 
 /// The byte stream of a browser's connection.
 pub(super) struct BrowserIo {
-    stream: WriteTimeout<TlsStream<TcpStream>>,
+    stream: WriteTimeout<HeadRefusalIo<TlsStream<TcpStream>>>,
     progress: Arc<WriteProgress>,
 }
 
 impl BrowserIo {
     /// A blocked write fails after `stall`.
-    pub(super) fn new(stream: TlsStream<TcpStream>, stall: Duration) -> Self {
+    pub(super) fn new(stream: TlsStream<TcpStream>, is_http2: bool, stall: Duration) -> Self {
+        let stream = HeadRefusalIo::new(stream, is_http2);
         Self { stream: WriteTimeout::new(stream, stall), progress: Arc::default() }
     }
 
@@ -71,7 +73,7 @@ impl Drop for BrowserIo {
         if self.stream.is_waiting() || self.progress.reset_on_close.load(Ordering::Relaxed) {
             // SO_LINGER with a timeout of zero: the kernel discards unsent data and sends RST. It
             // fails where the connection is gone already.
-            let _ = self.stream.get_ref().get_ref().0.set_zero_linger();
+            let _ = self.stream.get_ref().get_ref().get_ref().0.set_zero_linger();
         }
     }
 }

@@ -3,15 +3,17 @@
 
 use super::browser_io::{BrowserIo, WriteProgress};
 use super::context::{Apps, RequestContext};
-use super::dispatch::{HEADERS_MAX, respond};
+use super::dispatch::{HEADERS_MAX, refuse_large_head, respond};
 use super::h2_streams::{H2Executor, StreamProgress, TrackedBody};
 use super::header_timer::HeaderReadTimer;
 use super::table::OpenApp;
 use crate::broker::core::stream_registry::StreamAuthorization;
 use crate::domain::sync::lock;
+use crate::http::head_limit::HEAD_MAX;
 use crate::http::observe::method_label;
 use crate::http::server_limits::ServerLimits;
 use crate::http::state::AppState;
+use crate::viewer::html5::Body;
 use actix_web::rt::net::TcpStream;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -31,8 +33,10 @@ use tokio::sync::{Notify, watch};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// Largest request head, in bytes; a larger one is answered 431 (RFC 6585 section 5).
-const HEAD_MAX: u32 = 64 * 1024;
+/// Largest list of header fields that HTTP/2 reads, as it counts them (RFC 9113 section 6.5.2): all
+/// cookies that browsers keep for a site, 180 of 4 KiB, so that [`refuse_large_head`] can answer
+/// them. The library answers a larger one with an empty 431.
+const HEADER_LIST_MAX: u32 = 768 * 1024;
 /// Concurrent requests on an HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
 /// HTTP/2 flow-control windows, in bytes: what a browser may send before the application accepts it,
@@ -153,9 +157,13 @@ pub(super) async fn serve(
     let limits = context.limits;
     let service = service_fn({
         let apps = Arc::clone(&apps);
-        move |request: Request<Incoming>| handle(Arc::clone(&context), Arc::clone(&apps), request)
+        move |mut request: Request<Incoming>| {
+            // Before the request waits for its task: its fields are dropped here.
+            let refusal = refuse_large_head(&context.apps.settings, &mut request);
+            handle(Arc::clone(&context), Arc::clone(&apps), request, refusal)
+        }
     });
-    let io = BrowserIo::new(stream, limits.write_stall_timeout);
+    let io = BrowserIo::new(stream, is_http2, limits.write_stall_timeout);
     let progress = io.progress();
     let io = TokioIo::new(io);
     if is_http2 {
@@ -163,7 +171,7 @@ pub(super) async fn serve(
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEAD_MAX)
+            .max_header_list_size(HEADER_LIST_MAX)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_INTERVAL)
@@ -176,7 +184,7 @@ pub(super) async fn serve(
             .timer(HeaderReadTimer::default())
             .header_read_timeout(limits.head_timeout)
             .max_headers(HEADERS_MAX)
-            .max_header_size(usize::try_from(HEAD_MAX).unwrap_or(usize::MAX));
+            .max_header_size(HEAD_MAX);
         let connection = builder.serve_connection(io, service).with_upgrades();
         drive(connection, |c| c.graceful_shutdown(), &progress, &apps, stopping).await;
     }
@@ -252,6 +260,7 @@ async fn handle(
     context: Arc<ConnectionContext>,
     apps: Arc<ConnectionApps>,
     request: Request<Incoming>,
+    refusal: Option<Response<Body>>,
 ) -> Result<Response<TrackedBody>, Infallible> {
     let started_at = Instant::now();
     let method = request.method().clone();
@@ -260,13 +269,16 @@ async fn handle(
     let progress = StreamProgress::current();
     let request_context =
         RequestContext { state: &context.state, apps: &context.apps, peer: context.peer };
-    let response = respond(&request_context, request, |app| {
+    let on_app = |app: &_| {
         let reset_token = apps.hold(app);
         if let Some(progress) = &progress {
             progress.reset_on(reset_token);
         }
-    })
-    .await;
+    };
+    let response = match refusal {
+        Some(refusal) => refusal,
+        None => respond(&request_context, request, on_app).await,
+    };
     context.state.metrics.record_request(
         method_label(method.as_str()),
         Some(Cow::Borrowed(route)),

@@ -3,9 +3,13 @@
 
 use super::context::RequestContext;
 use super::host_header::{self, HostTarget};
+use super::settings::AppsSettings;
 use super::table::OpenApp;
 use super::{entry, fetch_metadata, pages};
 use crate::domain::SessionId;
+use crate::http::cookie_header::RequestCookie;
+use crate::http::head_limit::HeadTooLarge;
+use crate::viewer::html5::page::accepts_html;
 use crate::viewer::html5::{Body, ProxyError};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -15,7 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most header fields; more is 431.
+/// Most header fields, without cookies, of which HTTP/2 sends each in a field of its own; more is 431.
 pub(super) const HEADERS_MAX: usize = 100;
 /// Prefix of the gateway's own paths at an application's origin.
 const OWN_PATHS: &str = "/.portcullis/";
@@ -33,7 +37,11 @@ pub(super) async fn respond(
         Err(refusal) => return *refusal,
     };
     let (settings, headers) = (&context.apps.settings, request.headers());
-    let open = context.apps.table.find(session, entry::cookie_values(headers));
+    let cookie = entry::cookie(headers);
+    let open = match cookie {
+        RequestCookie::Once(value) => context.apps.table.find(session, value),
+        RequestCookie::Missing | RequestCookie::Repeated => None,
+    };
     // Requests with a valid cookie are not limited, because pages of an application may send many.
     // All others are limited per address.
     if open.is_none() && context.state.limits.any.check(context.client_address(headers)).is_err() {
@@ -48,6 +56,9 @@ pub(super) async fn respond(
             _ => pages::not_found(settings, Some(session)),
         };
     }
+    if cookie == RequestCookie::Repeated {
+        return entry::refuse_repeated_cookie(settings, session);
+    }
     let Some(open) = open else { return pages::not_found(settings, Some(session)) };
     if let Some(end) = open.end() {
         return pages::ended(settings, session, end);
@@ -60,6 +71,24 @@ pub(super) async fn respond(
     open.app.serve(request, client).await
 }
 
+/// The refusal of a too large head. It takes the head's fields, so that many large heads do not add
+/// up while their requests wait.
+pub(super) fn refuse_large_head<B>(
+    settings: &AppsSettings,
+    request: &mut Request<B>,
+) -> Option<Response<Body>> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers();
+    let fields = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let cookies = headers.get_all(header::COOKIE).iter().count();
+    let too_many = headers.len() - cookies > HEADERS_MAX;
+    let reason =
+        HeadTooLarge::check(target, fields).or_else(|| too_many.then_some(HeadTooLarge::Other))?;
+    let html = accepts_html(headers);
+    request.headers_mut().clear();
+    Some(pages::head_too_large(settings, reason, html))
+}
+
 /// The session that a request names, or the response to one that names none.
 fn target_session(
     context: &RequestContext<'_>,
@@ -67,10 +96,6 @@ fn target_session(
 ) -> Result<SessionId, Box<Response<Body>>> {
     let settings = &context.apps.settings;
     let headers = request.headers();
-    if headers.len() > HEADERS_MAX {
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return Err(Box::new(pages::plain(status, "Too many header fields\n")));
-    }
     if !has_single_framing(headers) {
         return Err(bad_request(request, "The request's framing is not understood\n"));
     }

@@ -16,6 +16,7 @@ use crate::domain::principal::Principal;
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
 use crate::domain::{Error, ErrorKind, SessionId};
+use crate::http::cookie_header::{self, RequestCookie};
 use crate::viewer::html5::{App, AppOrigin, Body};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,16 +36,25 @@ const FORM_MAX: usize = 4096;
 /// How long receiving the form may take.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The values of [`COOKIE`] in a request.
-pub(super) fn cookie_values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let all = headers
-        .get_all(header::COOKIE)
-        .into_iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|line| line.split(';'));
-    all.filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, _)| *name == COOKIE)
-        .map(|(_, value)| value)
+/// [`COOKIE`] in a request.
+pub(super) fn cookie(headers: &HeaderMap) -> RequestCookie<'_> {
+    cookie_header::find(headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes), COOKIE)
+}
+
+/// Refuses a request with [`COOKIE`] twice, as a script of the application can make it, since a
+/// browser keeps partitioned cookies apart from others of the same name. Removes both.
+pub(super) fn refuse_repeated_cookie(
+    settings: &AppsSettings,
+    session: SessionId,
+) -> Response<Body> {
+    let mut response = pages::repeated_cookie(settings, session);
+    for site in ["Lax", "None; Partitioned"] {
+        let removal = format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite={site}; Max-Age=0");
+        if let Ok(removal) = HeaderValue::from_str(&removal) {
+            response.headers_mut().append(header::SET_COOKIE, removal);
+        }
+    }
+    response
 }
 
 /// Handles `/.portcullis/enter`. Scripts of the gateway's pages may read the response.

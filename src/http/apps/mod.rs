@@ -39,4 +39,4 @@ mod pages;
 pub(super) mod settings;
 mod table;
 
-pub use settings::{AppsSettings, is_same_site};
+pub use settings::{AppsSettings, common_parent};

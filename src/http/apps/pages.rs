@@ -5,6 +5,7 @@ use super::settings::AppsSettings;
 use super::table::AppEnd;
 use crate::domain::SessionId;
 use crate::domain::session::EndReason;
+use crate::http::head_limit::HeadTooLarge;
 use crate::viewer::html5::Body;
 use crate::viewer::html5::body::full_body;
 use crate::viewer::html5::page::{PAGE_POLICY, STYLE};
@@ -151,6 +152,42 @@ pub(super) fn unavailable(settings: &AppsSettings) -> Response<Body> {
             link: Link::Portal,
         },
     )
+}
+
+/// The cookie that opens the application was there twice; both are removed.
+pub(super) fn repeated_cookie(settings: &AppsSettings, session: SessionId) -> Response<Body> {
+    let text = "Your browser sent the cookie of this application twice, so that one of them was set by another page. They have been removed: open the \
+        application again.";
+    page(
+        settings,
+        &PageText {
+            status: StatusCode::BAD_REQUEST,
+            title: "Open it again",
+            text,
+            link: Link::Viewer(session),
+        },
+    )
+}
+
+/// 431; removes the site's cookies where they are the reason.
+pub(super) fn head_too_large(
+    settings: &AppsSettings,
+    reason: HeadTooLarge,
+    html: bool,
+) -> Response<Body> {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let (title, text) = (reason.title(), reason.detail());
+    let mut response = if html {
+        page(settings, &PageText { status, title, text, link: Link::Portal })
+    } else {
+        let mut response = json(&serde_json::json!({ "detail": text }));
+        *response.status_mut() = status;
+        response
+    };
+    if let Some(value) = reason.clear_site_data() {
+        response.headers_mut().insert("clear-site-data", HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// One line of text, for requests that browsers do not send.

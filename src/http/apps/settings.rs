@@ -63,13 +63,27 @@ impl AppsSettings {
 /// Whether browsers certainly treat applications under `domain` and the gateway at the origin
 /// `gateway` as the same site: the domain is a subdomain of the gateway's name. Sibling names may be
 /// the same site, too, which only the public suffix list decides.
-#[must_use]
-pub fn is_same_site(domain: &str, gateway: &str) -> bool {
+fn is_same_site(domain: &str, gateway: &str) -> bool {
     let authority = gateway.strip_prefix("https://").unwrap_or(gateway).trim_end_matches('/');
     let (host, _) = split_port(authority);
     let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
     // A host name of one label, and an IP address, is a site of its own.
     host.contains('.') && domain.strip_suffix(&host).is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// The domain that both names are within, or the gateway's name if the domain is below it; of at
+/// least two labels, since browsers accept no cookies for one. Whether it is a public suffix, for
+/// which they accept none either, only their list decides.
+#[must_use]
+pub fn common_parent(domain: &str, host: &str) -> Option<String> {
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        return None;
+    }
+    let (domain, host) = (domain.to_ascii_lowercase(), host.to_ascii_lowercase());
+    let labels = domain.rsplit('.').zip(host.rsplit('.')).take_while(|(a, b)| a == b);
+    let mut common: Vec<&str> = labels.map(|(label, _)| label).collect();
+    common.reverse();
+    (common.len() >= 2).then(|| common.join("."))
 }
 
 /// The TLS settings of a server that offers HTTP/2 and HTTP/1.1 by ALPN (RFC 7301).
@@ -113,6 +127,21 @@ mod tests {
             ("apps.127.0.0.1", "https://10.0.0.1", true),
         ] {
             assert_eq!(settings(domain, gateway).cross_site, cross, "{domain} {gateway}");
+        }
+    }
+
+    #[test]
+    fn a_common_parent_has_two_labels() {
+        for (domain, host, parent) in [
+            ("apps.gate.example.com", "gate.example.com", Some("gate.example.com")),
+            ("APPS.example.com", "Gate.Example.com", Some("example.com")),
+            ("example-apps.net", "gate.example.com", None),
+            ("gate-apps.com", "gate.example.com", None),
+            ("apps.localhost", "localhost", None),
+            ("apps.gate.localhost", "gate.localhost", Some("gate.localhost")),
+            ("apps.0.0.1", "127.0.0.1", None),
+        ] {
+            assert_eq!(common_parent(domain, host).as_deref(), parent, "{domain} {host}");
         }
     }
 

@@ -97,20 +97,11 @@ pub(in crate::http) struct AppTable {
 }
 
 impl AppTable {
-    /// The application of a session that one of these cookie values grants access to.
-    pub(super) fn find<'a>(
-        &self,
-        session: SessionId,
-        values: impl Iterator<Item = &'a str>,
-    ) -> Option<Arc<OpenApp>> {
-        let hashes: Vec<Hash> = values.take(COOKIES_MAX).map(hash).collect();
+    /// The application of a session that a cookie's value grants access to.
+    pub(super) fn find(&self, session: SessionId, value: &str) -> Option<Arc<OpenApp>> {
+        let hash = hash(value);
         let table = lock(&self.by_session);
-        table
-            .get(&session)?
-            .iter()
-            .rev()
-            .find(|app| hashes.iter().any(|hash| app.accepts_cookie(hash)))
-            .cloned()
+        table.get(&session)?.iter().rev().find(|app| app.accepts_cookie(&hash)).cloned()
     }
 
     /// Adds a cookie to the application that a login has open; false: it has none.

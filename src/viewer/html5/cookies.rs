@@ -14,8 +14,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 
-/// Prefix of the gateway's own cookies. Compared without case, as browsers compare `__Host-`.
-const GATEWAY_PREFIX: &[u8] = b"__host-portcullis";
+/// Prefixes of the gateway's own cookies, present and past. Compared without case, as browsers
+/// compare `__Host-`.
+const GATEWAY_PREFIXES: [&[u8]; 2] = [b"__host-portcullis", b"__secure-portcullis"];
 /// Most names in a jar.
 const NAMES_MAX: usize = 512;
 /// Most values per name: one for each path and recent change.
@@ -151,8 +152,9 @@ fn attribute_name(attribute: &[u8]) -> &[u8] {
 }
 
 fn is_gateway_cookie(name: &[u8]) -> bool {
-    name.get(..GATEWAY_PREFIX.len())
-        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(GATEWAY_PREFIX))
+    GATEWAY_PREFIXES.iter().any(|prefix| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    })
 }
 
 #[cfg(test)]
@@ -184,6 +186,11 @@ mod tests {
             (false, "__host-PORTCULLIS=x", None),
             (false, " =__Host-portcullis-app=x", None),
             (false, "__Host-portcullis-app", None),
+            (false, "__Host-portcullis-refresh=x; Secure; Path=/", None),
+            (false, "__Secure-portcullis-refresh=x; Secure; Path=/api/auth", None),
+            (true, "__SECURE-Portcullis=x; Secure", None),
+            (false, "=__Secure-portcullis-refresh=x", None),
+            (false, "__Secure-id=1; Secure", Some("__Secure-id=1; Secure")),
             (false, "__Host-id=1; Secure; Path=/", Some("__Host-id=1; Secure; Path=/")),
             (false, "a=b=c", Some("a=b=c")),
         ] {
@@ -201,6 +208,7 @@ mod tests {
             ("a=1; b=2", Some("a=1; b=2")),
             ("a=1; __Host-portcullis-app=s; b=2", Some("a=1; b=2")),
             ("__HOST-Portcullis-app=s", None),
+            ("__secure-portcullis-refresh=s; a=1", Some("a=1")),
             ("=__Host-portcullis-app=s", None),
             ("", None),
         ] {

@@ -1,6 +1,8 @@
 //! Sign-in, second factor, token refresh, sign-out.
 
-use super::authentication::{authenticate, check_csrf, deny_and_audit, uses_cookie};
+use super::authentication::{
+    CSRF_HEADER, authenticate, check_csrf, deny_and_audit, refuse_repeated_cookie, uses_cookie,
+};
 use super::cookies;
 use super::dto::Message;
 use super::dto::auth::{
@@ -14,6 +16,7 @@ use crate::broker::model::{EnrollAs, SignIn, Tokens};
 use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::secret::SecretString;
 use crate::domain::{Error, ErrorKind};
+use crate::http::cookie_header::RequestCookie;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, JsonBody, OptionalJsonBody, PathId, RequestMeta};
 use crate::http::metrics::{Metrics, SignInOutcome};
@@ -40,7 +43,7 @@ pub async fn login(
         state
             .broker
             .passwords()
-            .sign_in(&origin, cookies::known_browser(&req).as_ref(), &body.email, &body.password)
+            .sign_in(&origin, known_browser(&req).await?.as_ref(), &body.email, &body.password)
             .await,
     )?;
     match outcome {
@@ -75,7 +78,7 @@ pub async fn mfa_verify(
                 .totp()
                 .verify(
                     &origin,
-                    cookies::known_browser(&req).as_ref(),
+                    known_browser(&req).await?.as_ref(),
                     &body.mfa_token,
                     body.code.expose(),
                 )
@@ -129,7 +132,7 @@ pub async fn totp_confirm(
             .totp()
             .confirm(
                 &origin,
-                cookies::known_browser(&req).as_ref(),
+                known_browser(&req).await?.as_ref(),
                 EnrollAs::MfaToken(token),
                 body.code.expose(),
             )
@@ -171,24 +174,32 @@ pub async fn refresh(
     RequestMeta(origin): RequestMeta,
     OptionalJsonBody(body): OptionalJsonBody<Refresh>,
 ) -> ApiResult {
-    let in_cookie = req
-        .cookie(cookies::REFRESH)
-        .filter(|c| !c.value().is_empty())
-        .map(|c| SecretString::new(c.value().to_owned()));
-    let (token, from_cookie) = match (body.refresh_token, in_cookie) {
-        (Some(token), _) => (token, false),
-        (None, Some(token)) => (token, true),
-        (None, None) => return Err(ApiError::unauthenticated()),
-    };
-    if from_cookie {
-        check_csrf(&req, None).await?;
+    if let Some(token) = body.refresh_token {
+        let tokens = state.broker.logins().refresh(&origin, &token, None).await?;
+        return Ok(token_response(&req, &tokens, |answer| answer));
     }
-    match state.broker.logins().refresh(&origin, &token).await {
-        Ok(tokens) if from_cookie => {
-            Ok(response_with_cookies(SignedIn::without_tokens(&tokens), &tokens))
+    let access = cookies::read(&req, cookies::ACCESS);
+    let token = match (cookies::read(&req, cookies::REFRESH), access) {
+        (RequestCookie::Repeated, _) | (_, RequestCookie::Repeated) => {
+            return refuse_repeated_cookie(&req).await;
         }
-        Ok(tokens) => Ok(token_response(&req, &tokens, |answer| answer)),
-        Err(error) if from_cookie && error.kind == ErrorKind::Unauthenticated => {
+        (RequestCookie::Once(token), _) => SecretString::new(token.to_owned()),
+        // Another site's page can send neither this header nor the cookies of a login.
+        (RequestCookie::Missing, _)
+            if req.headers().contains_key(CSRF_HEADER) && cookies::has_any(&req) =>
+        {
+            return Ok(remove_cookies(error_response(&ApiError::unauthenticated())));
+        }
+        (RequestCookie::Missing, _) => return Err(ApiError::unauthenticated()),
+    };
+    check_csrf(&req, None).await?;
+    let beside = match access {
+        RequestCookie::Once(access) => Some(access),
+        RequestCookie::Missing | RequestCookie::Repeated => None,
+    };
+    match state.broker.logins().refresh(&origin, &token, beside).await {
+        Ok(tokens) => Ok(response_with_cookies(&req, SignedIn::without_tokens(&tokens), &tokens)),
+        Err(error) if error.kind == ErrorKind::Unauthenticated => {
             Ok(remove_cookies(error_response(&ApiError::from(error))))
         }
         Err(error) => Err(error.into()),
@@ -239,6 +250,15 @@ pub async fn end_login(
     ok(Message { message: "Signed out".to_owned() })
 }
 
+/// The cookie of a known browser, if it has one.
+async fn known_browser(req: &HttpRequest) -> ApiResult<Option<SecretString>> {
+    match cookies::read(req, cookies::KNOWN_BROWSER) {
+        RequestCookie::Missing => Ok(None),
+        RequestCookie::Once(value) => Ok(Some(SecretString::new(value.to_owned()))),
+        RequestCookie::Repeated => refuse_repeated_cookie(req).await,
+    }
+}
+
 /// A foreign page may not sign a browser in.
 async fn refuse_foreign_origin(req: &HttpRequest, state: &AppState) -> ApiResult<()> {
     if cookies::wants_cookies(req)
@@ -256,20 +276,20 @@ fn token_response<T: Serialize>(
     wrap: impl FnOnce(SignedIn) -> T,
 ) -> HttpResponse {
     if cookies::wants_cookies(req) {
-        response_with_cookies(wrap(SignedIn::without_tokens(tokens)), tokens)
+        response_with_cookies(req, wrap(SignedIn::without_tokens(tokens)), tokens)
     } else {
         HttpResponse::Ok().json(wrap(SignedIn::with_tokens(tokens)))
     }
 }
 
-fn response_with_cookies(body: impl Serialize, tokens: &Tokens) -> HttpResponse {
-    let [access, refresh, mark] = cookies::token_cookies(tokens);
-    let mut answer = HttpResponse::Ok();
-    answer.cookie(access).cookie(refresh).cookie(mark);
-    if let Some(known) = &tokens.known_browser {
-        answer.cookie(cookies::known_browser_cookie(known));
+fn response_with_cookies(req: &HttpRequest, body: impl Serialize, tokens: &Tokens) -> HttpResponse {
+    let known = tokens.known_browser.as_ref().map(cookies::known_browser_cookie);
+    let more = known.into_iter().chain(cookies::old_refresh_removal(req));
+    let mut response = HttpResponse::Ok();
+    for cookie in cookies::token_cookies(tokens).into_iter().chain(more) {
+        response.cookie(cookie);
     }
-    answer.json(body)
+    response.json(body)
 }
 
 fn remove_cookies(mut answer: HttpResponse) -> HttpResponse {

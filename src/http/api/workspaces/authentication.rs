@@ -6,6 +6,7 @@
 
 use super::cookies;
 use crate::domain::principal::Principal;
+use crate::http::cookie_header::RequestCookie;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::RequestMeta;
 use crate::http::origin::{BrowserOrigin, classify_origin};
@@ -22,6 +23,8 @@ enum Credentials {
     Bearer(String),
     /// From the cookie.
     Cookie(String),
+    /// The cookie twice.
+    Repeated,
     /// None, or an `Authorization` of another scheme. A cookie beside it is ignored: the client
     /// chose a scheme.
     Missing,
@@ -30,7 +33,8 @@ enum Credentials {
 /// The caller.
 ///
 /// # Errors
-/// 401 without a valid token (an invalid one is audited); 403 when the CSRF check fails.
+/// 401 without a valid token (an invalid one is audited); 403 when the CSRF check fails; 400 when
+/// the cookie is there twice.
 pub async fn authenticate(req: &HttpRequest) -> ApiResult<Principal> {
     let state = app_state(req)?;
     let RequestMeta(origin) = RequestMeta::of(req);
@@ -44,6 +48,7 @@ pub async fn authenticate(req: &HttpRequest) -> ApiResult<Principal> {
             check_csrf(req, Some(&caller)).await?;
             Ok(caller)
         }
+        Credentials::Repeated => refuse_repeated_cookie(req).await,
     }
 }
 
@@ -56,7 +61,16 @@ pub fn has_credentials(req: &HttpRequest) -> bool {
 /// Whether the request is authenticated by the cookie.
 #[must_use]
 pub fn uses_cookie(req: &HttpRequest) -> bool {
-    matches!(credentials_of(req), Credentials::Cookie(_))
+    matches!(credentials_of(req), Credentials::Cookie(_) | Credentials::Repeated)
+}
+
+/// Audits and refuses a request with a cookie of this gateway twice.
+///
+/// # Errors
+/// 400; or the failure of the audit log.
+pub async fn refuse_repeated_cookie<T>(req: &HttpRequest) -> ApiResult<T> {
+    record_denial(req, None, "cookie_repeated").await?;
+    Err(ApiError::repeated_cookie())
 }
 
 /// Refuses and audits an unsafe request that no page of this gateway made.
@@ -86,10 +100,18 @@ pub async fn deny_and_audit<T>(
     caller: Option<&Principal>,
     reason: &str,
 ) -> ApiResult<T> {
+    record_denial(req, caller, reason).await?;
+    Err(ApiError::forbidden("This request did not come from a page of this gateway"))
+}
+
+async fn record_denial(
+    req: &HttpRequest,
+    caller: Option<&Principal>,
+    reason: &str,
+) -> ApiResult<()> {
     let RequestMeta(origin) = RequestMeta::of(req);
     let route = format!("{} {}", req.method(), req.match_pattern().unwrap_or_default());
-    app_state(req)?.broker.audit().record_denial(&origin, caller, &route, reason).await?;
-    Err(ApiError::forbidden("This request did not come from a page of this gateway"))
+    Ok(app_state(req)?.broker.audit().record_denial(&origin, caller, &route, reason).await?)
 }
 
 fn credentials_of(req: &HttpRequest) -> Credentials {
@@ -106,10 +128,9 @@ fn credentials_of(req: &HttpRequest) -> Credentials {
             Some(_) | None => Credentials::Missing,
         };
     }
-    match req.cookie(cookies::ACCESS) {
-        Some(cookie) if !cookie.value().is_empty() => {
-            Credentials::Cookie(cookie.value().to_owned())
-        }
-        Some(_) | None => Credentials::Missing,
+    match cookies::read(req, cookies::ACCESS) {
+        RequestCookie::Once(token) => Credentials::Cookie(token.to_owned()),
+        RequestCookie::Repeated => Credentials::Repeated,
+        RequestCookie::Missing => Credentials::Missing,
     }
 }

@@ -81,7 +81,7 @@ impl From<WorkspaceStatus> for WorkspaceState {
 /// standard peer, `{host_id, service}` on a host with an agent, or `{direct}`, a name that the
 /// gateway's configuration allows.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(untagged, deny_unknown_fields, try_from = "WorkspaceTargetFields")]
 pub enum WorkspaceTarget {
     /// On a standard peer, through its tunnel.
     Host {
@@ -103,6 +103,30 @@ pub enum WorkspaceTarget {
         /// A name under `[direct]` in the gateway's configuration.
         direct: String,
     },
+}
+
+/// Every field of a target, of which a form has some.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkspaceTargetFields {
+    host_id: Option<Uuid>,
+    port: Option<u16>,
+    service: Option<String>,
+    direct: Option<String>,
+}
+
+impl TryFrom<WorkspaceTargetFields> for WorkspaceTarget {
+    type Error = &'static str;
+    fn try_from(fields: WorkspaceTargetFields) -> Result<Self, Self::Error> {
+        match (fields.host_id, fields.port, fields.service, fields.direct) {
+            (Some(host_id), Some(port), None, None) => Ok(Self::Host { host_id, port }),
+            (Some(host_id), None, Some(service), None) => Ok(Self::Service { host_id, service }),
+            (None, None, None, Some(direct)) => Ok(Self::Direct { direct }),
+            _ => Err(
+                "target must have host_id and port (a standard peer), host_id and service (a host with an agent), or direct alone.",
+            ),
+        }
+    }
 }
 
 impl From<WorkspaceTarget> for TargetSpec {
