@@ -138,6 +138,7 @@ pub fn settings(config: &Config) -> Settings {
         grace: config.sessions.grace.0,
         launch_timeout: config.sessions.launch_timeout.0,
         session_network: config.tunnel.network.as_v4().unwrap_or((Ipv4Addr::new(10, 64, 0, 0), 10)),
+        local_endpoints: config.tunnel.local_endpoints,
         web_applications: !config.apps.domain.is_empty(),
         max_viewers: config.sessions.max_viewers,
         limits: limits(&config.limits),

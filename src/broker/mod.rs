@@ -231,6 +231,7 @@ impl Broker {
                 identity: identity.clone(),
                 changes: changes.clone(),
                 session_network: settings.session_network,
+                local_endpoints: settings.local_endpoints,
             },
             launcher: Launcher {
                 store: store.clone(),

@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::settings::Config;
-use super::value::{DurationSetting, IsBlank};
+use super::value::{DurationSetting, IsBlank, never_a_host};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     rules(config)
@@ -141,10 +141,11 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
         ),
         (
             c.tunnel.endpoint.is_empty()
-                || c.tunnel
-                    .endpoint
-                    .rsplit_once(':')
-                    .is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0)),
+                || c.tunnel.endpoint.rsplit_once(':').is_some_and(|(h, p)| {
+                    !h.is_empty()
+                        && never_a_host(h).is_none()
+                        && p.parse::<u16>().is_ok_and(|p| p > 0)
+                }),
             "tunnel.endpoint must be HOST:PORT, the address at which hosts reach tunnel.listen from outside",
         ),
         (
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn each_refusal_names_its_key() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 19] = [
+        let cases: [(&str, Change); 21] = [
             ("limits.waiting_sign_ins", |c| c.limits.waiting_sign_ins = 15),
             ("limits.known_browser_life", |c| {
                 c.limits.known_browser_life = DurationSetting::days(401)
@@ -213,6 +214,8 @@ mod tests {
             ("sessions.grace", |c| c.sessions.grace = DurationSetting::secs(1)),
             ("sessions.max_viewers", |c| c.sessions.max_viewers = 0),
             ("tunnel.endpoint", |c| c.tunnel.endpoint = "example.org".into()),
+            ("tunnel.endpoint", |c| c.tunnel.endpoint = "0.0.0.0:51820".into()),
+            ("tunnel.endpoint", |c| c.tunnel.endpoint = "[ff02::1]:51820".into()),
             ("tunnel.network", |c| c.tunnel.network = crate::domain::Network::V6_LOOPBACK),
             ("tunnel.mtu_max", |c| c.tunnel.mtu_max = 1419),
             ("tunnel.mtu_max", |c| c.tunnel.mtu_max = 8921),

@@ -119,6 +119,7 @@ pub struct Tunnel {
     pub endpoint: String,
     pub network: Network,
     pub mtu_max: usize,
+    pub local_endpoints: bool,
 }
 
 /// `[direct]`
@@ -250,6 +251,7 @@ impl Default for Tunnel {
             endpoint: String::new(),
             network: Network::v4([10, 64, 0, 0], 10),
             mtu_max: 1420,
+            local_endpoints: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Types of values in the settings.
 
+use crate::domain::destination::{NoDestination, no_destination};
 use crate::domain::rate_limit::Quota;
 use crate::domain::route::is_target_name;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -200,6 +201,15 @@ impl fmt::Display for DirectTarget {
     }
 }
 
+/// What keeps an address, with or without brackets, from ever being a machine's; `None` for a name.
+pub(super) fn never_a_host(host: &str) -> Option<&'static str> {
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    match no_destination(host.parse().ok()?)? {
+        NoDestination::Never(why) => Some(why),
+        NoDestination::Local(_) => None,
+    }
+}
+
 impl FromStr for DirectTarget {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -215,6 +225,9 @@ impl FromStr for DirectTarget {
             && !host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == '@');
         if !is_target_name(name) || !plain || !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return Err(bad());
+        }
+        if let Some(why) = never_a_host(host) {
+            return Err(format!("\"{text}\" names no machine: {host} {why}"));
         }
         Ok(Self { name: name.to_owned(), address: target.to_owned() })
     }

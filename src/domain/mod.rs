@@ -22,6 +22,7 @@
 //! | [`audit`] | the audit log and its hash chain |
 
 pub mod audit;
+pub mod destination;
 pub mod error;
 pub mod host;
 pub mod id;

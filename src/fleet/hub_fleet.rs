@@ -19,7 +19,7 @@ use crate::tunnel::{
 use crate::viewer::{Dial, Duplex};
 use futures_util::future::BoxFuture;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -117,6 +117,17 @@ impl HostFleet for HubFleet {
             endpoint: config.endpoint.clone(),
             address: config.address,
         }
+    }
+
+    fn is_own_endpoint(&self, endpoint: SocketAddr) -> bool {
+        let own = self.state.hub.local_addr();
+        // An address that a socket can be bound to is one of this machine's.
+        let is_own_address = || {
+            own.ip() == endpoint.ip()
+                || (own.ip().is_unspecified()
+                    && std::net::UdpSocket::bind(SocketAddr::new(endpoint.ip(), 0)).is_ok())
+        };
+        own.port() == endpoint.port() && is_own_address()
     }
 
     fn add_host(&self, peer: HostPeer) -> Result<(), FleetError> {

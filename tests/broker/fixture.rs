@@ -64,6 +64,7 @@ pub fn settings() -> Settings {
         grace: Duration::from_secs(600),
         launch_timeout: Duration::from_secs(15),
         session_network: ("10.64.0.0".parse().unwrap(), 10),
+        local_endpoints: false,
         web_applications: true,
         max_viewers: 4,
         limits: Limits::default(),

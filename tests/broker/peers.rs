@@ -49,15 +49,27 @@ on_both! {
         let three = add(NewPeer { address: Some("2001:db8::9".parse().unwrap()), ..new_peer("three") }).await.unwrap().host;
         assert_eq!(three.address.to_string(), "2001:db8::9");
 
+        // Nor the address at which the gateway itself listens.
+        let own: std::net::SocketAddr = "192.0.2.77:51820".parse().unwrap();
+        fixture.fleet.listen_at(own);
         // Nobody else's key, no address of a session's, no nonsense.
         let again = NewPeer { public_key: one.public_key.clone(), ..new_peer("again") };
         assert_eq!(error_kind(add(again).await), ErrorKind::Conflict);
         assert_eq!(error_kind(add(NewPeer { address: Some(two.address), ..new_peer("same") }).await), ErrorKind::Conflict);
-        for address in ["10.64.0.1", "10.127.0.1", "0.0.0.0", "127.0.0.1", "224.0.0.1", "10.63.0.1", "::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.9"] {
+        for address in ["10.64.0.1", "10.127.0.1", "0.0.0.0", "127.0.0.1", "224.0.0.1", "10.63.0.1", "::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.9", "255.255.255.255", "240.0.0.1", "169.254.1.1", "0.1.2.3"] {
             assert_eq!(error_kind(add(NewPeer { address: Some(address.parse().unwrap()), ..new_peer("x") }).await), ErrorKind::Invalid, "{address}");
         }
-        for endpoint in ["192.0.2.1:0", "0.0.0.0:5", "[::]:5", "224.0.0.1:5"] {
+        for endpoint in [
+            "192.0.2.1:0", "0.0.0.0:5", "[::]:5", "224.0.0.1:5", "255.255.255.255:9", "240.0.0.1:5", "127.0.0.1:22", "127.9.9.9:5", "[::1]:5",
+            "[::ffff:127.0.0.1]:5", "[::127.0.0.1]:5", "169.254.169.254:80", "[::ffff:169.254.169.254]:80", "[fe80::1]:5", "[ff02::1]:5",
+            "[::ffff:255.255.255.255]:5", &own.to_string(),
+        ] {
             assert_eq!(error_kind(add(NewPeer { endpoint: Some(endpoint.parse().unwrap()), ..new_peer("x") }).await), ErrorKind::Invalid, "{endpoint}");
+        }
+        // The same address at another port, or written as an IPv6 address, is what it is.
+        for (endpoint, stored) in [("192.0.2.77:51999", "192.0.2.77:51999"), ("[::ffff:192.0.2.8]:5", "192.0.2.8:5")] {
+            let host = add(NewPeer { endpoint: Some(endpoint.parse().unwrap()), ..new_peer(endpoint) }).await.unwrap().host;
+            assert_eq!(host.endpoint, Some(stored.parse().unwrap()));
         }
         assert_eq!(error_kind(add(NewPeer { public_key: "AAAA".into(), ..new_peer("x") }).await), ErrorKind::Invalid);
         assert_eq!(error_kind(fixture.broker.peers().add(&origin(), &ann, new_peer("x")).await), ErrorKind::Forbidden);

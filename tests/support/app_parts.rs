@@ -59,6 +59,7 @@ pub fn broker_settings() -> Settings {
         grace: s(600),
         launch_timeout: s(15),
         session_network: (Ipv4Addr::new(10, 64, 0, 0), 10),
+        local_endpoints: false,
         web_applications: true,
         max_viewers: 4,
         limits: Limits::default(),

@@ -14,7 +14,7 @@ use portcullis::domain::upstream::Fingerprint;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{HostId, SessionId, Timestamp};
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -53,6 +53,7 @@ struct FleetState {
     offers: HashMap<HostId, Arc<HostCapabilities>>,
     unanswered: Option<ProbeFailure>,
     pins: HashMap<SessionId, Option<Fingerprint>>,
+    listens_at: Option<SocketAddr>,
 }
 
 pub struct FakeFleet {
@@ -80,6 +81,11 @@ impl FakeFleet {
 
     fn state(&self) -> MutexGuard<'_, FleetState> {
         self.inside.lock().unwrap()
+    }
+
+    /// The UDP address at which the gateway listens.
+    pub fn listen_at(&self, own: SocketAddr) {
+        self.state().listens_at = Some(own);
     }
 
     /// A host's tunnel comes up.
@@ -215,6 +221,10 @@ impl HostFleet for FakeFleet {
             endpoint: "127.0.0.1:51820".into(),
             address: "10.64.0.1".parse().unwrap(),
         }
+    }
+
+    fn is_own_endpoint(&self, endpoint: SocketAddr) -> bool {
+        self.state().listens_at == Some(endpoint)
     }
 
     fn add_host(&self, peer: HostPeer) -> Result<(), FleetError> {

@@ -243,6 +243,7 @@ fn settings() -> Settings {
         grace: s(600),
         launch_timeout: s(15),
         session_network: ("10.64.0.0".parse().unwrap(), 10),
+        local_endpoints: false,
         web_applications: true,
         max_viewers: 4,
         limits: Limits::default(),

@@ -27,6 +27,8 @@ pub struct Settings {
     pub launch_timeout: Duration,
     /// Addresses for session tunnels, as network and prefix length (default 10.64.0.0/10).
     pub session_network: (Ipv4Addr, u8),
+    /// A standard peer's endpoint may be on this machine or its link (default false).
+    pub local_endpoints: bool,
     /// The gateway has a domain for the origins of web applications.
     pub web_applications: bool,
     /// Maximum number of streams per session (default 4).

@@ -15,6 +15,7 @@ use crate::broker::hosts::gateway_identity::GatewayIdentityStore;
 use crate::broker::model::{GatewayIdentity, HostView, NewPeer};
 use crate::broker::ports::host_fleet::{HostFleet, HostPeer};
 use crate::domain::audit::{Action, Reason};
+use crate::domain::destination::{NoDestination, no_destination};
 use crate::domain::host::{Host, HostKind};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
@@ -38,6 +39,8 @@ pub struct Peers {
     pub(in crate::broker) identity: GatewayIdentityStore,
     pub(in crate::broker) changes: Changes,
     pub(in crate::broker) session_network: (Ipv4Addr, u8),
+    /// See [`crate::broker::core::settings::Settings::local_endpoints`].
+    pub(in crate::broker) local_endpoints: bool,
 }
 
 impl Peers {
@@ -55,7 +58,10 @@ impl Peers {
             self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
         let name = validate::name(&new.name)?;
         let public_key = self.identity.validate_peer_key(&new.public_key).await?;
-        let endpoint = new.endpoint.map(validate_endpoint).transpose()?;
+        let endpoint = match new.endpoint {
+            Some(endpoint) => Some(self.validate_endpoint(endpoint).await?),
+            None => None,
+        };
         let asked = new.address.map(|address| self.validate_address(address)).transpose()?;
         let (id, now) = (HostId::new(), self.store.now());
         let psk = SecretBytes::new(random_bytes::<32>().to_vec());
@@ -143,6 +149,37 @@ impl Peers {
         Ok(SecretString::new(wg_quick(&host, &gateway, &STANDARD.encode(psk.expose()))))
     }
 
+    /// Validates the UDP address at which a peer is called: another machine's, and not the gateway's
+    /// own.
+    async fn validate_endpoint(&self, endpoint: SocketAddr) -> Result<SocketAddr> {
+        if endpoint.port() == 0 {
+            return Err(Error::invalid(
+                "endpoint must be ADDRESS:PORT, the UDP address at which the peer can be called; no peer listens on port 0.",
+            ));
+        }
+        let refused = |why: &str| {
+            Error::invalid(format!(
+                "endpoint must be the address of another machine; {} {why}.",
+                endpoint.ip()
+            ))
+        };
+        match no_destination(endpoint.ip()) {
+            Some(NoDestination::Never(why)) => return Err(refused(why)),
+            Some(NoDestination::Local(why)) if !self.local_endpoints => return Err(refused(why)),
+            Some(NoDestination::Local(_)) | None => {}
+        }
+        let endpoint = SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port());
+        // On the command line, before the first start, there is no gateway yet.
+        let published =
+            self.identity.get().await.ok().and_then(|gateway| gateway.endpoint.parse().ok());
+        if published == Some(endpoint) || self.fleet.is_own_endpoint(endpoint) {
+            return Err(Error::invalid(
+                "endpoint is the gateway's own UDP address. It must be the peer's.",
+            ));
+        }
+        Ok(endpoint)
+    }
+
     /// Validates an inner address chosen by an administrator: one that the gateway gives to nobody
     /// else.
     fn validate_address(&self, address: IpAddr) -> Result<IpAddr> {
@@ -171,29 +208,13 @@ impl Peers {
             )));
         }
         let first = u32::from(HOST_NETWORK.0) + 1 >= u32::from(v4) && inside(HOST_NETWORK);
-        Ok(!(v4.is_unspecified()
-            || v4.is_multicast()
-            || v4.is_broadcast()
-            || v4.is_loopback()
-            || v4.is_link_local()
-            || first))
+        Ok(no_destination(v4.into()).is_none() && !first)
     }
 }
 
 /// A unicast address beyond one link that does not embed an IPv4 address (RFC 4291, section 2.5).
 fn is_usable_v6(v6: Ipv6Addr) -> bool {
-    let outside =
-        v6.is_unspecified() || v6.is_multicast() || v6.is_loopback() || v6.is_unicast_link_local();
-    !outside && v6.to_ipv4().is_none()
-}
-
-fn validate_endpoint(endpoint: SocketAddr) -> Result<SocketAddr> {
-    if endpoint.port() == 0 || endpoint.ip().is_unspecified() || endpoint.ip().is_multicast() {
-        return Err(Error::invalid(
-            "endpoint must be ADDRESS:PORT, the UDP address at which the peer can be called.",
-        ));
-    }
-    Ok(endpoint)
+    no_destination(v6.into()).is_none() && v6.to_ipv4().is_none()
 }
 
 /// The file as `wg-quick` reads it. Names are comments there and contain no line breaks.

@@ -7,7 +7,7 @@ use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::upstream::Fingerprint;
 use crate::domain::{HostId, SessionId};
 use futures_util::future::BoxFuture;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -172,6 +172,10 @@ impl ProbeFailure {
 
 pub trait HostFleet: Send + Sync + 'static {
     fn identity(&self) -> GatewayIdentity;
+    /// Whether a UDP address is one at which this gateway receives packets of hosts.
+    fn is_own_endpoint(&self, _endpoint: SocketAddr) -> bool {
+        false
+    }
     /// Adds or replaces a host's tunnel; starts a handshake if its endpoint is known.
     fn add_host(&self, peer: HostPeer) -> Result<(), FleetError>;
     /// Drops a host's tunnel.
