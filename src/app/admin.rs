@@ -28,14 +28,14 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
             let name =
                 name.unwrap_or_else(|| email.split('@').next().unwrap_or_default().to_owned());
             let new = NewUser { email, name, password: secret.clone(), role };
-            let made = shell.broker.users().create(&shell.origin, &shell.caller, new).await?;
+            let made = shell.broker.users().create(&shell.source, &shell.caller, new).await?;
             println!("Created {} ({}).", made.email, made.role);
             print_generated_password(from.generate, &secret);
         }
         UserCommand::List { format, at } => {
             let shell = Shell::open(&at).await?;
             print_users(
-                &shell.broker.users().list(&shell.origin, &shell.caller).await?,
+                &shell.broker.users().list(&shell.source, &shell.caller).await?,
                 format.json,
             );
         }
@@ -75,7 +75,7 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
         UserCommand::ResetMfa { user } => {
             let shell = Shell::open(&user.at).await?;
             let id = shell.user(&user.email).await?.id;
-            shell.broker.users().reset_mfa(&shell.origin, &shell.caller, id).await?;
+            shell.broker.users().reset_mfa(&shell.source, &shell.caller, id).await?;
             println!(
                 "Removed the second factor of {}: they enrol a new one at their next sign-in.",
                 user.email
@@ -84,7 +84,7 @@ pub async fn user(command: UserCommand) -> Result<(), Failure> {
         UserCommand::SignOut { user } => {
             let shell = Shell::open(&user.at).await?;
             let id = shell.user(&user.email).await?.id;
-            shell.broker.users().sign_out(&shell.origin, &shell.caller, id).await?;
+            shell.broker.users().sign_out(&shell.source, &shell.caller, id).await?;
             println!("Signed {} out everywhere.", user.email);
         }
     }
@@ -99,7 +99,7 @@ fn print_generated_password(generated: bool, secret: &SecretString) {
 
 async fn update_user(shell: &Shell, email: &str, change: UserChange) -> Result<(), Failure> {
     let id = shell.user(email).await?.id;
-    shell.broker.users().update(&shell.origin, &shell.caller, id, change).await?;
+    shell.broker.users().update(&shell.source, &shell.caller, id, change).await?;
     Ok(())
 }
 
@@ -119,7 +119,7 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
                 kind: r#type,
                 properties: workspace_change(&shell, rest, None).await?,
             };
-            let made = shell.broker.workspaces().create(&shell.origin, &shell.caller, new).await?;
+            let made = shell.broker.workspaces().create(&shell.source, &shell.caller, new).await?;
             println!("Created {} ({}).", made.workspace.id, made.workspace.name);
         }
         WorkspaceCommand::List { format, at } => {
@@ -130,7 +130,7 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
         WorkspaceCommand::Update { id, name, rest, at } => {
             let shell = Shell::open(&at).await?;
             let change = workspace_change(&shell, rest, name).await?;
-            shell.broker.workspaces().update(&shell.origin, &shell.caller, &id, change).await?;
+            shell.broker.workspaces().update(&shell.source, &shell.caller, &id, change).await?;
             println!("Changed {id}.");
         }
         WorkspaceCommand::AcceptCertificate { fingerprint, workspace } => {
@@ -138,19 +138,19 @@ pub async fn workspace(command: WorkspaceCommand) -> Result<(), Failure> {
             shell
                 .broker
                 .certificates()
-                .accept(&shell.origin, &shell.caller, &workspace.id, fingerprint)
+                .accept(&shell.source, &shell.caller, &workspace.id, fingerprint)
                 .await?;
             println!("The server of {} must have this certificate from now on.", workspace.id);
         }
         WorkspaceCommand::Delete { workspace } => {
             let shell = Shell::open(&workspace.at).await?;
-            shell.broker.workspaces().delete(&shell.origin, &shell.caller, &workspace.id).await?;
+            shell.broker.workspaces().delete(&shell.source, &shell.caller, &workspace.id).await?;
             println!("Removed {}: its sessions have ended.", workspace.id);
         }
         WorkspaceCommand::Stop { workspace } => {
             let shell = Shell::open(&workspace.at).await?;
             let ended =
-                shell.broker.workspaces().stop(&shell.origin, &shell.caller, &workspace.id).await?;
+                shell.broker.workspaces().stop(&shell.source, &shell.caller, &workspace.id).await?;
             println!("Stopped {}: {} ended.", workspace.id, with_count(ended.len(), "session"));
         }
     }
@@ -231,7 +231,7 @@ async fn resolve_target(shell: &Shell, args: &ServerArgs) -> Result<Option<Targe
     let Some(host) = &args.host else {
         return Ok(args.direct.clone().map(|name| TargetSpec::Direct { name }));
     };
-    let host_id = find_host(&shell.broker.hosts().list(&shell.origin, &shell.caller).await?, host)?;
+    let host_id = find_host(&shell.broker.hosts().list(&shell.source, &shell.caller).await?, host)?;
     match (args.port, args.service.clone()) {
         (Some(port), _) => Ok(Some(TargetSpec::Host { host_id, port })),
         (None, Some(name)) => Ok(Some(TargetSpec::Service { host_id, name })),
@@ -268,7 +268,7 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
             let token = shell
                 .broker
                 .hosts()
-                .create_join_token(&shell.origin, &shell.caller, name, valid_for.0)
+                .create_join_token(&shell.source, &shell.caller, name, valid_for.0)
                 .await?;
             // A generated certificate is not publicly trusted: the host pins it.
             let pin = match shell.config.pem_files() {
@@ -292,7 +292,7 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
             let made = shell
                 .broker
                 .peers()
-                .add(&shell.origin, &shell.caller, NewPeer { name, public_key, endpoint, address })
+                .add(&shell.source, &shell.caller, NewPeer { name, public_key, endpoint, address })
                 .await?
                 .host;
             println!(
@@ -302,26 +302,26 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
         }
         HostCommand::Config { host, at } => {
             let shell = Shell::open(&at).await?;
-            let hosts = shell.broker.hosts().list(&shell.origin, &shell.caller).await?;
+            let hosts = shell.broker.hosts().list(&shell.source, &shell.caller).await?;
             let config = shell
                 .broker
                 .peers()
-                .config(&shell.origin, &shell.caller, find_host(&hosts, &host)?)
+                .config(&shell.source, &shell.caller, find_host(&hosts, &host)?)
                 .await?;
             print!("{}", config.expose());
         }
         HostCommand::List { format, at } => {
             let shell = Shell::open(&at).await?;
             print_hosts(
-                &shell.broker.hosts().list(&shell.origin, &shell.caller).await?,
+                &shell.broker.hosts().list(&shell.source, &shell.caller).await?,
                 format.json,
             );
         }
         HostCommand::Remove { host, at } => {
             let shell = Shell::open(&at).await?;
-            let hosts = shell.broker.hosts().list(&shell.origin, &shell.caller).await?;
+            let hosts = shell.broker.hosts().list(&shell.source, &shell.caller).await?;
             let id = find_host(&hosts, &host)?;
-            shell.broker.hosts().remove(&shell.origin, &shell.caller, id).await?;
+            shell.broker.hosts().remove(&shell.source, &shell.caller, id).await?;
             println!("Removed {host}: its tunnel and the sessions on it have ended.");
         }
     }

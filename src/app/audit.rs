@@ -201,7 +201,7 @@ fn verify_line(chain: &mut Verifier, text: &[u8]) {
 async fn export(output: Option<&Path>, at: &GatewayDataArgs) -> Result<(), Failure> {
     let shell = Shell::open(at).await?;
     let public_key = vault(at)?.audit_public_key();
-    let mut reader = shell.broker.audit().export(&shell.origin, &shell.caller).await?;
+    let mut reader = shell.broker.audit().export(&shell.source, &shell.caller).await?;
     let mut out: Box<dyn Write> = match output {
         Some(path) => Box::new(BufWriter::new(
             files::create_private(path)

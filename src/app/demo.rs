@@ -213,22 +213,22 @@ async fn start_agent(
     let state = dir.join(AGENT_DIR);
     let mut enrollment = None;
     if !agent::is_enrolled(&state, gateway.hub_address)? {
-        let (broker, origin) = (&gateway.broker, RequestSource::local("demo"));
+        let (broker, source) = (&gateway.broker, RequestSource::local("demo"));
         let caller = broker.organizations().system_principal().await?;
         // With another port the agent must enrol again, since it learns the gateway's address by
         // enrolling. A standard peer knows the gateway by its key only, and is kept.
         for old in broker
             .hosts()
-            .list(&origin, &caller)
+            .list(&source, &caller)
             .await?
             .into_iter()
             .filter(|view| view.host.kind == HostKind::Agent)
         {
-            broker.hosts().remove(&origin, &caller, old.host.id).await?;
+            broker.hosts().remove(&source, &caller, old.host.id).await?;
         }
         let token = broker
             .hosts()
-            .create_join_token(&origin, &caller, Some(config.agent.name.clone()), JOIN_TOKEN_TTL)
+            .create_join_token(&source, &caller, Some(config.agent.name.clone()), JOIN_TOKEN_TTL)
             .await?
             .token;
         let address = format!("https://localhost:{}", gateway.address.port());

@@ -137,7 +137,7 @@ const BOARD_ID: &str = "ws-team-board";
 /// # Errors
 /// A sentence for standard error.
 pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<(), Failure> {
-    let (caller, origin) =
+    let (caller, source) =
         (broker.organizations().system_principal().await?, RequestSource::local("demo"));
     let id = WorkspaceId::parse(BOARD_ID).map_err(|e| Failure::new(e.to_string()))?;
     let target = TargetSpec::Service { host_id, name: BOARD_SERVICE.to_owned() };
@@ -146,7 +146,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
         // The agent has enrolled again since the last start.
         Ok(found) if found.target() != Some(&target) => broker
             .workspaces()
-            .update(&origin, &caller, &id, change)
+            .update(&source, &caller, &id, change)
             .await
             .map(drop)
             .map_err(Failure::from),
@@ -173,7 +173,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
                 kind: WorkspaceKind::Html5,
                 properties: rest,
             };
-            broker.workspaces().create(&origin, &caller, new).await.map(drop).map_err(Failure::from)
+            broker.workspaces().create(&source, &caller, new).await.map(drop).map_err(Failure::from)
         }
         Err(e) => Err(e.into()),
     }
@@ -185,7 +185,7 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
 /// # Errors
 /// A sentence for standard error.
 pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
-    let (caller, origin) =
+    let (caller, source) =
         (broker.organizations().system_principal().await?, RequestSource::local("demo"));
     let known = saved_users(secrets)?;
     let users: Vec<DemoUser> = USERS
@@ -203,11 +203,11 @@ pub async fn seed(broker: &Broker, secrets: &Path) -> Result<Vec<DemoUser>, Fail
     for (user, (email, name, ..)) in users.iter().zip(USERS) {
         let is_known = known.iter().any(|u| u.email == email);
         if !is_known || broker.users().find_by_email(&caller, email).await?.is_none() {
-            ensure_user(broker, &caller, &origin, name, user).await?;
+            ensure_user(broker, &caller, &source, name, user).await?;
         }
     }
     for definition in &WORKSPACES {
-        ensure_workspace(broker, &caller, &origin, definition).await?;
+        ensure_workspace(broker, &caller, &source, definition).await?;
     }
     Ok(users)
 }
@@ -234,7 +234,7 @@ fn saved_users(secrets: &Path) -> Result<Vec<DemoUser>, Failure> {
 async fn ensure_user(
     broker: &Broker,
     caller: &Principal,
-    origin: &RequestSource,
+    source: &RequestSource,
     name: &str,
     user: &DemoUser,
 ) -> Result<(), Failure> {
@@ -246,7 +246,7 @@ async fn ensure_user(
                 disabled: Some(false),
                 ..UserChange::default()
             };
-            broker.users().update(origin, caller, found.id, change).await?.id
+            broker.users().update(source, caller, found.id, change).await?.id
         }
         None => {
             let new = NewUser {
@@ -255,11 +255,11 @@ async fn ensure_user(
                 password,
                 role: user.role,
             };
-            broker.users().create(origin, caller, new).await?.id
+            broker.users().create(source, caller, new).await?.id
         }
     };
     if let Some(secret) = &user.totp_secret {
-        broker.totp().set(origin, caller, id, &SecretString::new(secret.clone())).await?;
+        broker.totp().set(source, caller, id, &SecretString::new(secret.clone())).await?;
     }
     Ok(())
 }
@@ -275,7 +275,7 @@ fn description_for(d: &Definition, missing: &[&str]) -> String {
 async fn ensure_workspace(
     broker: &Broker,
     caller: &Principal,
-    origin: &RequestSource,
+    source: &RequestSource,
     d: &Definition,
 ) -> Result<(), Failure> {
     let id = WorkspaceId::parse(d.id).map_err(|e| Failure::new(e.to_string()))?;
@@ -314,14 +314,14 @@ async fn ensure_workspace(
             };
             broker
                 .workspaces()
-                .update(origin, caller, &id, change)
+                .update(source, caller, &id, change)
                 .await
                 .map(drop)
                 .map_err(Failure::from)
         }
         Ok(_) => Ok(()),
         Err(e) if e.kind == ErrorKind::NotFound => {
-            broker.workspaces().create(origin, caller, new).await.map(drop).map_err(Failure::from)
+            broker.workspaces().create(source, caller, new).await.map(drop).map_err(Failure::from)
         }
         Err(e) => Err(e.into()),
     }

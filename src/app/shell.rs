@@ -26,7 +26,7 @@ pub struct Shell {
     pub broker: Broker,
     /// As whom: an admin, audited as `system`.
     pub caller: Principal,
-    pub origin: RequestSource,
+    pub source: RequestSource,
     pub config: Config,
 }
 
@@ -43,7 +43,7 @@ impl Shell {
         Ok(Self {
             broker,
             caller,
-            origin: RequestSource::local(format!("shell-{}", uuid::Uuid::new_v4())),
+            source: RequestSource::local(format!("shell-{}", uuid::Uuid::new_v4())),
             config,
         })
     }

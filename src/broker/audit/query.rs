@@ -60,11 +60,11 @@ impl AuditLog {
     /// `Forbidden`; `Invalid` when the query is not acceptable.
     pub async fn query(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         query: impl TryInto<AuditQuery, Error: Into<Error>>,
     ) -> Result<Page<Entry>> {
-        let organization = self.permit_audit(origin, caller).await?;
+        let organization = self.permit_audit(source, caller).await?;
         let (filter, limit) = filter(validate::convert(query)?)?;
         let entries = self.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
         Ok(validate::page(entries, limit, |entry| entry.seq.to_string()))
@@ -75,11 +75,11 @@ impl AuditLog {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn export(&self, origin: &RequestSource, caller: &Principal) -> Result<AuditExport> {
-        let organization = self.permit_audit(origin, caller).await?;
-        let note =
-            self.store.entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
-        self.store.write_entry(note).await?;
+    pub async fn export(&self, source: &RequestSource, caller: &Principal) -> Result<AuditExport> {
+        let organization = self.permit_audit(source, caller).await?;
+        let entry =
+            self.store.entry(source, Action::ExportAudit).by_caller(caller).on_named("audit", None);
+        self.store.write_entry(entry).await?;
         let head = self.store.read(|tx| tx.audit_head()).await?;
         Ok(AuditExport { store: self.store.clone(), after: 0, organization, filter: None, head })
     }
@@ -91,15 +91,15 @@ impl AuditLog {
     /// `Forbidden`; `Invalid` when the query is not acceptable.
     pub async fn export_query(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         query: impl TryInto<AuditQuery, Error: Into<Error>>,
     ) -> Result<AuditExport> {
-        let organization = self.permit_audit(origin, caller).await?;
+        let organization = self.permit_audit(source, caller).await?;
         let query = validate::convert(query)?;
         let (filter, _) = filter(AuditQuery { limit: None, cursor: None, ..query })?;
-        let mut note =
-            self.store.entry(origin, Action::ExportAudit).by_caller(caller).on_named("audit", None);
+        let mut entry =
+            self.store.entry(source, Action::ExportAudit).by_caller(caller).on_named("audit", None);
         for (name, value) in [
             ("actor", filter.actor.as_ref().map(ActorFilter::to_string)),
             ("action", filter.action.map(|action| action.as_str().to_owned())),
@@ -111,10 +111,10 @@ impl AuditLog {
             ("q", filter.q.clone()),
         ] {
             if let Some(value) = value {
-                note = note.with(name, truncate_utf8(&value, TEXT_MAX));
+                entry = entry.with(name, truncate_utf8(&value, TEXT_MAX));
             }
         }
-        self.store.write_entry(note).await?;
+        self.store.write_entry(entry).await?;
         let head = self.store.read(|tx| tx.audit_head()).await?;
         let filter =
             AuditFilter { before_seq: head.seq.checked_add(1), limit: PAGE_SIZE, ..filter };
@@ -133,24 +133,24 @@ impl AuditLog {
     /// `Forbidden`. A broken chain is an answer, not an error.
     pub async fn verify(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
     ) -> Result<VerificationReport> {
-        self.permit_audit(origin, caller).await?;
+        self.permit_audit(source, caller).await?;
         let crate::store::ChainReport { entries, accepted_by, head, fault } =
             self.store.inner().verify_chain().await?;
         let verdict = VerificationReport { entries, accepted_by, head, fault };
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::VerifyAudit)
+            .entry(source, Action::VerifyAudit)
             .by_caller(caller)
             .on_named("audit", None)
             .with("entries", verdict.entries);
-        let note = match &verdict.fault {
-            Some(fault) => note.failed(Reason::External(fault.to_string())),
-            None => note,
+        let entry = match &verdict.fault {
+            Some(fault) => entry.failed(Reason::External(fault.to_string())),
+            None => entry,
         };
-        match self.store.write_entry(note).await {
+        match self.store.write_entry(entry).await {
             // Nothing can be written, which is what the verdict says.
             Err(error) if error.kind == ErrorKind::Tampered && verdict.fault.is_some() => {}
             outcome => outcome?,
@@ -163,23 +163,23 @@ impl AuditLog {
     ///
     /// # Errors
     /// `Conflict` when the log verifies.
-    pub async fn accept_damage(&self, origin: &RequestSource) -> Result<i64> {
-        let note =
-            self.store.entry(origin, Action::AcceptAuditDamage).by_system().on_named("audit", None);
-        Ok(self.store.inner().accept_audit_damage(note.into_draft()).await?.seq)
+    pub async fn accept_damage(&self, source: &RequestSource) -> Result<i64> {
+        let entry =
+            self.store.entry(source, Action::AcceptAuditDamage).by_system().on_named("audit", None);
+        Ok(self.store.inner().accept_audit_damage(entry.into_draft()).await?.seq)
     }
 
     /// The organization whose entries the principal may read. `None`: all, and those of none, for
     /// the operator of the gateway.
     async fn permit_audit(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
     ) -> Result<Option<OrganizationId>> {
         if let Principal::System { .. } = caller {
             return Ok(None);
         }
-        let permit = self.store.permit(origin, caller, PolicyAction::ReadAudit).await?;
+        let permit = self.store.permit(source, caller, PolicyAction::ReadAudit).await?;
         Ok(Some(permit.organization_id()))
     }
 
@@ -189,19 +189,19 @@ impl AuditLog {
     /// When the store cannot write it.
     pub async fn record_denial(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: Option<&Principal>,
         route: &str,
         reason: &str,
     ) -> Result<()> {
         let entry = self
             .store
-            .entry(origin, Action::AccessDenied)
+            .entry(source, Action::AccessDenied)
             .on_named("route", Some(route))
             .denied(Reason::External(reason.to_owned()));
         match caller {
             Some(caller) => self.store.write_entry(entry.by_caller(caller)).await,
-            None => self.store.audit_unauthenticated(origin, entry).await,
+            None => self.store.audit_unauthenticated(source, entry).await,
         }
     }
 }

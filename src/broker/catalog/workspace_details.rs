@@ -19,51 +19,52 @@ pub(super) fn target_detail(workspace: &Workspace) -> Option<String> {
 
 /// Adds policy and upstream settings.
 pub(super) fn with_config_details(
-    note: AuditEntryBuilder,
+    entry: AuditEntryBuilder,
     workspace: &Workspace,
 ) -> AuditEntryBuilder {
     let driver = workspace.driver();
     let policy = driver.policy();
-    let note = note
+    let entry = entry
         .with("clipboard", policy.clipboard.as_str())
         .with("files", policy.files)
         .with("read_only", policy.read_only);
-    let Some(access) = driver.access() else { return note };
+    let Some(access) = driver.access() else { return entry };
     let trust = match &access.trust {
         TrustRule::FirstUse => "first_use",
         TrustRule::Pinned(_) => "pinned",
         TrustRule::Authority { .. } => "authority",
     };
-    let note = note
+    let entry = entry
         .with("credential", access.credential_source.as_str())
         .with("username", access.username.clone())
         .with("trust", trust);
     match driver.web_app() {
-        Some(web) => with_web_details(note, web),
-        None => note,
+        Some(web) => with_web_details(entry, web),
+        None => entry,
     }
 }
 
-fn with_web_details(note: AuditEntryBuilder, web: &WebAppConfig) -> AuditEntryBuilder {
+fn with_web_details(entry: AuditEntryBuilder, web: &WebAppConfig) -> AuditEntryBuilder {
     let sign_in = match &web.sign_in {
         UpstreamSignIn::None => "none".to_owned(),
         UpstreamSignIn::Basic => "basic".to_owned(),
         UpstreamSignIn::Header(name) => format!("header {name}"),
     };
     let (identity, requests) = (&web.identity, &web.requests);
-    let note = note
+    let entry = entry
         .with("scheme", web.scheme.as_str())
         .with("host", web.host.clone())
         .with("start", web.start.clone())
         .with("sign_in", sign_in);
-    let note = note
+    let entry = entry
         .with("identity_headers", identity.headers)
         .with("assertion_audience", identity.assertion_audience.clone());
-    let note = note.with("methods", requests.methods.join(",")).with(
+    let entry = entry.with("methods", requests.methods.join(",")).with(
         "paths",
         crate::broker::core::text::truncate_utf8(&requests.paths.join(" "), PATHS_MAX).to_owned(),
     );
-    note.with("upload", requests.upload)
+    entry
+        .with("upload", requests.upload)
         .with("download", requests.download)
         .with("max_request", crate::broker::core::text::json_int(requests.max_request))
 }

@@ -101,8 +101,8 @@ impl Workspaces {
         match found {
             Some(view) => Ok(view),
             None => {
-                let note = self.store.entry_from_login(caller, Action::AccessDenied).await?;
-                self.store.write_entry(note.on_workspace_id(&id).denied(Reason::Unknown)).await?;
+                let entry = self.store.entry_from_login(caller, Action::AccessDenied).await?;
+                self.store.write_entry(entry.on_workspace_id(&id).denied(Reason::Unknown)).await?;
                 Err(Error::not_found(WORKSPACE))
             }
         }
@@ -114,16 +114,16 @@ impl Workspaces {
     /// `Forbidden`, `Invalid`, or `Conflict` when the id is taken.
     pub async fn create(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         new: NewWorkspace,
     ) -> Result<WorkspaceView> {
-        let permit = self.store.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
+        let permit = self.store.permit(source, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let ids = validate::workspace_ids(&new)?;
         let now = self.store.now();
         let plain = validate::workspace(&new, ids[0].clone(), organization, now)?;
-        let note = self.store.entry(origin, Action::CreateWorkspace).by_caller(caller);
+        let entry = self.store.entry(source, Action::CreateWorkspace).by_caller(caller);
         let (who, reachable) = (caller.clone(), self.placements.snapshot());
         let password = new.properties.password.clone();
         password
@@ -149,15 +149,15 @@ impl Workspaces {
                             this.sealer.seal_password(id, password).as_deref(),
                         )?;
                     }
-                    let note = note
+                    let entry = entry
                         .clone()
                         .on_workspace(&workspace)
                         .with("type", workspace.kind().as_str())
                         .with("target", target_detail(&workspace));
-                    let note = note
+                    let entry = entry
                         .with("single_seat", workspace.single_seat)
                         .with("requires_mfa", workspace.requires_mfa);
-                    tx.add_entry(&with_config_details(note, &workspace));
+                    tx.add_entry(&with_config_details(entry, &workspace));
                     let can_run =
                         AvailableHosts::load(tx, organization, &reachable)?.can_run(&workspace);
                     let known = UpstreamSummary::load(tx, id, who.user_id())?;
@@ -171,7 +171,7 @@ impl Workspaces {
                 }
                 let taken =
                     Error::conflict("A workspace with this id exists already. Choose another.");
-                tx.deny(&note.clone().on_workspace_id(&ids[0]).denied(Reason::IdTaken), taken)
+                tx.deny(&entry.clone().on_workspace_id(&ids[0]).denied(Reason::IdTaken), taken)
             })
             .await?;
         self.changes.publish(Some(organization), &[Topic::Workspaces]);
@@ -186,15 +186,15 @@ impl Workspaces {
     /// `Forbidden`, `NotFound` or `Invalid`.
     pub async fn update(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
         change: WorkspaceChange,
     ) -> Result<WorkspaceView> {
-        let permit = self.store.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
+        let permit = self.store.permit(source, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
         let now = self.store.now();
-        let note = self.store.entry(origin, Action::UpdateWorkspace).by_caller(caller);
+        let entry = self.store.entry(source, Action::UpdateWorkspace).by_caller(caller);
         let (who, id, reachable) = (caller.clone(), id.clone(), self.placements.snapshot());
         let sealed =
             change.password.as_ref().map(|password| self.sealer.seal_password(&id, password));
@@ -206,8 +206,9 @@ impl Workspaces {
                     let Some(old) =
                         tx.workspace(&id)?.filter(|w| w.organization_id == organization)
                     else {
-                        let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+                        let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                        return tx
+                            .deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                     };
                     let (next, mut changed) = match validate::apply_change(&old, &change, now) {
                         Ok(next) => next,
@@ -239,7 +240,7 @@ impl Workspaces {
                     if elsewhere {
                         tx.delete_certificates(&id)?;
                         let sessions = tx.live_sessions_of_workspace(&id)?;
-                        ended = tx.close_all(sessions, EndReason::AdminStopped, &note)?;
+                        ended = tx.close_all(sessions, EndReason::AdminStopped, &entry)?;
                     }
                     let users = Some(CredentialSource::User);
                     let left_users =
@@ -248,13 +249,13 @@ impl Workspaces {
                         if elsewhere || left_users { tx.delete_user_credentials(&id)? } else { 0 };
                     if !changed.is_empty() {
                         tx.update_workspace(&next)?;
-                        let note = note
+                        let entry = entry
                             .clone()
                             .on_workspace(&next)
                             .with("changed", changed.join(","))
                             .with("target", target_detail(&next));
                         tx.add_entry(
-                            &with_config_details(note, &next)
+                            &with_config_details(entry, &next)
                                 .with("credentials_forgotten", forgotten),
                         );
                     }
@@ -286,13 +287,13 @@ impl Workspaces {
     /// `Forbidden` or `NotFound`.
     pub async fn delete(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<()> {
-        let permit = self.store.permit(origin, caller, PolicyAction::ManageWorkspaces).await?;
+        let permit = self.store.permit(source, caller, PolicyAction::ManageWorkspaces).await?;
         let organization = permit.organization_id();
-        let note = self.store.entry(origin, Action::DeleteWorkspace).by_caller(caller);
+        let entry = self.store.entry(source, Action::DeleteWorkspace).by_caller(caller);
         let (this, id) = (self.clone(), id.clone());
         spawn_to_completion(async move {
             let ended = this
@@ -301,13 +302,14 @@ impl Workspaces {
                     let Some(workspace) =
                         tx.workspace(&id)?.filter(|w| w.organization_id == organization)
                     else {
-                        let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+                        let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                        return tx
+                            .deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                     };
-                    tx.delete_workspace(&id, note.now())?;
-                    tx.add_entry(&note.clone().on_workspace(&workspace));
+                    tx.delete_workspace(&id, entry.now())?;
+                    tx.add_entry(&entry.clone().on_workspace(&workspace));
                     let sessions = tx.live_sessions_of_workspace(&id)?;
-                    let sessions = tx.close_all(sessions, EndReason::WorkspaceRemoved, &note)?;
+                    let sessions = tx.close_all(sessions, EndReason::WorkspaceRemoved, &entry)?;
                     Ok(Decision::Allowed(TeardownEffects { sessions, logins: Vec::new() }))
                 })
                 .await?;
@@ -324,13 +326,13 @@ impl Workspaces {
     /// `NotFound`, or `Conflict` when there is no active session.
     pub async fn stop(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<Vec<crate::domain::SessionId>> {
-        let note = self.store.entry(origin, Action::StopWorkspace).by_caller(caller);
+        let entry = self.store.entry(source, Action::StopWorkspace).by_caller(caller);
         let organization = organization_of(caller)?;
-        let context = self.store.policy_context(origin, caller);
+        let context = self.store.policy_context(source, caller);
         let resource = policy::Resource::Organization(organization);
         let everybody =
             policy::authorize(caller, PolicyAction::ManageWorkspaces, &resource, &context).is_ok();
@@ -355,25 +357,26 @@ impl Workspaces {
                     let Some(workspace) = workspace
                         .filter(|w| policy::can_view(&who, w, &context) || !theirs.is_empty())
                     else {
-                        let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+                        let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                        return tx
+                            .deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                     };
                     let mut sessions = Vec::new();
                     for session in theirs {
                         let own = session.principal == who.id();
                         let reason =
                             if own { EndReason::WorkspaceStopped } else { EndReason::AdminStopped };
-                        let note = note.clone().on_workspace(&workspace).in_session(&session);
+                        let entry = entry.clone().on_workspace(&workspace).in_session(&session);
                         sessions.extend(tx.close(
                             &session,
                             reason,
-                            &note.with("user_email", session.user_email()),
+                            &entry.with("user_email", session.user_email()),
                         )?);
                     }
                     if sessions.is_empty() {
                         let error = Error::conflict("Workspace has no active session");
                         return tx.deny(
-                            &note.clone().on_workspace(&workspace).denied(Reason::NotActive),
+                            &entry.clone().on_workspace(&workspace).denied(Reason::NotActive),
                             error,
                         );
                     }

@@ -17,7 +17,7 @@ pub(in crate::broker) struct AuditEntryBuilder {
 
 impl AuditEntryBuilder {
     /// An entry without an actor, with outcome success.
-    pub(in crate::broker) fn new(now: Timestamp, origin: &RequestSource, action: Action) -> Self {
+    pub(in crate::broker) fn new(now: Timestamp, source: &RequestSource, action: Action) -> Self {
         Self {
             draft: Draft {
                 time: now,
@@ -27,11 +27,11 @@ impl AuditEntryBuilder {
                 target: EntryTarget::default(),
                 outcome: Outcome::Success,
                 reason: None,
-                source_ip: origin.source_ip.map(|ip| ip.to_string()),
-                user_agent: origin.user_agent.clone(),
+                source_ip: source.source_ip.map(|ip| ip.to_string()),
+                user_agent: source.user_agent.clone(),
                 session_id: None,
                 workspace_id: None,
-                request_id: Some(origin.request_id.clone()).filter(|id| !id.is_empty()),
+                request_id: Some(source.request_id.clone()).filter(|id| !id.is_empty()),
                 details: Map::new(),
             },
         }

@@ -56,12 +56,12 @@ impl AuditedTx<'_, '_> {
         &mut self,
         session: &Session,
         event: Event,
-        note: &AuditEntryBuilder,
+        entry: &AuditEntryBuilder,
     ) -> Result<Option<Session>> {
         let mut current = session.clone();
         for _ in 0..CAS_ATTEMPTS {
-            let Ok(next) = current.apply(event, note.now()) else { return Ok(None) };
-            if self.update_session(&next, current.version, note.now())? {
+            let Ok(next) = current.apply(event, entry.now()) else { return Ok(None) };
+            if self.update_session(&next, current.version, entry.now())? {
                 return Ok(Some(next));
             }
             match self.session(current.id)? {
@@ -77,11 +77,11 @@ impl AuditedTx<'_, '_> {
         &mut self,
         session: &Session,
         reason: EndReason,
-        note: &AuditEntryBuilder,
+        entry: &AuditEntryBuilder,
     ) -> Result<Option<Session>> {
-        let next = self.transition(session, Event::Close(reason), note)?;
+        let next = self.transition(session, Event::Close(reason), entry)?;
         if next.is_some() {
-            self.add_entry(&note.clone().reason(reason));
+            self.add_entry(&entry.clone().reason(reason));
         }
         Ok(next)
     }
@@ -91,12 +91,12 @@ impl AuditedTx<'_, '_> {
         &mut self,
         sessions: Vec<Session>,
         reason: EndReason,
-        note: &AuditEntryBuilder,
+        entry: &AuditEntryBuilder,
     ) -> Result<Vec<Session>> {
         let mut closed = Vec::new();
         for session in sessions {
-            let note = note.clone().action(Action::TerminateSession).on_session(&session);
-            closed.extend(self.close(&session, reason, &note)?);
+            let entry = entry.clone().action(Action::TerminateSession).on_session(&session);
+            closed.extend(self.close(&session, reason, &entry)?);
         }
         Ok(closed)
     }
@@ -105,29 +105,29 @@ impl AuditedTx<'_, '_> {
         &mut self,
         user: UserId,
         reason: EndReason,
-        note: &AuditEntryBuilder,
+        entry: &AuditEntryBuilder,
     ) -> Result<TeardownEffects> {
-        let logins = self.revoke_logins_of(user, note.now())?;
+        let logins = self.revoke_logins_of(user, entry.now())?;
         let sessions = self.live_sessions_of_user(user)?;
-        Ok(TeardownEffects { sessions: self.close_all(sessions, reason, note)?, logins })
+        Ok(TeardownEffects { sessions: self.close_all(sessions, reason, entry)?, logins })
     }
 
     /// Releases a closing session and frees its seat. `None`: it was released before.
     pub(in crate::broker) fn release(
         &mut self,
         session: &Session,
-        note: &AuditEntryBuilder,
+        entry: &AuditEntryBuilder,
     ) -> Result<Option<Session>> {
-        let next = self.transition(session, Event::Release, note)?;
+        let next = self.transition(session, Event::Release, entry)?;
         if let Some(next) = &next {
             self.release_seats(next.id)?;
-            let lasted = json_int(millis_u64(next.duration(note.now())));
-            let note = note.clone().action(Action::CloseSession).on_session(next);
-            let note = match next.state.end_reason() {
-                Some(reason) => note.reason(reason),
-                None => note,
+            let lasted = json_int(millis_u64(next.duration(entry.now())));
+            let entry = entry.clone().action(Action::CloseSession).on_session(next);
+            let entry = match next.state.end_reason() {
+                Some(reason) => entry.reason(reason),
+                None => entry,
             };
-            self.add_entry(&note.with("duration_ms", lasted));
+            self.add_entry(&entry.with("duration_ms", lasted));
         }
         Ok(next)
     }
@@ -204,19 +204,19 @@ impl Teardown {
                 .map(drop);
         };
         let stopped = self.stop_desktop(&session).await;
-        let note = self
+        let entry = self
             .store
             .entry(&RequestSource::local(""), Action::CloseSession)
             .by_system()
             .with("desktop_stopped", stopped);
-        let note = match &report {
-            Some(report) => note
+        let entry = match &report {
+            Some(report) => entry
                 .with("tunnel_rx_bytes", json_int(report.rx_bytes))
                 .with("tunnel_tx_bytes", json_int(report.tx_bytes)),
-            None => note,
+            None => entry,
         };
         let closing = session.clone();
-        self.store.write(move |tx| tx.release(&closing, &note)).await?;
+        self.store.write(move |tx| tx.release(&closing, &entry)).await?;
         drop(claim);
         self.changes.publish_session(&session, self.is_single_seat(session.id));
         self.tracker.untrack(session.id);
@@ -263,11 +263,14 @@ impl Teardown {
         reason: EndReason,
         action: Action,
     ) -> Result<()> {
-        let note =
+        let entry =
             self.store.entry(&RequestSource::local(""), action).by_system().on_session(&session);
-        let note =
-            if reason == EndReason::LaunchFailed { note.failed(Reason::Interrupted) } else { note };
-        let closed = self.store.write(move |tx| tx.close(&session, reason, &note)).await?;
+        let entry = if reason == EndReason::LaunchFailed {
+            entry.failed(Reason::Interrupted)
+        } else {
+            entry
+        };
+        let closed = self.store.write(move |tx| tx.close(&session, reason, &entry)).await?;
         match closed {
             Some(closed) => self.apply_effects(TeardownEffects::session(closed)).await,
             None => Ok(()),

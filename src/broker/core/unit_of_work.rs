@@ -42,23 +42,23 @@ pub(in crate::broker) struct AuditedTx<'a, 'tx> {
 
 impl AuditedTx<'_, '_> {
     /// Adds an entry, written when the transaction commits.
-    pub(in crate::broker) fn add_entry(&mut self, note: &AuditEntryBuilder) {
-        self.entries.push((note.draft.clone(), IsRefusal(false)));
+    pub(in crate::broker) fn add_entry(&mut self, entry: &AuditEntryBuilder) {
+        self.entries.push((entry.draft.clone(), IsRefusal(false)));
     }
 
     /// Adds an entry about something that was refused and changed nothing: written within the rate
     /// limit of its principal.
-    pub(in crate::broker) fn add_refusal(&mut self, note: &AuditEntryBuilder) {
-        self.entries.push((note.draft.clone(), IsRefusal(true)));
+    pub(in crate::broker) fn add_refusal(&mut self, entry: &AuditEntryBuilder) {
+        self.entries.push((entry.draft.clone(), IsRefusal(true)));
     }
 
     /// Audits a denial and returns it.
     pub(in crate::broker) fn deny<T>(
         &mut self,
-        note: &AuditEntryBuilder,
+        entry: &AuditEntryBuilder,
         error: Error,
     ) -> Result<Decision<T>> {
-        self.add_refusal(note);
+        self.add_refusal(entry);
         Ok(Decision::Denied(error))
     }
 }
@@ -137,10 +137,10 @@ impl AuditedStore {
 
     pub(in crate::broker) fn entry(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         action: Action,
     ) -> AuditEntryBuilder {
-        AuditEntryBuilder::new(self.now(), origin, action)
+        AuditEntryBuilder::new(self.now(), source, action)
     }
 
     /// Runs a write transaction with its audit entries, and remembers their sequence numbers for
@@ -185,9 +185,9 @@ impl AuditedStore {
 
     /// Writes an entry of its own. A refusal that exceeds its principal's limit takes no
     /// transaction.
-    pub(in crate::broker) async fn write_entry(&self, note: AuditEntryBuilder) -> Result<()> {
-        let is_refusal = IsRefusal(note.draft.outcome != Outcome::Success);
-        let (entries, counts) = self.refusals.filter(vec![(note.draft, is_refusal)]);
+    pub(in crate::broker) async fn write_entry(&self, entry: AuditEntryBuilder) -> Result<()> {
+        let is_refusal = IsRefusal(entry.draft.outcome != Outcome::Success);
+        let (entries, counts) = self.refusals.filter(vec![(entry.draft, is_refusal)]);
         if !entries.is_empty() {
             self.write(move |tx| {
                 tx.entries.extend(entries.iter().cloned().map(|entry| (entry, IsRefusal(false))));
@@ -202,11 +202,11 @@ impl AuditedStore {
     /// Audits an unauthenticated request, within the rate limit of its source address.
     pub(in crate::broker) async fn audit_unauthenticated(
         &self,
-        origin: &RequestSource,
-        note: AuditEntryBuilder,
+        source: &RequestSource,
+        entry: AuditEntryBuilder,
     ) -> Result<()> {
-        match self.rate_limited(origin, note) {
-            Some(note) => self.write_entry(note).await,
+        match self.rate_limited(source, entry) {
+            Some(entry) => self.write_entry(entry).await,
             None => Ok(()),
         }
     }
@@ -214,36 +214,36 @@ impl AuditedStore {
     /// The entry if the rate limit allows it, with the number of suppressed ones.
     pub(in crate::broker) fn rate_limited(
         &self,
-        origin: &RequestSource,
-        note: AuditEntryBuilder,
+        source: &RequestSource,
+        entry: AuditEntryBuilder,
     ) -> Option<AuditEntryBuilder> {
-        let account = note.draft.action.as_str();
+        let account = entry.draft.action.as_str();
         let account =
-            origin.source_ip.map_or_else(|| account.to_owned(), |ip| format!("{account} {ip}"));
-        if self.unauthenticated.limiter.check(&account, origin.source_ip, self.now()).is_err() {
+            source.source_ip.map_or_else(|| account.to_owned(), |ip| format!("{account} {ip}"));
+        if self.unauthenticated.limiter.check(&account, source.source_ip, self.now()).is_err() {
             self.unauthenticated.suppressed.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let left_out = self.unauthenticated.suppressed.swap(0, Ordering::Relaxed);
-        Some(if left_out > 0 { note.with(LEFT_OUT, json_int(left_out)) } else { note })
+        Some(if left_out > 0 { entry.with(LEFT_OUT, json_int(left_out)) } else { entry })
     }
 
     /// A permit of the policy, or an audited denial.
     pub(in crate::broker) async fn permit(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         act: PolicyAction,
     ) -> Result<Permit> {
         let resource = Resource::Organization(organization_of(caller)?);
-        match policy::authorize(caller, act, &resource, &self.policy_context(origin, caller)) {
+        match policy::authorize(caller, act, &resource, &self.policy_context(source, caller)) {
             Ok(permit) => Ok(permit),
             Err(denial) => {
-                let note = self
-                    .entry(origin, Action::AccessDenied)
+                let entry = self
+                    .entry(source, Action::AccessDenied)
                     .by_caller(caller)
                     .on_named("route", Some(act.as_str()));
-                self.write_entry(note.denied(denial)).await?;
+                self.write_entry(entry.denied(denial)).await?;
                 Err(denial_error(denial, "Resource"))
             }
         }
@@ -268,24 +268,24 @@ impl AuditedStore {
     /// The circumstances a policy decision depends on.
     pub(in crate::broker) fn policy_context(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
     ) -> policy::Context {
-        policy::Context::new(caller, origin, self.now())
+        policy::Context::new(caller, source, self.now())
     }
 
     /// The signed-in user, or an audited denial: API keys and the system have no logins, factors or
     /// credentials of their own.
     pub(in crate::broker) async fn require_user<'a>(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &'a Principal,
     ) -> Result<&'a SignedInUser> {
         match caller.user() {
             Some(signed_in) => Ok(signed_in),
             None => {
-                let note = self.entry(origin, Action::AccessDenied).by_caller(caller);
-                self.write_entry(note.denied(Reason::NotAUser)).await?;
+                let entry = self.entry(source, Action::AccessDenied).by_caller(caller);
+                self.write_entry(entry.denied(Reason::NotAUser)).await?;
                 Err(Error::forbidden("Only a signed-in user can do this."))
             }
         }

@@ -47,9 +47,9 @@ impl Hosts {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn list(&self, origin: &RequestSource, caller: &Principal) -> Result<Vec<HostView>> {
+    pub async fn list(&self, source: &RequestSource, caller: &Principal) -> Result<Vec<HostView>> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ReadHosts).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ReadHosts).await?.organization_id();
         let found = self
             .store
             .read(move |tx| {
@@ -72,13 +72,13 @@ impl Hosts {
     /// `Forbidden` or `Invalid`.
     pub async fn create_join_token(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         name: Option<String>,
         ttl: Duration,
     ) -> Result<JoinToken> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
         let name = name.as_deref().map(validate::name).transpose()?;
         if ttl < Duration::from_secs(1) || ttl > JOIN_TTL_MAX {
             return Err(Error::invalid("A join token may live from one second to seven days."));
@@ -87,16 +87,16 @@ impl Hosts {
         let hash = opaque::hash(token.expose());
         let now = self.store.now();
         let expires_at = now.after(ttl);
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::CreateJoinToken)
+            .entry(source, Action::CreateJoinToken)
             .by_caller(caller)
             .on_named("host", name.as_deref());
-        let note = note.with("expires_at", expires_at.to_string());
+        let entry = entry.with("expires_at", expires_at.to_string());
         self.store
             .write(move |tx| {
                 tx.insert_join_token(&hash, organization, name.as_deref(), expires_at, now)?;
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 Ok(())
             })
             .await?;
@@ -110,7 +110,7 @@ impl Hosts {
     /// key is enrolled already.
     pub async fn enroll(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         request: HostEnrollment,
     ) -> Result<HostEnrolled> {
         let HostEnrollment { token, name, public_key, version } = request;
@@ -122,7 +122,7 @@ impl Hosts {
         let psk = SecretBytes::new(random_bytes::<32>().to_vec());
         let sealed = self.sealer.seal(SealingPurpose::HostPresharedKey(id), psk.expose());
         let now = self.store.now();
-        let note = self.store.entry(origin, Action::EnrollHost);
+        let entry = self.store.entry(source, Action::EnrollHost);
         let enrolled = self
             .store
             .write(move |tx| {
@@ -147,9 +147,10 @@ impl Hosts {
                     last_seen_at,
                 };
                 tx.insert_host(&host, &sealed)?;
-                let note = note.clone().by_system().in_organization(organization_id).on_host(&host);
+                let entry =
+                    entry.clone().by_system().in_organization(organization_id).on_host(&host);
                 tx.add_entry(
-                    &note
+                    &entry
                         .with("public_key", host.public_key.clone())
                         .with("version", host.version.clone()),
                 );
@@ -157,12 +158,12 @@ impl Hosts {
             })
             .await?;
         let Some(host) = enrolled else {
-            let note = self
+            let entry = self
                 .store
-                .entry(origin, Action::EnrollHost)
+                .entry(source, Action::EnrollHost)
                 .on_named("host", None)
                 .denied(Reason::JoinToken);
-            self.store.audit_unauthenticated(origin, note).await?;
+            self.store.audit_unauthenticated(source, entry).await?;
             return Err(Error::unauthenticated(
                 "The join token is unknown, used or expired. Make a new one.",
             ));
@@ -182,13 +183,13 @@ impl Hosts {
     /// `Forbidden` or `NotFound`.
     pub async fn remove(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: HostId,
     ) -> Result<()> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
-        let note = self.store.entry(origin, Action::RemoveHost).by_caller(caller);
+            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let entry = self.store.entry(source, Action::RemoveHost).by_caller(caller);
         let this = self.clone();
         spawn_to_completion(async move {
             let sessions = this
@@ -196,13 +197,13 @@ impl Hosts {
                 .transact(move |tx| {
                     let Some(host) = tx.host(id)?.filter(|h| h.organization_id == organization)
                     else {
-                        let note = note.clone().action(Action::AccessDenied).on_host_id(id);
-                        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(HOST));
+                        let entry = entry.clone().action(Action::AccessDenied).on_host_id(id);
+                        return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(HOST));
                     };
                     let there = tx.live_sessions_of_host(id)?;
                     tx.delete_host(id)?;
-                    tx.add_entry(&note.clone().on_host(&host));
-                    Ok(Decision::Allowed(tx.close_all(there, EndReason::HostLost, &note)?))
+                    tx.add_entry(&entry.clone().on_host(&host));
+                    Ok(Decision::Allowed(tx.close_all(there, EndReason::HostLost, &entry)?))
                 })
                 .await?;
             // The desktops are stopped through the host's tunnel, so the tunnel is removed last.

@@ -50,12 +50,12 @@ impl Peers {
     /// `Forbidden`; `Invalid`; `Conflict` when the key or the address is another host's.
     pub async fn add(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         new: NewPeer,
     ) -> Result<HostView> {
         let organization_id =
-            self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
         let name = validate::name(&new.name)?;
         let public_key = self.identity.validate_peer_key(&new.public_key).await?;
         let endpoint = match new.endpoint {
@@ -66,7 +66,7 @@ impl Peers {
         let (id, now) = (HostId::new(), self.store.now());
         let psk = SecretBytes::new(random_bytes::<32>().to_vec());
         let sealed = self.sealer.seal(SealingPurpose::HostPresharedKey(id), psk.expose());
-        let note = self.store.entry(origin, Action::AddPeer).by_caller(caller);
+        let entry = self.store.entry(source, Action::AddPeer).by_caller(caller);
         let host = self
             .store
             .write(move |tx| {
@@ -89,12 +89,12 @@ impl Peers {
                     last_seen_at,
                 };
                 tx.insert_host(&host, &sealed)?;
-                let note = note
+                let entry = entry
                     .clone()
                     .on_host(&host)
                     .with("public_key", host.public_key.clone())
                     .with("address", host.address.to_string());
-                tx.add_entry(&note.with("endpoint", host.endpoint.map(|e| e.to_string())));
+                tx.add_entry(&entry.with("endpoint", host.endpoint.map(|e| e.to_string())));
                 Ok(host)
             })
             .await?;
@@ -118,14 +118,14 @@ impl Peers {
     /// on this data yet.
     pub async fn config(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: HostId,
     ) -> Result<SecretString> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ManageHosts).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
         let gateway = self.identity.get().await?;
-        let note = self.store.entry(origin, Action::ShowHostConfig).by_caller(caller);
+        let entry = self.store.entry(source, Action::ShowHostConfig).by_caller(caller);
         let (host, sealed) = self
             .store
             .transact(move |tx| {
@@ -133,15 +133,15 @@ impl Peers {
                 let Some((host, sealed)) =
                     found.filter(|(host, _)| host.organization_id == organization)
                 else {
-                    let note = note.clone().action(Action::AccessDenied).on_host_id(id);
-                    return tx.deny(&note.denied(Reason::Unknown), Error::not_found(HOST));
+                    let entry = entry.clone().action(Action::AccessDenied).on_host_id(id);
+                    return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(HOST));
                 };
                 if host.kind != HostKind::Peer {
                     let error =
                         Error::conflict("This host runs our agent, which got its keys when it enrolled; only standard peers have a file.");
-                    return tx.deny(&note.clone().on_host(&host).denied(Reason::Agent), error);
+                    return tx.deny(&entry.clone().on_host(&host).denied(Reason::Agent), error);
                 }
-                tx.add_entry(&note.clone().on_host(&host));
+                tx.add_entry(&entry.clone().on_host(&host));
                 Ok(Decision::Allowed((host, sealed)))
             })
             .await?;

@@ -36,35 +36,35 @@ impl CodeAttempts {
     /// `Throttled`, which is audited.
     pub(in crate::broker) async fn acquire(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         browser: Option<&SecretString>,
         user: &User,
         purpose: ChallengePurpose,
     ) -> Result<Attempt> {
         let browser = self.browsers.find(browser, &user.email).await?;
-        let attempt = Attempt::new(&user.id.to_string(), origin.source_ip, browser);
+        let attempt = Attempt::new(&user.id.to_string(), source.source_ip, browser);
         match self.limiter(purpose).acquire(&attempt, self.store.now()) {
             Ok(admission) => {
                 if admission.empties_account {
-                    let note = self
+                    let entry = self
                         .store
-                        .entry(origin, Action::SignInSlowed)
+                        .entry(source, Action::SignInSlowed)
                         .in_organization(user.organization_id)
                         .on_user(user)
                         .denied(Reason::TooManyTries)
                         .with("step", "code");
-                    self.store.write_entry(note).await?;
+                    self.store.write_entry(entry).await?;
                 }
                 Ok(attempt)
             }
             Err(wait) => {
-                let note = self
+                let entry = self
                     .store
-                    .entry(origin, Action::MfaFailed)
+                    .entry(source, Action::MfaFailed)
                     .by_user(user)
                     .on_user(user)
                     .denied(Reason::TooManyTries);
-                self.store.audit_unauthenticated(origin, note).await?;
+                self.store.audit_unauthenticated(source, entry).await?;
                 Err(throttled_error(wait))
             }
         }

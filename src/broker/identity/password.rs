@@ -54,7 +54,7 @@ impl Passwords {
     /// the store is.
     pub async fn sign_in(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         browser: Option<&SecretString>,
         email: &str,
         password: &SecretString,
@@ -62,20 +62,20 @@ impl Passwords {
         let email = crate::broker::core::text::truncate_utf8(email.trim(), 254).to_owned();
         let now = self.store.now();
         let known_browser = self.browsers.find(browser, &email).await?;
-        let attempt = Attempt::new(&email, origin.source_ip, known_browser);
+        let attempt = Attempt::new(&email, source.source_ip, known_browser);
         if let Err(wait) = self.limiter.check(&attempt, now) {
-            return self.throttle(origin, &email, wait).await;
+            return self.throttle(source, &email, wait).await;
         }
         let known = {
             let email = email.clone();
             self.store.read(move |tx| tx.user_by_email(&email)).await?
         };
-        let verified = match self.verify_password(&attempt, origin, password, &known).await? {
+        let verified = match self.verify_password(&attempt, source, password, &known).await? {
             Ok(verified) => verified,
-            Err(wait) => return self.throttle(origin, &email, wait).await,
+            Err(wait) => return self.throttle(source, &email, wait).await,
         };
         if verified.empties_account {
-            self.audit_slowed(origin, &email, known.as_ref().map(|(user, _)| user)).await?;
+            self.audit_slowed(source, &email, known.as_ref().map(|(user, _)| user)).await?;
         }
         let refused = match &known {
             None => Some(Reason::UnknownAccount),
@@ -86,54 +86,54 @@ impl Passwords {
         let (user, hash) = match (known, refused) {
             (Some(known), None) => known,
             (known, reason) => {
-                let note = self.store.entry(origin, Action::LoginFailed);
-                let note = match &known {
-                    Some((user, _)) => note.by_user(user).on_user(user),
-                    None => note.by_unknown_email(&email),
+                let entry = self.store.entry(source, Action::LoginFailed);
+                let entry = match &known {
+                    Some((user, _)) => entry.by_user(user).on_user(user),
+                    None => entry.by_unknown_email(&email),
                 };
                 self.store
-                    .write_entry(note.denied(reason.unwrap_or(Reason::UnknownAccount)))
+                    .write_entry(entry.denied(reason.unwrap_or(Reason::UnknownAccount)))
                     .await?;
                 return Err(invalid_credentials());
             }
         };
-        self.complete_first_factor(origin, browser, &attempt, user, hash).await
+        self.complete_first_factor(source, browser, &attempt, user, hash).await
     }
 
-    async fn throttle<T>(&self, origin: &RequestSource, email: &str, wait: Duration) -> Result<T> {
-        let note = self
+    async fn throttle<T>(&self, source: &RequestSource, email: &str, wait: Duration) -> Result<T> {
+        let entry = self
             .store
-            .entry(origin, Action::LoginThrottled)
+            .entry(source, Action::LoginThrottled)
             .by_unknown_email(email)
             .denied(Reason::TooManyTries);
-        self.store.audit_unauthenticated(origin, note).await?;
+        self.store.audit_unauthenticated(source, entry).await?;
         Err(throttled_error(wait))
     }
 
     /// Whoever tries is not the user, who is the target.
     async fn audit_slowed(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         email: &str,
         user: Option<&User>,
     ) -> Result<()> {
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::SignInSlowed)
+            .entry(source, Action::SignInSlowed)
             .denied(Reason::TooManyTries)
             .with("step", "password");
-        let note = match user {
-            Some(user) => note.in_organization(user.organization_id).on_user(user),
-            None => note.by_unknown_email(email),
+        let entry = match user {
+            Some(user) => entry.in_organization(user.organization_id).on_user(user),
+            None => entry.by_unknown_email(email),
         };
-        self.store.audit_unauthenticated(origin, note).await
+        self.store.audit_unauthenticated(source, entry).await
     }
 
     /// After a correct password: completes the sign-in, or creates the challenge for the second
     /// factor.
     async fn complete_first_factor(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         browser: Option<&SecretString>,
         attempt: &Attempt,
         user: User,
@@ -142,9 +142,9 @@ impl Passwords {
         let now = self.store.now();
         let known_browser = self.browsers.issue(browser, user.id, &hash);
         let keys = self.keys.get().await?;
-        let note = self.store.entry(origin, Action::Login);
+        let entry = self.store.entry(source, Action::Login);
         let settings = self.settings.clone();
-        let login = tokens::NewLogin::new(origin, &settings, now);
+        let login = tokens::NewLogin::new(source, &settings, now);
         let challenge = opaque::new_token("mfa_");
         let (challenge_id, challenge_hash) = (Uuid::new_v4(), opaque::hash(challenge.expose()));
         let refresh_hash = login.refresh_hash();
@@ -158,15 +158,15 @@ impl Passwords {
                     .user_by_email(&user.email)?
                     .filter(|(now, stored)| !now.disabled && now.id == user.id && *stored == hash);
                 let Some((user, _)) = unchanged else {
-                    let note =
-                        note.clone().action(Action::LoginFailed).by_user(&user).on_user(&user);
-                    return tx.deny(&note.denied(Reason::ChangedMeanwhile), invalid_credentials());
+                    let entry =
+                        entry.clone().action(Action::LoginFailed).by_user(&user).on_user(&user);
+                    return tx.deny(&entry.denied(Reason::ChangedMeanwhile), invalid_credentials());
                 };
-                let note = note.clone().by_user(&user);
+                let entry = entry.clone().by_user(&user);
                 let enrolled = tx.totp(user.id)?.is_some_and(|row| row.confirmed_at.is_some());
                 if !enrolled && !settings.mfa_required {
                     let caller = made.insert(tx, &user, None, &refresh_hash)?;
-                    tx.add_entry(&note.on_login(made.id).with("mfa", "none"));
+                    tx.add_entry(&entry.on_login(made.id).with("mfa", "none"));
                     return Ok(Decision::Allowed((Some(caller), enrolled)));
                 }
                 tx.insert_challenge(&Challenge {
@@ -183,7 +183,7 @@ impl Passwords {
                     created_at: now,
                 })?;
                 tx.add_entry(
-                    &note
+                    &entry
                         .on_user(&user)
                         .with("mfa", if enrolled { "pending" } else { "to_enroll" }),
                 );
@@ -211,7 +211,7 @@ impl Passwords {
     async fn verify_password(
         &self,
         attempt: &Attempt,
-        origin: &RequestSource,
+        source: &RequestSource,
         password: &SecretString,
         account: &Option<(User, String)>,
     ) -> Result<std::result::Result<Verified, Duration>> {
@@ -220,7 +220,7 @@ impl Passwords {
         let who = if attempt.is_from_known_browser() {
             HashFor::Known
         } else {
-            HashFor::Unknown(origin.source_ip)
+            HashFor::Unknown(source.source_ip)
         };
         let (limiter, store, attempt) = (self.limiter.clone(), self.store.clone(), attempt.clone());
         let enabled = account.as_ref().is_some_and(|(user, _)| !user.disabled);

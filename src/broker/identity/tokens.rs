@@ -43,15 +43,15 @@ pub(in crate::broker) struct NewLogin {
 
 impl NewLogin {
     pub(in crate::broker) fn new(
-        origin: &RequestSource,
+        source: &RequestSource,
         settings: &Settings,
         now: Timestamp,
     ) -> Self {
         Self {
             id: LoginId::new(),
             refresh: opaque::new_token("prt_"),
-            source_ip: origin.source_ip.map(|ip| ip.to_string()),
-            user_agent: origin.user_agent.clone(),
+            source_ip: source.source_ip.map(|ip| ip.to_string()),
+            user_agent: source.user_agent.clone(),
             now,
             expires_at: now.after(settings.refresh_ttl),
         }
@@ -144,7 +144,7 @@ impl Logins {
     /// `Unauthenticated` whatever is wrong with it; `Unavailable` when the store is.
     pub async fn authenticate(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         access_token: &str,
     ) -> Result<Principal> {
         let now = self.store.now();
@@ -153,12 +153,12 @@ impl Logins {
             Err(refused) => {
                 let expired =
                     refused.source.as_ref().is_some_and(|cause| cause.to_string() == "expired");
-                let note = self.store.entry(origin, Action::TokenRefused).denied(if expired {
+                let entry = self.store.entry(source, Action::TokenRefused).denied(if expired {
                     Reason::Expired
                 } else {
                     Reason::Forged
                 });
-                self.store.audit_unauthenticated(origin, note).await?;
+                self.store.audit_unauthenticated(source, entry).await?;
                 return Err(refused);
             }
         };
@@ -167,13 +167,13 @@ impl Logins {
         match login_state(found.0, found.1, now) {
             LoginState::Valid(caller) => Ok(Principal::User(*caller)),
             LoginState::Invalid(reason, user) => {
-                let note = self
+                let entry = self
                     .store
-                    .entry(origin, Action::TokenRefused)
+                    .entry(source, Action::TokenRefused)
                     .on_login(claims.sid)
                     .denied(reason);
-                let note = user.as_deref().map_or(note.clone(), |user| note.by_user(user));
-                self.store.audit_unauthenticated(origin, note).await?;
+                let entry = user.as_deref().map_or(entry.clone(), |user| entry.by_user(user));
+                self.store.audit_unauthenticated(source, entry).await?;
                 Err(invalid_token())
             }
         }
@@ -187,25 +187,25 @@ impl Logins {
     /// cut.
     pub async fn refresh(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         refresh_token: &SecretString,
         access_token: Option<&str>,
     ) -> Result<Tokens> {
         let keys = self.keys.get().await?;
         let claims = access_token.map(|token| keys.verify_at_any_time(token)).transpose();
         if claims.is_err() {
-            let note = self.store.entry(origin, Action::TokenRefused).denied(Reason::Forged);
-            self.store.audit_unauthenticated(origin, note).await?;
+            let entry = self.store.entry(source, Action::TokenRefused).denied(Reason::Forged);
+            self.store.audit_unauthenticated(source, entry).await?;
         }
         let beside = claims?.map(|claims| claims.sid);
         let this = self.clone();
-        let (origin, hash) = (origin.clone(), token_hash(refresh_token));
-        spawn_to_completion(async move { this.run_refresh(&origin, hash, beside).await }).await
+        let (source, hash) = (source.clone(), token_hash(refresh_token));
+        spawn_to_completion(async move { this.run_refresh(&source, hash, beside).await }).await
     }
 
     async fn run_refresh(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         hash: String,
         beside: Option<LoginId>,
     ) -> Result<Tokens> {
@@ -220,28 +220,28 @@ impl Logins {
         let fresh = opaque::new_token("prt_");
         let fresh_hash = opaque::hash(fresh.expose());
         let expires_at = now.after(self.settings.refresh_ttl);
-        let note = self.store.entry(origin, Action::Refresh);
+        let entry = self.store.entry(source, Action::Refresh);
         let outcome = self
             .store
             .write(move |tx| {
                 let Some(row) = tx.refresh_token(&hash)? else { return Ok(Outcome::Unknown) };
                 let login = tx.login(row.login_id)?;
                 let user = login.as_ref().map(|l| tx.user(l.user_id)).transpose()?.flatten();
-                let note = user
+                let entry = user
                     .as_ref()
-                    .map_or(note.clone(), |user| note.clone().by_user(user))
+                    .map_or(entry.clone(), |user| entry.clone().by_user(user))
                     .on_login(row.login_id);
                 if beside.is_some_and(|login| login != row.login_id) {
-                    tx.add_entry(&note.action(Action::TokenRefused).denied(Reason::OtherLogin));
+                    tx.add_entry(&entry.action(Action::TokenRefused).denied(Reason::OtherLogin));
                     return Ok(Outcome::OtherLogin);
                 }
                 if row.used_at.is_some() || !tx.consume_refresh_token(&hash, now)? {
-                    let note = note.action(Action::RefreshReuse).denied(Reason::Reused);
+                    let entry = entry.action(Action::RefreshReuse).denied(Reason::Reused);
                     if login.is_some_and(|login| login.revoked_at.is_some()) {
-                        tx.add_refusal(&note);
+                        tx.add_refusal(&entry);
                     } else {
                         tx.revoke_login(row.login_id, now)?;
-                        tx.add_entry(&note);
+                        tx.add_entry(&entry);
                     }
                     return Ok(Outcome::Refused(row.login_id, invalid_token()));
                 }
@@ -254,11 +254,11 @@ impl Logins {
                     LoginState::Valid(caller) => {
                         tx.insert_refresh_token(&fresh_hash, caller.login_id, expires_at, now)?;
                         tx.extend_login(caller.login_id, expires_at)?;
-                        tx.add_entry(&note);
+                        tx.add_entry(&entry);
                         Ok(Outcome::Renewed(caller))
                     }
                     LoginState::Invalid(reason, _) => {
-                        tx.add_entry(&note.action(Action::TokenRefused).denied(reason));
+                        tx.add_entry(&entry.action(Action::TokenRefused).denied(reason));
                         Ok(Outcome::Refused(row.login_id, invalid_token()))
                     }
                 }
@@ -272,11 +272,11 @@ impl Logins {
                 Err(error)
             }
             Outcome::Unknown => {
-                let note = self
+                let entry = self
                     .store
-                    .entry(origin, Action::TokenRefused)
+                    .entry(source, Action::TokenRefused)
                     .denied(Reason::UnknownRefreshToken);
-                self.store.audit_unauthenticated(origin, note).await?;
+                self.store.audit_unauthenticated(source, entry).await?;
                 Err(invalid_token())
             }
         }
@@ -289,36 +289,37 @@ impl Logins {
     /// When the store cannot write it down.
     pub async fn logout(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         everywhere: bool,
     ) -> Result<()> {
-        let (this, origin, caller) = (self.clone(), origin.clone(), caller.clone());
+        let (this, source, caller) = (self.clone(), source.clone(), caller.clone());
         spawn_to_completion(async move {
             let now = this.store.now();
-            let signed_in = this.store.require_user(&origin, &caller).await?;
+            let signed_in = this.store.require_user(&source, &caller).await?;
             let login = signed_in.login_id;
             if everywhere {
-                let note = this
+                let entry = this
                     .store
-                    .entry(&origin, Action::LogoutEverywhere)
+                    .entry(&source, Action::LogoutEverywhere)
                     .by_caller(&caller)
                     .on_user(&signed_in.user);
                 let user = signed_in.user.id;
                 let ended = this
                     .store
                     .write(move |tx| {
-                        tx.add_entry(&note);
-                        tx.end_all_of_user(user, EndReason::SignedOut, &note)
+                        tx.add_entry(&entry);
+                        tx.end_all_of_user(user, EndReason::SignedOut, &entry)
                     })
                     .await?;
                 return this.teardown.apply_effects(ended).await;
             }
-            let note = this.store.entry(&origin, Action::Logout).by_caller(&caller).on_login(login);
+            let entry =
+                this.store.entry(&source, Action::Logout).by_caller(&caller).on_login(login);
             this.store
                 .write(move |tx| {
                     tx.revoke_login(login, now)?;
-                    tx.add_entry(&note);
+                    tx.add_entry(&entry);
                     Ok(())
                 })
                 .await?;
@@ -355,22 +356,22 @@ impl Logins {
     /// `NotFound` when it is not one of the caller's, or has ended.
     pub async fn revoke(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: LoginId,
     ) -> Result<()> {
         let (user, now) =
-            (self.store.require_user(origin, caller).await?.user.id, self.store.now());
-        let note = self.store.entry(origin, Action::Logout).by_caller(caller).on_login(id);
+            (self.store.require_user(source, caller).await?.user.id, self.store.now());
+        let entry = self.store.entry(source, Action::Logout).by_caller(caller).on_login(id);
         self.store
             .transact(move |tx| {
                 if !tx.login(id)?.is_some_and(|login| login.user_id == user && login.is_active(now))
                 {
-                    let denied = note.clone().action(Action::AccessDenied).denied(Reason::Unknown);
+                    let denied = entry.clone().action(Action::AccessDenied).denied(Reason::Unknown);
                     return tx.deny(&denied, Error::not_found("Sign-in"));
                 }
                 tx.revoke_login(id, now)?;
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 Ok(Decision::Allowed(()))
             })
             .await?;

@@ -74,23 +74,23 @@ impl Totp {
     /// `Unauthenticated` "Invalid code" or "Invalid or expired token"; `Throttled`.
     pub async fn verify(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         browser: Option<&SecretString>,
         mfa_token: &SecretString,
         code: &str,
     ) -> Result<Tokens> {
         let hash = token_hash(mfa_token);
-        let user = self.challenged_user(origin, &hash, ChallengePurpose::Verify).await?;
+        let user = self.challenged_user(source, &hash, ChallengePurpose::Verify).await?;
         let attempt =
-            self.attempts.acquire(origin, browser, &user, ChallengePurpose::Verify).await?;
+            self.attempts.acquire(source, browser, &user, ChallengePurpose::Verify).await?;
         let keys = self.keys.get().await?;
         let now = self.store.now();
-        let login = NewLogin::new(origin, &self.settings, now);
+        let login = NewLogin::new(source, &self.settings, now);
         let (made, refresh_hash) = (login.clone(), login.refresh_hash());
         let sealer = self.sealer.clone();
-        let failed = self.store.entry(origin, Action::MfaFailed);
+        let failed = self.store.entry(source, Action::MfaFailed);
         let done =
-            self.store.entry(origin, Action::MfaVerify).with("method", "totp").on_login(login.id);
+            self.store.entry(source, Action::MfaVerify).with("method", "totp").on_login(login.id);
         let code = SecretString::new(code.to_owned());
         let (caller, password_hash) = self
             .store
@@ -132,20 +132,20 @@ impl Totp {
     /// `Conflict` when a factor is enrolled; `Unauthenticated` when the token is not good.
     pub async fn enroll(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         who: EnrollAs<'_>,
     ) -> Result<TotpEnrollment> {
-        let (hash, user) = self.enrolling_user(origin, &who).await?;
-        self.attempts.acquire(origin, None, &user, ChallengePurpose::Enroll).await?;
+        let (hash, user) = self.enrolling_user(source, &who).await?;
+        self.attempts.acquire(source, None, &user, ChallengePurpose::Enroll).await?;
         let secret = totp::new_secret();
         let issuer = self.settings.issuer.clone();
         let otpauth_url = totp::otpauth_url(&secret, &issuer, &user.email)?;
         let qr_svg = totp::qr_svg(&otpauth_url)?;
         let sealed = self.sealer.seal(SealingPurpose::Totp(user.id), secret.expose().as_bytes());
         let (now, account) = (self.store.now(), user.email.clone());
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::MfaEnroll)
+            .entry(source, Action::MfaEnroll)
             .by_user(&user)
             .on_user(&user)
             .with("stage", "started");
@@ -154,14 +154,14 @@ impl Totp {
                 if let Some(hash) = &hash
                     && find_challenge(tx, hash, ChallengePurpose::Enroll, now)?.is_err()
                 {
-                    return tx.deny(&note.clone().denied(Reason::UsedToken), invalid_token());
+                    return tx.deny(&entry.clone().denied(Reason::UsedToken), invalid_token());
                 }
                 if tx.totp(user.id)?.is_some_and(|row| row.confirmed_at.is_some()) {
                     return tx
-                        .deny(&note.clone().denied(Reason::AlreadyEnrolled), already_enrolled());
+                        .deny(&entry.clone().denied(Reason::AlreadyEnrolled), already_enrolled());
                 }
                 tx.put_totp(user.id, &sealed, now)?;
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 Ok(Decision::Allowed(()))
             })
             .await?;
@@ -176,29 +176,29 @@ impl Totp {
     /// confirm.
     pub async fn confirm(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         browser: Option<&SecretString>,
         who: EnrollAs<'_>,
         code: &str,
     ) -> Result<Option<Tokens>> {
-        let (hash, user) = self.enrolling_user(origin, &who).await?;
+        let (hash, user) = self.enrolling_user(source, &who).await?;
         let signed_in = match who {
             EnrollAs::SignedIn(caller) => {
-                Some(self.store.require_user(origin, caller).await?.login_id)
+                Some(self.store.require_user(source, caller).await?.login_id)
             }
             EnrollAs::MfaToken(_) => None,
         };
         let attempt =
-            self.attempts.acquire(origin, browser, &user, ChallengePurpose::Enroll).await?;
+            self.attempts.acquire(source, browser, &user, ChallengePurpose::Enroll).await?;
         let keys = self.keys.get().await?;
         let now = self.store.now();
-        let login = NewLogin::new(origin, &self.settings, now);
+        let login = NewLogin::new(source, &self.settings, now);
         let (made, refresh_hash) = (login.clone(), login.refresh_hash());
         let sealer = self.sealer.clone();
-        let failed = self.store.entry(origin, Action::MfaFailed);
+        let failed = self.store.entry(source, Action::MfaFailed);
         let done = self
             .store
-            .entry(origin, Action::MfaEnroll)
+            .entry(source, Action::MfaEnroll)
             .with("method", "totp")
             .with("stage", "confirmed");
         let code = SecretString::new(code.to_owned());
@@ -267,19 +267,19 @@ impl Totp {
     /// `Forbidden`; `NotFound`; `Invalid` when the secret is none.
     pub async fn set(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         user: UserId,
         secret: &SecretString,
     ) -> Result<()> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
         totp::validate_secret(secret)?;
         let sealed = self.sealer.seal(SealingPurpose::Totp(user), secret.expose().as_bytes());
         let now = self.store.now();
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::MfaEnroll)
+            .entry(source, Action::MfaEnroll)
             .by_caller(caller)
             .with("method", "totp")
             .with("stage", "set");
@@ -287,14 +287,14 @@ impl Totp {
             .transact(move |tx| {
                 let Some(user) = tx.user(user)?.filter(|u| u.organization_id == organization)
                 else {
-                    let note = note.clone().action(Action::AccessDenied).on_user_id(user);
-                    return tx.deny(&note.denied(Reason::Unknown), Error::not_found("User"));
+                    let entry = entry.clone().action(Action::AccessDenied).on_user_id(user);
+                    return tx.deny(&entry.denied(Reason::Unknown), Error::not_found("User"));
                 };
                 tx.delete_totp(user.id)?;
                 tx.put_totp(user.id, &sealed, now)?;
                 // No code has been used yet; step 0 is in 1970.
                 tx.confirm_totp(user.id, 0, now)?;
-                tx.add_entry(&note.clone().on_user(&user));
+                tx.add_entry(&entry.clone().on_user(&user));
                 Ok(Decision::Allowed(()))
             })
             .await
@@ -303,16 +303,16 @@ impl Totp {
     /// The enrolling user, and the hash of the challenge if one was presented.
     async fn enrolling_user(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         who: &EnrollAs<'_>,
     ) -> Result<(Option<String>, User)> {
         match who {
             EnrollAs::SignedIn(caller) => {
-                Ok((None, self.store.require_user(origin, caller).await?.user.clone()))
+                Ok((None, self.store.require_user(source, caller).await?.user.clone()))
             }
             EnrollAs::MfaToken(token) => {
                 let hash = token_hash(token);
-                let user = self.challenged_user(origin, &hash, ChallengePurpose::Enroll).await?;
+                let user = self.challenged_user(source, &hash, ChallengePurpose::Enroll).await?;
                 Ok((Some(hash), user))
             }
         }
@@ -321,7 +321,7 @@ impl Totp {
     /// The user of a challenge. A denial is audited, rate-limited if the user is unknown.
     async fn challenged_user(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         hash: &str,
         purpose: ChallengePurpose,
     ) -> Result<User> {
@@ -330,10 +330,10 @@ impl Totp {
         match found {
             Ok((_, user)) => Ok(user),
             Err((reason, user)) => {
-                let note = self.store.entry(origin, Action::MfaFailed).denied(reason);
-                let note =
-                    user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user));
-                self.store.audit_unauthenticated(origin, note).await?;
+                let entry = self.store.entry(source, Action::MfaFailed).denied(reason);
+                let entry =
+                    user.as_deref().map_or(entry.clone(), |user| entry.by_user(user).on_user(user));
+                self.store.audit_unauthenticated(source, entry).await?;
                 Err(invalid_token())
             }
         }
@@ -350,9 +350,9 @@ fn consume_attempt(
 ) -> Result<Decision<(Challenge, User)>> {
     match find_challenge(tx, hash, purpose, now)? {
         Err((reason, user)) => {
-            let note = failed.clone().denied(reason);
+            let entry = failed.clone().denied(reason);
             tx.deny(
-                &user.as_deref().map_or(note.clone(), |user| note.by_user(user).on_user(user)),
+                &user.as_deref().map_or(entry.clone(), |user| entry.by_user(user).on_user(user)),
                 invalid_token(),
             )
         }

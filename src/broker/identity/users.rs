@@ -22,13 +22,13 @@ fn user_in_organization(
     tx: &mut AuditedTx<'_, '_>,
     id: UserId,
     organization: OrganizationId,
-    note: &AuditEntryBuilder,
+    entry: &AuditEntryBuilder,
 ) -> Result<Decision<User>> {
     match tx.user(id)?.filter(|u| u.organization_id == organization) {
         Some(user) => Ok(Decision::Allowed(user)),
         None => {
-            let note = note.clone().action(Action::AccessDenied).on_user_id(id);
-            tx.deny(&note.denied(Reason::Unknown), Error::not_found(USER))
+            let entry = entry.clone().action(Action::AccessDenied).on_user_id(id);
+            tx.deny(&entry.denied(Reason::Unknown), Error::not_found(USER))
         }
     }
 }
@@ -46,9 +46,9 @@ impl Users {
     ///
     /// # Errors
     /// `Forbidden`.
-    pub async fn list(&self, origin: &RequestSource, caller: &Principal) -> Result<Vec<User>> {
+    pub async fn list(&self, source: &RequestSource, caller: &Principal) -> Result<Vec<User>> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ReadUsers).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ReadUsers).await?.organization_id();
         self.store.read(move |tx| tx.users(organization)).await
     }
 
@@ -58,12 +58,12 @@ impl Users {
     /// `Forbidden`; `Invalid`; `Conflict` when the address is taken.
     pub async fn create(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         new: NewUser,
     ) -> Result<User> {
         let organization_id =
-            self.store.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
         let (email, name) = (validate::email(&new.email)?, validate::name(&new.name)?);
         password::check_strength(new.password.expose(), &email)?;
         let hash =
@@ -79,9 +79,9 @@ impl Users {
             created_at: self.store.now(),
             last_login_at: None,
         };
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::CreateUser)
+            .entry(source, Action::CreateUser)
             .by_caller(caller)
             .on_user(&user)
             .with("role", user.role.as_str());
@@ -89,10 +89,10 @@ impl Users {
             .transact(move |tx| {
                 if tx.user_by_email(&user.email)?.is_some() {
                     let error = Error::conflict("A user with this e-mail address exists already.");
-                    return tx.deny(&note.clone().denied(Reason::EmailTaken), error);
+                    return tx.deny(&entry.clone().denied(Reason::EmailTaken), error);
                 }
                 tx.insert_user(&user, &hash)?;
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 Ok(Decision::Allowed(user.clone()))
             })
             .await
@@ -106,15 +106,15 @@ impl Users {
     /// themselves.
     pub async fn update(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: UserId,
         change: UserChange,
     ) -> Result<User> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
         let name = change.name.as_deref().map(validate::name).transpose()?;
-        let note = self.store.entry(origin, Action::UpdateUser).by_caller(caller);
+        let entry = self.store.entry(source, Action::UpdateUser).by_caller(caller);
         let hash = match change.password {
             None => None,
             Some(password) => {
@@ -139,11 +139,11 @@ impl Users {
             let (user, ended) = this
                 .store
                 .transact(move |tx| {
-                    let old = match user_in_organization(tx, id, organization, &note)? {
+                    let old = match user_in_organization(tx, id, organization, &entry)? {
                         Decision::Allowed(user) => user,
                         Decision::Denied(error) => return Ok(Decision::Denied(error)),
                     };
-                    let note = note.clone().on_user(&old);
+                    let entry = entry.clone().on_user(&old);
                     let next = User {
                         name: name.clone().unwrap_or_else(|| old.name.clone()),
                         role: role.unwrap_or(old.role),
@@ -152,7 +152,7 @@ impl Users {
                     };
                     if own && (next.disabled || next.role != old.role) {
                         let error = Error::conflict("You cannot disable yourself or change your own role. Ask another administrator.");
-                        return tx.deny(&note.denied(Reason::OwnAccount), error);
+                        return tx.deny(&entry.denied(Reason::OwnAccount), error);
                     }
                     let mut changed = Vec::new();
                     if next.name != old.name {
@@ -171,18 +171,18 @@ impl Users {
                     if let Some(hash) = &hash {
                         tx.set_password(id, hash)?;
                         // Logins of the old password end; desktops keep running.
-                        ended.logins = tx.revoke_logins_of(id, note.now())?;
+                        ended.logins = tx.revoke_logins_of(id, entry.now())?;
                     }
                     if !changed.is_empty() {
-                        tx.add_entry(&note.clone().with("changed", changed.join(",")).with("role", next.role.as_str()));
+                        tx.add_entry(&entry.clone().with("changed", changed.join(",")).with("role", next.role.as_str()));
                     }
                     if next.disabled && !old.disabled {
-                        tx.add_entry(&note.clone().action(Action::DisableUser));
-                        let more = tx.end_all_of_user(id, EndReason::UserDisabled, &note)?;
+                        tx.add_entry(&entry.clone().action(Action::DisableUser));
+                        let more = tx.end_all_of_user(id, EndReason::UserDisabled, &entry)?;
                         ended.sessions.extend(more.sessions);
                         ended.logins.extend(more.logins);
                     } else if old.disabled && !next.disabled {
-                        tx.add_entry(&note.clone().action(Action::EnableUser));
+                        tx.add_entry(&entry.clone().action(Action::EnableUser));
                     }
                     Ok(Decision::Allowed((next, ended)))
                 })
@@ -203,26 +203,26 @@ impl Users {
     /// `Forbidden` or `NotFound`.
     pub async fn reset_mfa(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: UserId,
     ) -> Result<()> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
-        let note = self.store.entry(origin, Action::MfaReset).by_caller(caller);
+            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
+        let entry = self.store.entry(source, Action::MfaReset).by_caller(caller);
         let this = self.clone();
         spawn_to_completion(async move {
             let ended = this
                 .store
                 .transact(move |tx| {
-                    let user = match user_in_organization(tx, id, organization, &note)? {
+                    let user = match user_in_organization(tx, id, organization, &entry)? {
                         Decision::Allowed(user) => user,
                         Decision::Denied(error) => return Ok(Decision::Denied(error)),
                     };
                     let had = tx.delete_totp(id)?;
                     // A login verified with the removed factor must not outlive it.
-                    let logins = tx.revoke_logins_of(id, note.now())?;
-                    tx.add_entry(&note.clone().on_user(&user).with("had_factor", had));
+                    let logins = tx.revoke_logins_of(id, entry.now())?;
+                    tx.add_entry(&entry.clone().on_user(&user).with("had_factor", had));
                     Ok(Decision::Allowed(TeardownEffects { sessions: Vec::new(), logins }))
                 })
                 .await?;
@@ -237,13 +237,13 @@ impl Users {
     /// `Forbidden` or `NotFound`.
     pub async fn sign_out(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: UserId,
     ) -> Result<()> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ManageUsers).await?.organization_id();
-        let note = self.store.entry(origin, Action::SignOutUser).by_caller(caller);
+            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
+        let entry = self.store.entry(source, Action::SignOutUser).by_caller(caller);
         // Administrators may do this to themselves, which has its own reason.
         let reason = if caller.user_id() == Some(id) {
             EndReason::SignedOut
@@ -255,12 +255,12 @@ impl Users {
             let ended = this
                 .store
                 .transact(move |tx| {
-                    let user = match user_in_organization(tx, id, organization, &note)? {
+                    let user = match user_in_organization(tx, id, organization, &entry)? {
                         Decision::Allowed(user) => user,
                         Decision::Denied(error) => return Ok(Decision::Denied(error)),
                     };
-                    tx.add_entry(&note.clone().on_user(&user));
-                    Ok(Decision::Allowed(tx.end_all_of_user(id, reason, &note)?))
+                    tx.add_entry(&entry.clone().on_user(&user));
+                    Ok(Decision::Allowed(tx.end_all_of_user(id, reason, &entry)?))
                 })
                 .await?;
             this.teardown.apply_effects(ended).await

@@ -38,7 +38,7 @@ impl Lifecycle {
     /// # Errors
     /// When the store cannot be read or written, or its keys do not open under this master key. One
     /// host or session that cannot be restored is logged and left to the reconciler.
-    pub async fn start(&self, origin: &RequestSource) -> Result<()> {
+    pub async fn start(&self, source: &RequestSource) -> Result<()> {
         self.keys.get().await?;
         self.identity.publish().await?;
         let (hosts, sessions) = self
@@ -78,13 +78,13 @@ impl Lifecycle {
                 }
             }
         }
-        let note =
-            self.store.entry(origin, Action::GatewayStart).by_system().on_named("gateway", None);
-        let note = note
+        let entry =
+            self.store.entry(source, Action::GatewayStart).by_system().on_named("gateway", None);
+        let entry = entry
             .with("version", env!("CARGO_PKG_VERSION"))
             .with("hosts", host_count)
             .with("sessions", json_int(restored));
-        self.store.write_entry(note).await
+        self.store.write_entry(entry).await
     }
 
     fn restore_tunnel(&self, session: &Session, lease: Option<LeaseRow>) -> Result<()> {
@@ -126,12 +126,12 @@ impl Lifecycle {
     ///
     /// # Errors
     /// When the store cannot write it down.
-    pub async fn stop(&self, origin: &RequestSource) -> Result<()> {
-        let note =
-            self.store.entry(origin, Action::GatewayStop).by_system().on_named("gateway", None);
-        let note = note
+    pub async fn stop(&self, source: &RequestSource) -> Result<()> {
+        let entry =
+            self.store.entry(source, Action::GatewayStop).by_system().on_named("gateway", None);
+        let entry = entry
             .with("sessions", self.tracker.count())
             .with("streams", self.streams.stream_count());
-        self.store.write_entry(note).await
+        self.store.write_entry(entry).await
     }
 }

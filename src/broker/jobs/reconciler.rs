@@ -212,8 +212,8 @@ impl Reconciler {
         now: Timestamp,
     ) -> Result<()> {
         let endpoint = report.and_then(|r| r.endpoint);
-        let note = self.store.entry(&RequestSource::local(""), action).by_system().on_host(host);
-        let note = note.with("endpoint", endpoint.map(|e| e.to_string()));
+        let entry = self.store.entry(&RequestSource::local(""), action).by_system().on_host(host);
+        let entry = entry.with("endpoint", endpoint.map(|e| e.to_string()));
         tracing::info!(host = %host.id, name = %host.name, event = action.as_str(), "host");
         let id = host.id;
         self.store
@@ -221,7 +221,7 @@ impl Reconciler {
                 if action == Action::HostConnected {
                     tx.update_host_seen(id, endpoint, None, now)?;
                 }
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 Ok(())
             })
             .await?;

@@ -65,17 +65,17 @@ impl Launcher {
     /// start.
     pub async fn launch(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<Launched> {
-        let (this, origin, caller, id) = (self.clone(), origin.clone(), caller.clone(), id.clone());
-        spawn_to_completion(async move { this.run_launch(&origin, &caller, &id).await }).await
+        let (this, source, caller, id) = (self.clone(), source.clone(), caller.clone(), id.clone());
+        spawn_to_completion(async move { this.run_launch(&source, &caller, &id).await }).await
     }
 
     async fn run_launch(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<Launched> {
@@ -84,35 +84,35 @@ impl Launcher {
             + Duration::from_secs(2);
         let deadline = Instant::now() + longest;
         loop {
-            let wish = LaunchRequest {
+            let request = LaunchRequest {
                 caller: caller.clone(),
-                context: self.store.policy_context(origin, caller),
+                context: self.store.policy_context(source, caller),
                 workspace_id: id.clone(),
                 session_id: SessionId::new(),
                 fleet: self.placements.snapshot_for(id).await?,
                 now: self.store.now(),
-                entry: self.store.entry(origin, Action::LaunchWorkspace).by_caller(caller),
+                entry: self.store.entry(source, Action::LaunchWorkspace).by_caller(caller),
                 ttl: self.settings.session_ttl,
                 network: self.settings.session_network,
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.store.transact(move |tx| wish.evaluate(tx)).await {
+            match self.store.transact(move |tx| request.evaluate(tx)).await {
                 Ok(LaunchDecision::Resume(session, workspace)) => {
                     return self.launch_view(caller, *session, *workspace).await;
                 }
                 Ok(LaunchDecision::Start(session, workspace, pin)) => {
-                    return self.start_desktop(origin, caller, *session, *workspace, pin).await;
+                    return self.start_desktop(source, caller, *session, *workspace, pin).await;
                 }
                 Ok(LaunchDecision::Wait(_))
                 | Err(Error { kind: ErrorKind::Conflict, source: Some(_), .. })
                     if left.is_zero() =>
                 {
-                    let note = self
+                    let entry = self
                         .store
-                        .entry(origin, Action::LaunchWorkspace)
+                        .entry(source, Action::LaunchWorkspace)
                         .by_caller(caller)
                         .on_workspace_id(id);
-                    self.store.write_entry(note.failed(Reason::Busy)).await?;
+                    self.store.write_entry(entry.failed(Reason::Busy)).await?;
                     return Err(Error::unavailable(
                         "Your session in this workspace is still starting or closing. Try again in a moment.",
                     ));
@@ -135,7 +135,7 @@ impl Launcher {
     /// Starts the desktop of a new session; activates the session or rolls it back.
     async fn start_desktop(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         session: Session,
         workspace: Workspace,
@@ -149,9 +149,9 @@ impl Launcher {
         self.tracker.track(session.id, tracked);
         self.changes.publish_session(&session, workspace.single_seat);
         let settings = &self.settings;
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::LaunchWorkspace)
+            .entry(source, Action::LaunchWorkspace)
             .by_caller(caller)
             .on_workspace(&workspace)
             .in_session(&session);
@@ -160,7 +160,7 @@ impl Launcher {
         else {
             let error =
                 FleetError::Failed("the session's route does not match its workspace".to_owned());
-            return self.roll_back(session, note, &error).await;
+            return self.roll_back(session, entry, &error).await;
         };
         let order = DesktopOrder {
             session_id: session.id,
@@ -176,7 +176,7 @@ impl Launcher {
         let started =
             timeout(settings.launch_timeout, self.fleet.start(session.host_id, order)).await;
         let took = json_int(crate::broker::core::text::millis_u64(began.elapsed()));
-        let note = note
+        let entry = entry
             .with("host_id", host_detail(&session))
             .with("way", session.route.to_string())
             .with("launch_ms", took);
@@ -185,9 +185,9 @@ impl Launcher {
             .and_then(|desktop| require_certificate(desktop, &workspace));
         let desktop = match started {
             Ok(desktop) => desktop,
-            Err(error) => return self.roll_back(session, note, &error).await,
+            Err(error) => return self.roll_back(session, entry, &error).await,
         };
-        match self.activate(&session, desktop, note).await {
+        match self.activate(&session, desktop, entry).await {
             Ok(Some(active)) => {
                 self.tracker.set_active(active.id);
                 self.changes.publish_session(&active, workspace.single_seat);
@@ -216,7 +216,7 @@ impl Launcher {
         &self,
         session: &Session,
         desktop: DesktopStarted,
-        note: AuditEntryBuilder,
+        entry: AuditEntryBuilder,
     ) -> Result<Option<Session>> {
         let lease = LeaseRow {
             peer_public_key: desktop.peer_public_key.clone(),
@@ -233,14 +233,14 @@ impl Launcher {
         };
         let session = session.clone();
         let tunnel = self.views.tunnel_report(&session).state;
-        let note = note.with("tunnel_status", tunnel.as_str());
+        let entry = entry.with("tunnel_status", tunnel.as_str());
         self.store
             .write(move |tx| {
-                let Some(next) = tx.transition(&session, Event::Ready, &note)? else {
+                let Some(next) = tx.transition(&session, Event::Ready, &entry)? else {
                     return Ok(None);
                 };
                 tx.set_session_lease(next.id, &lease)?;
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 let peer_public_key =
                     Some(lease.peer_public_key.clone()).filter(|key| !key.is_empty());
                 Ok(Some(Session { peer_public_key, ..next }))
@@ -252,7 +252,7 @@ impl Launcher {
     async fn roll_back(
         &self,
         session: Session,
-        note: AuditEntryBuilder,
+        entry: AuditEntryBuilder,
         error: &FleetError,
     ) -> Result<Launched> {
         tracing::warn!(session = %session.id, host = host_detail(&session), %error, "a desktop did not start");
@@ -283,7 +283,7 @@ impl Launcher {
         // will be opened that could do so.
         let shown = match error {
             FleetError::Probe(ProbeFailure::Certificate { certificate: seen, reason: why }) => {
-                let refused = note
+                let refused = entry
                     .clone()
                     .action(Action::CertificateRefused)
                     .with("fingerprint", seen.fingerprint.to_string());
@@ -301,7 +301,7 @@ impl Launcher {
             | FleetError::Refused(_)
             | FleetError::Failed(_) => None,
         };
-        let note = note.failed(reason).with(
+        let entry = entry.failed(reason).with(
             "error",
             crate::broker::core::text::truncate_utf8(&error.to_string(), 300).to_owned(),
         );
@@ -312,11 +312,11 @@ impl Launcher {
                     tx.set_offered_certificate(&session.workspace_id, offered)?;
                     tx.add_entry(refused);
                 }
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 // If the session cannot be closed here, another task closed it and completes it.
-                let system = note.clone().by_system();
+                let system = entry.clone().by_system();
                 if let Some(closing) =
-                    tx.transition(&session, Event::Close(EndReason::LaunchFailed), &note)?
+                    tx.transition(&session, Event::Close(EndReason::LaunchFailed), &entry)?
                 {
                     tx.release(&closing, &system)?;
                 }

@@ -44,26 +44,26 @@ impl LaunchRequest {
             .workspace(&self.workspace_id)?
             .filter(|workspace| policy::can_view(&self.caller, workspace, &self.context));
         let Some(workspace) = workspace else {
-            let note =
+            let entry =
                 self.entry.clone().action(Action::AccessDenied).on_workspace_id(&self.workspace_id);
-            return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+            return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
         };
         let permit = match policy::authorize_launch(&self.caller, &workspace, &self.context) {
             Ok(permit) => permit,
             Err(denial) => {
-                let note = self.entry.clone().on_workspace(&workspace);
-                return tx.deny(&note.denied(denial), denial_error(denial, WORKSPACE));
+                let entry = self.entry.clone().on_workspace(&workspace);
+                return tx.deny(&entry.denied(denial), denial_error(denial, WORKSPACE));
             }
         };
-        let note = self.entry.clone().on_workspace(&workspace);
+        let entry = self.entry.clone().on_workspace(&workspace);
         if !tx.principal_is_valid(&self.caller, self.context.now)? {
-            return tx.deny(&note.denied(Reason::SignedOut), invalid_token());
+            return tx.deny(&entry.denied(Reason::SignedOut), invalid_token());
         }
         let principal = permit.principal();
         if let Some(session) = tx.live_session_of(principal, &workspace.id)? {
             return match session.state {
                 State::Active => {
-                    tx.add_entry(&note.in_session(&session).reason(Reason::Resumed));
+                    tx.add_entry(&entry.in_session(&session).reason(Reason::Resumed));
                     Ok(Decision::Allowed(LaunchDecision::Resume(
                         Box::new(session),
                         Box::new(workspace),
@@ -76,13 +76,13 @@ impl LaunchRequest {
         }
         if workspace.maintenance {
             let error = Error::conflict("This workspace is under maintenance. Try again later.");
-            return tx.deny(&note.denied(Reason::Maintenance), error);
+            return tx.deny(&entry.denied(Reason::Maintenance), error);
         }
         // The seat's unique key decides a race; this check also finds sessions from before the
         // workspace became single-seat.
         if workspace.single_seat && !tx.live_sessions_of_workspace(&workspace.id)?.is_empty() {
             let error = Error::conflict("Somebody else uses this workspace right now.");
-            return tx.deny(&note.denied(Reason::InUse), error);
+            return tx.deny(&entry.denied(Reason::InUse), error);
         }
         let request = PlacementRequest {
             principal,
@@ -92,7 +92,7 @@ impl LaunchRequest {
         };
         let place = match tx.choose_placement(&workspace, &request, &self.fleet)? {
             Ok(place) => place,
-            Err((word, error)) => return tx.deny(&note.failed(word), error),
+            Err((reason, error)) => return tx.deny(&entry.failed(reason), error),
         };
         let session = Session {
             id: self.session_id,
@@ -117,7 +117,7 @@ impl LaunchRequest {
         };
         tx.insert_session(&session, Some(seat_key(&workspace, &self.caller)))?;
         tx.add_entry(
-            &note
+            &entry
                 .action(Action::CreateSession)
                 .on_session(&session)
                 .with("host_id", host_detail(&session))

@@ -82,8 +82,8 @@ impl Sessions {
             other => {
                 let reason =
                     hidden_reason(caller, other.map(|(session, _)| session.organization_id));
-                let note = self.store.entry_from_login(caller, Action::AccessDenied).await?;
-                self.store.write_entry(note.on_session_id(id).denied(reason)).await?;
+                let entry = self.store.entry_from_login(caller, Action::AccessDenied).await?;
+                self.store.write_entry(entry.on_session_id(id).denied(reason)).await?;
                 Err(Error::not_found(SESSION))
             }
         }
@@ -95,13 +95,13 @@ impl Sessions {
     /// `NotFound` when it is not theirs; `Conflict` "Session is not active" when it ended before.
     pub async fn disconnect(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: SessionId,
     ) -> Result<()> {
         let owner = caller.id();
         self.end_session(
-            origin,
+            source,
             caller,
             id,
             Action::DisconnectSession,
@@ -117,18 +117,18 @@ impl Sessions {
     /// `Forbidden`; `NotFound`; `Conflict` when it ended before.
     pub async fn terminate(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: SessionId,
     ) -> Result<()> {
         let organization = self
             .store
-            .permit(origin, caller, PolicyAction::TerminateSessions)
+            .permit(source, caller, PolicyAction::TerminateSessions)
             .await?
             .organization_id();
         let inside = move |s: &Session| s.organization_id == organization;
         self.end_session(
-            origin,
+            source,
             caller,
             id,
             Action::TerminateSession,
@@ -140,14 +140,14 @@ impl Sessions {
 
     async fn end_session(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: SessionId,
         action: Action,
         reason: EndReason,
         theirs: impl Fn(&Session) -> bool + Send + Sync + 'static,
     ) -> Result<()> {
-        let note = self.store.entry(origin, action).by_caller(caller);
+        let entry = self.store.entry(source, action).by_caller(caller);
         let (this, who) = (self.clone(), caller.clone());
         spawn_to_completion(async move {
             let closed = this
@@ -156,14 +156,14 @@ impl Sessions {
                     let session = tx.session(id)?;
                     let why = hidden_reason(&who, session.as_ref().map(|s| s.organization_id));
                     let Some(session) = session.filter(&theirs) else {
-                        let note = note.clone().action(Action::AccessDenied).on_session_id(id);
-                        return tx.deny(&note.denied(why), Error::not_found(SESSION));
+                        let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
+                        return tx.deny(&entry.denied(why), Error::not_found(SESSION));
                     };
-                    let note =
-                        note.clone().on_session(&session).with("user_email", session.user_email());
-                    match tx.close(&session, reason, &note)? {
+                    let entry =
+                        entry.clone().on_session(&session).with("user_email", session.user_email());
+                    match tx.close(&session, reason, &entry)? {
                         Some(closed) => Ok(Decision::Allowed(closed)),
-                        None => tx.deny(&note.denied(Denial::NotActive), not_active()),
+                        None => tx.deny(&entry.denied(Denial::NotActive), not_active()),
                     }
                 })
                 .await?;
@@ -178,13 +178,13 @@ impl Sessions {
     /// `Forbidden`; `Invalid` when limit or cursor are not acceptable.
     pub async fn list_live(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         query: PageQuery,
     ) -> Result<Page<SessionView>> {
         let organization = self
             .store
-            .permit(origin, caller, PolicyAction::ReadLiveSessions)
+            .permit(source, caller, PolicyAction::ReadLiveSessions)
             .await?
             .organization_id();
         let limit = validate::page_limit(query.limit, 100)?;

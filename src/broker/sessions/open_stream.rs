@@ -83,7 +83,7 @@ impl Streams {
     /// `NotFound` when it is not theirs; `Conflict` when it is not active.
     pub async fn issue_ticket(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: SessionId,
     ) -> Result<Ticket> {
@@ -91,8 +91,8 @@ impl Streams {
         let hash = opaque::hash(ticket.expose());
         let now = self.store.now();
         let expires_at = now.after(self.settings.ticket_ttl);
-        let note = self.store.entry(origin, Action::IssueTicket).by_caller(caller);
-        let (who, context) = (caller.clone(), self.store.policy_context(origin, caller));
+        let entry = self.store.entry(source, Action::IssueTicket).by_caller(caller);
+        let (who, context) = (caller.clone(), self.store.policy_context(source, caller));
         let row = TicketRow {
             session_id: id,
             principal: caller.id(),
@@ -102,12 +102,12 @@ impl Streams {
         };
         self.store
             .transact(move |tx| {
-                let permit = match permit_stream(tx, &who, id, &context, &note)? {
+                let permit = match permit_stream(tx, &who, id, &context, &entry)? {
                     Decision::Allowed(permit) => permit,
                     Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
                 tx.insert_ticket(&hash, &row)?;
-                tx.add_entry(&note.clone().on_session(permit.session()));
+                tx.add_entry(&entry.clone().on_session(permit.session()));
                 Ok(Decision::Allowed(()))
             })
             .await?;
@@ -122,7 +122,7 @@ impl Streams {
     /// when it is not active or has all the viewers it may have.
     pub async fn open(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         id: SessionId,
         proof: StreamProof<'_>,
     ) -> Result<StreamGrant> {
@@ -136,21 +136,21 @@ impl Streams {
                     match self.store.read(move |tx| ticket_owner(tx, &looked, id, now)).await? {
                         Ok(caller) => caller,
                         Err((reason, of)) => {
-                            return self.refuse_ticket(origin, id, reason, of).await;
+                            return self.refuse_ticket(source, id, reason, of).await;
                         }
                     };
                 (caller, Some(hash))
             }
         };
         let owner = self.store.read(move |tx| Ok(tx.session(id)?.map(|s| s.principal))).await?;
-        let note = self.store.entry(origin, Action::OpenStream).by_caller(&caller);
+        let entry = self.store.entry(source, Action::OpenStream).by_caller(&caller);
         // Only the owner gets a slot, so that others cannot exhaust the session's slots.
         let taken = if owner == Some(caller.id()) {
             let Some(taken) =
                 self.streams.acquire_slot(id, &caller, now, self.settings.max_viewers)
             else {
                 self.store
-                    .write_entry(note.on_session_id(id).denied(Reason::TooManyViewers))
+                    .write_entry(entry.on_session_id(id).denied(Reason::TooManyViewers))
                     .await?;
                 let full = Error::conflict(
                     "This session is open in as many windows as it may be. Close one first.",
@@ -161,7 +161,7 @@ impl Streams {
         } else {
             None
         };
-        let (who, context) = (caller.clone(), self.store.policy_context(origin, &caller));
+        let (who, context) = (caller.clone(), self.store.policy_context(source, &caller));
         let by_ticket = ticket.is_some();
         let tunnel = self.fleet.tunnel(id).map(|report| report.state);
         let found = self
@@ -171,7 +171,7 @@ impl Streams {
                     && !tx.consume_ticket(hash, now)?
                 {
                     return tx.deny(
-                        &note
+                        &entry
                             .clone()
                             .action(Action::TicketRefused)
                             .on_session_id(id)
@@ -179,12 +179,12 @@ impl Streams {
                         invalid_ticket(),
                     );
                 }
-                let permit = match permit_stream(tx, &who, id, &context, &note)? {
+                let permit = match permit_stream(tx, &who, id, &context, &entry)? {
                     Decision::Allowed(permit) => permit,
                     Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
-                let note = note.clone().on_session(permit.session());
-                let upstream = match tx.upstream_context(permit.session(), &note)? {
+                let entry = entry.clone().on_session(permit.session());
+                let upstream = match tx.upstream_context(permit.session(), &entry)? {
                     Decision::Allowed(upstream) => upstream,
                     Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
@@ -193,8 +193,8 @@ impl Streams {
                 } else {
                     tunnel
                 };
-                let note = note.with("proof", if by_ticket { "ticket" } else { "login" });
-                tx.add_entry(&note.with("tunnel_status", tunnel.map(TunnelState::as_str)));
+                let entry = entry.with("proof", if by_ticket { "ticket" } else { "login" });
+                tx.add_entry(&entry.with("tunnel_status", tunnel.map(TunnelState::as_str)));
                 Ok(Decision::Allowed((permit, upstream)))
             })
             .await;
@@ -223,15 +223,16 @@ impl Streams {
 
     async fn refuse_ticket<T>(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         id: SessionId,
         reason: Reason,
         of: Option<Box<Principal>>,
     ) -> Result<T> {
-        let note = self.store.entry(origin, Action::TicketRefused).on_session_id(id).denied(reason);
+        let entry =
+            self.store.entry(source, Action::TicketRefused).on_session_id(id).denied(reason);
         match of {
-            Some(caller) => self.store.write_entry(note.by_caller(&caller)).await?,
-            None => self.store.audit_unauthenticated(origin, note).await?,
+            Some(caller) => self.store.write_entry(entry.by_caller(&caller)).await?,
+            None => self.store.audit_unauthenticated(source, entry).await?,
         }
         Err(invalid_ticket())
     }
@@ -240,9 +241,9 @@ impl Streams {
     ///
     /// # Errors
     /// When the store cannot write it down; the place is free all the same.
-    pub async fn close(&self, origin: &RequestSource, grant: StreamGrant, why: &str) -> Result<()> {
+    pub async fn close(&self, source: &RequestSource, grant: StreamGrant, why: &str) -> Result<()> {
         let StreamGrant { lease, meters, slot: place, .. } = grant;
-        self.close_shared(origin, &lease, &meters, place, why).await
+        self.close_shared(source, &lease, &meters, place, why).await
     }
 
     /// [`Broker::close_stream`] for a lease that is shared and may outlive the stream.
@@ -251,22 +252,22 @@ impl Streams {
     /// As there.
     pub async fn close_shared(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         lease: &Lease,
         meters: &StreamMeters,
         place: StreamSlotGuard,
         why: &str,
     ) -> Result<()> {
-        let note = self.store.entry(origin, Action::CloseStream).on_session(lease.session());
-        let note = place.caller.as_deref().map_or(note.clone(), |caller| note.by_caller(caller));
+        let entry = self.store.entry(source, Action::CloseStream).on_session(lease.session());
+        let entry = place.caller.as_deref().map_or(entry.clone(), |caller| entry.by_caller(caller));
         let lasted = self.store.now().since(place.opened_at);
-        let note = note
+        let entry = entry
             .reason(Reason::External(why.to_owned()))
             .with("bytes_up", json_int(meters.up.load(Ordering::Relaxed)))
             .with("bytes_down", json_int(meters.down.load(Ordering::Relaxed)))
             .with("duration_ms", json_int(crate::broker::core::text::millis_u64(lasted)));
         drop(place);
-        self.store.write_entry(note).await
+        self.store.write_entry(entry).await
     }
 }
 
@@ -276,29 +277,30 @@ fn permit_stream(
     who: &Principal,
     id: SessionId,
     context: &policy::Context,
-    note: &AuditEntryBuilder,
+    entry: &AuditEntryBuilder,
 ) -> Result<Decision<StreamPermit>> {
     if !tx.principal_is_valid(who, context.now)? {
-        return tx.deny(&note.clone().on_session_id(id).denied(Reason::SignedOut), invalid_token());
+        return tx
+            .deny(&entry.clone().on_session_id(id).denied(Reason::SignedOut), invalid_token());
     }
     let Some(session) = tx.session(id)? else {
-        let note = note.clone().action(Action::AccessDenied).on_session_id(id);
-        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(SESSION));
+        let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
+        return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(SESSION));
     };
     match policy::authorize_stream(who, &session, context) {
         Ok(permit) => Ok(Decision::Allowed(permit)),
         Err(Denial::NotOwner) => {
-            let note = note.clone().action(Action::AccessDenied).on_session_id(id);
+            let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
             let why = hidden_reason(who, Some(session.organization_id));
-            tx.deny(&note.denied(why), Error::not_found(SESSION))
+            tx.deny(&entry.denied(why), Error::not_found(SESSION))
         }
         Err(denial) => {
             let reason = match session.state {
                 State::Closing(reason) | State::Closed(reason) => reason.as_str(),
                 State::Queued | State::Creating | State::Active => denial.as_str(),
             };
-            let note = note.clone().on_session(&session).with("state", reason);
-            tx.deny(&note.denied(denial), denial_error(denial, SESSION))
+            let entry = entry.clone().on_session(&session).with("state", reason);
+            tx.deny(&entry.denied(denial), denial_error(denial, SESSION))
         }
     }
 }

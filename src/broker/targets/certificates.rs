@@ -25,10 +25,10 @@ use crate::domain::workspace::{OfferedCertificate, WorkspaceSpec};
 use crate::domain::{Error, Result, WorkspaceId};
 
 impl PresentedCertificate {
-    pub(in crate::broker) fn offered(&self, note: &AuditEntryBuilder) -> OfferedCertificate {
+    pub(in crate::broker) fn offered(&self, entry: &AuditEntryBuilder) -> OfferedCertificate {
         OfferedCertificate {
             fingerprint: self.fingerprint,
-            at: note.now(),
+            at: entry.now(),
             subject: sanitize_line(&self.subject),
         }
     }
@@ -50,7 +50,7 @@ impl Certificates {
     /// When the store cannot be read or written; then the certificate is not trusted.
     pub async fn check(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         lease: &Lease,
         by: Option<&Principal>,
         seen: &PresentedCertificate,
@@ -61,10 +61,10 @@ impl Certificates {
         if pinned.is_some_and(|(pin, _)| pin == seen.fingerprint) {
             return Ok(CertificateCheck::Trusted);
         }
-        let note = stream_entry(&self.store, origin, Action::PinCertificate, lease, by)
+        let entry = stream_entry(&self.store, source, Action::PinCertificate, lease, by)
             .with("fingerprint", seen.fingerprint.to_string());
-        let offered = seen.offered(&note);
-        let note = note.with("subject", offered.subject.clone());
+        let offered = seen.offered(&entry);
+        let entry = entry.with("subject", offered.subject.clone());
         let (session, organization) = (lease.session().id, lease.session().organization_id);
         let met = self
             .store
@@ -76,10 +76,10 @@ impl Certificates {
                         &id,
                         offered.fingerprint,
                         &offered.subject,
-                        note.now(),
+                        entry.now(),
                     )?
                 {
-                    tx.add_entry(&note.clone().reason(Reason::Recorded));
+                    tx.add_entry(&entry.clone().reason(Reason::Recorded));
                     return Ok(CertificateCheck::Trusted);
                 }
                 let expected = tx.upstream_state(&id)?.pinned.map(|(pin, _)| pin);
@@ -87,11 +87,11 @@ impl Certificates {
                     return Ok(CertificateCheck::Trusted);
                 }
                 tx.set_offered_certificate(&id, &offered)?;
-                let note = note
+                let entry = entry
                     .clone()
                     .action(Action::CertificateRefused)
                     .with("expected", expected.map(|pin| pin.to_string()));
-                tx.add_entry(&note.denied(Reason::Changed));
+                tx.add_entry(&entry.denied(Reason::Changed));
                 Ok(CertificateCheck::Refused)
             })
             .await?;
@@ -106,23 +106,23 @@ impl Certificates {
     /// When the store cannot write it down.
     pub async fn refuse(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         lease: &Lease,
         by: Option<&Principal>,
         seen: &PresentedCertificate,
         why: &'static str,
     ) -> Result<()> {
         let id = lease.session().workspace_id.clone();
-        let note = stream_entry(&self.store, origin, Action::CertificateRefused, lease, by)
+        let entry = stream_entry(&self.store, source, Action::CertificateRefused, lease, by)
             .with("fingerprint", seen.fingerprint.to_string())
             .denied(Reason::External(why.to_owned()));
-        let offered = seen.offered(&note);
-        let note = note.with("subject", offered.subject.clone());
+        let offered = seen.offered(&entry);
+        let entry = entry.with("subject", offered.subject.clone());
         let organization = lease.session().organization_id;
         self.store
             .write(move |tx| {
                 tx.set_offered_certificate(&id, &offered)?;
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 Ok(())
             })
             .await?;
@@ -137,31 +137,31 @@ impl Certificates {
     /// one offered, or the workspace's rule is a certificate authority.
     pub async fn accept(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
         fingerprint: impl TryInto<Fingerprint, Error: Into<Error>>,
     ) -> Result<()> {
         let organization = self
             .store
-            .permit(origin, caller, PolicyAction::ManageWorkspaces)
+            .permit(source, caller, PolicyAction::ManageWorkspaces)
             .await?
             .organization_id();
         let fingerprint: Fingerprint = validate::convert(fingerprint)?;
-        let note = self.store.entry(origin, Action::PinCertificate).by_caller(caller);
+        let entry = self.store.entry(source, Action::PinCertificate).by_caller(caller);
         let id = id.clone();
         let (workspace, sessions) = self
             .store
             .transact(move |tx| {
                 let Some(mut workspace) = tx.workspace(&id)?.filter(|w| w.organization_id == organization) else {
-                    let note = note.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                    return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+                    let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                    return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                 };
-                let note = note.clone().on_workspace(&workspace).with("fingerprint", fingerprint.to_string());
+                let entry = entry.clone().on_workspace(&workspace).with("fingerprint", fingerprint.to_string());
                 let state = tx.upstream_state(&id)?;
                 let Some(offered) = state.offered.filter(|offered| offered.fingerprint == fingerprint) else {
                     let error = Error::conflict("This is not the certificate that the server showed last. Look at it again.");
-                    return tx.deny(&note.denied(Reason::NotOffered), error);
+                    return tx.deny(&entry.denied(Reason::NotOffered), error);
                 };
                 let mut fields = workspace.driver().fields();
                 let before = match &fields.upstream.trust {
@@ -170,18 +170,18 @@ impl Certificates {
                     TrustRule::Authority { .. } => {
                         let error =
                             Error::conflict("This workspace trusts certificate authorities. Change its rule to trust a single certificate.");
-                        return tx.deny(&note.denied(Reason::Authority), error);
+                        return tx.deny(&entry.denied(Reason::Authority), error);
                     }
                 };
                 if let TrustRule::Pinned(pin) = &mut fields.upstream.trust {
                     *pin = fingerprint;
                     workspace.spec = WorkspaceSpec::from_fields(workspace.kind(), fields)?;
-                    workspace.updated_at = note.now();
+                    workspace.updated_at = entry.now();
                     tx.update_workspace(&workspace)?;
                 }
-                tx.replace_pinned_certificate(&id, fingerprint, &offered.subject, note.now())?;
-                let note = note.reason(Reason::Accepted).with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
-                tx.add_entry(&note);
+                tx.replace_pinned_certificate(&id, fingerprint, &offered.subject, entry.now())?;
+                let entry = entry.reason(Reason::Accepted).with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
+                tx.add_entry(&entry);
                 let sessions = tx.live_sessions_of_workspace(&id)?;
                 Ok(Decision::Allowed((workspace, sessions)))
             })

@@ -165,36 +165,36 @@ impl Credentials {
     /// credential is another's; `Invalid`.
     pub async fn save(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
         new: NewCredential,
     ) -> Result<()> {
         let credential = validate::validate_credential(new)?;
-        let user = self.store.require_user(origin, caller).await?.user.id;
+        let user = self.store.require_user(source, caller).await?.user.id;
         let sealed = self.seal_user_credential(id, user, &credential)?;
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::SaveCredential)
+            .entry(source, Action::SaveCredential)
             .by_caller(caller)
             .with("username", credential.username.clone());
         let (who, id) = (caller.clone(), id.clone());
-        let context = self.store.policy_context(origin, caller);
+        let context = self.store.policy_context(source, caller);
         self.store.transact(move |tx| {
-            let workspace = match visible_workspace(tx, &who, &context, &id, &note)? {
+            let workspace = match visible_workspace(tx, &who, &context, &id, &entry)? {
                 Decision::Allowed(workspace) => workspace,
                 Decision::Denied(error) => return Ok(Decision::Denied(error)),
             };
             if let Err(error) = workspace.driver().validate_credential(&credential) {
                 return Ok(Decision::Denied(error));
             }
-            let note = note.clone().on_workspace(&workspace);
+            let entry = entry.clone().on_workspace(&workspace);
             if workspace.credential_source() != Some(CredentialSource::User) {
                 let error = Error::conflict("This workspace does not use a credential of yours. Its administrator decides that.");
-                return tx.deny(&note.denied(Reason::NotTheUsers), error);
+                return tx.deny(&entry.denied(Reason::NotTheUsers), error);
             }
-            tx.upsert_user_credential(&id, user, &sealed, note.now())?;
-            tx.add_entry(&note);
+            tx.upsert_user_credential(&id, user, &sealed, entry.now())?;
+            tx.add_entry(&entry);
             Ok(Decision::Allowed(()))
         })
         .await
@@ -206,22 +206,22 @@ impl Credentials {
     /// `NotFound` when there is no such workspace, or they do not see it.
     pub async fn forget(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<()> {
-        let user = self.store.require_user(origin, caller).await?.user.id;
-        let note = self.store.entry(origin, Action::ForgetCredential).by_caller(caller);
+        let user = self.store.require_user(source, caller).await?.user.id;
+        let entry = self.store.entry(source, Action::ForgetCredential).by_caller(caller);
         let (who, id) = (caller.clone(), id.clone());
-        let context = self.store.policy_context(origin, caller);
+        let context = self.store.policy_context(source, caller);
         self.store
             .transact(move |tx| {
-                let workspace = match visible_workspace(tx, &who, &context, &id, &note)? {
+                let workspace = match visible_workspace(tx, &who, &context, &id, &entry)? {
                     Decision::Allowed(workspace) => workspace,
                     Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
                 if tx.delete_user_credential(&id, user)? {
-                    tx.add_entry(&note.clone().on_workspace(&workspace));
+                    tx.add_entry(&entry.clone().on_workspace(&workspace));
                 }
                 Ok(Decision::Allowed(()))
             })
@@ -236,15 +236,15 @@ impl Credentials {
     /// asks for none; `Invalid`; `Unavailable` when too many wait.
     pub async fn enter(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: SessionId,
         new: NewCredential,
     ) -> Result<()> {
         let credential = validate::validate_credential(new)?;
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::EnterCredential)
+            .entry(source, Action::EnterCredential)
             .by_caller(caller)
             .with("username", credential.username.clone());
         let who = caller.clone();
@@ -254,24 +254,24 @@ impl Credentials {
                 let session = tx.session(id)?;
                 let why = hidden_reason(&who, session.as_ref().map(|s| s.organization_id));
                 let Some(session) = session.filter(|s| s.principal == who.id()) else {
-                    let note = note.clone().action(Action::AccessDenied).on_session_id(id);
-                    return tx.deny(&note.denied(why), Error::not_found(SESSION));
+                    let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
+                    return tx.deny(&entry.denied(why), Error::not_found(SESSION));
                 };
-                let note = note.clone().on_session(&session);
+                let entry = entry.clone().on_session(&session);
                 if session.state != State::Active {
-                    return tx.deny(&note.denied(Denial::NotActive), not_active());
+                    return tx.deny(&entry.denied(Denial::NotActive), not_active());
                 }
                 let workspace = tx.workspace(&session.workspace_id)?;
                 let Some(workspace) =
                     workspace.filter(|w| w.credential_source() == Some(CredentialSource::Ask))
                 else {
                     let error = Error::conflict("This workspace does not ask for a credential.");
-                    return tx.deny(&note.denied(Reason::NotAsked), error);
+                    return tx.deny(&entry.denied(Reason::NotAsked), error);
                 };
                 if let Err(error) = workspace.driver().validate_credential(&typed) {
                     return Ok(Decision::Denied(error));
                 }
-                tx.add_entry(&note);
+                tx.add_entry(&entry);
                 Ok(Decision::Allowed(()))
             })
             .await?;
@@ -289,16 +289,16 @@ fn visible_workspace(
     who: &Principal,
     context: &policy::Context,
     id: &WorkspaceId,
-    note: &AuditEntryBuilder,
+    entry: &AuditEntryBuilder,
 ) -> Result<Decision<Workspace>> {
     let found = tx.workspace(id)?;
     let Some(workspace) = found.filter(|w| policy::can_view(who, w, context)) else {
-        let note = note.clone().action(Action::AccessDenied).on_workspace_id(id);
-        return tx.deny(&note.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+        let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(id);
+        return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
     };
     if workspace.credential_source().is_none() {
         let error = Error::conflict("This workspace has no server that asks for a credential.");
-        return tx.deny(&note.clone().on_workspace(&workspace).denied(Reason::NoServer), error);
+        return tx.deny(&entry.clone().on_workspace(&workspace).denied(Reason::NoServer), error);
     }
     Ok(Decision::Allowed(workspace))
 }

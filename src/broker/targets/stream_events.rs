@@ -23,15 +23,15 @@ pub struct StreamEvents {
 
 pub(in crate::broker) fn stream_entry(
     store: &AuditedStore,
-    origin: &RequestSource,
+    source: &RequestSource,
     action: Action,
     lease: &Lease,
     by: Option<&Principal>,
 ) -> AuditEntryBuilder {
-    let note = store.entry(origin, action).on_session(lease.session());
+    let entry = store.entry(source, action).on_session(lease.session());
     match by {
-        Some(caller) => note.by_caller(caller),
-        None => note.by_system(),
+        Some(caller) => entry.by_caller(caller),
+        None => entry.by_system(),
     }
 }
 
@@ -43,21 +43,21 @@ impl StreamEvents {
     /// When the store cannot write it down.
     pub async fn login_refused(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         lease: &Lease,
         by: Option<&Principal>,
         why: &'static str,
     ) -> Result<()> {
         let server = lease.upstream();
-        let note = stream_entry(&self.store, origin, Action::LoginRefused, lease, by)
+        let entry = stream_entry(&self.store, source, Action::LoginRefused, lease, by)
             .denied(Reason::External(why.to_owned()))
             .with("source", server.credential_source.as_str());
         let detail = |text: &str| Some(sanitize_line(text)).filter(|text| !text.is_empty());
         let credential = server.credential.as_ref();
-        let note = note
+        let entry = entry
             .with("username", credential.and_then(|c| detail(&c.username)))
             .with("domain", credential.and_then(|c| detail(&c.domain)));
-        self.store.write_entry(note).await
+        self.store.write_entry(entry).await
     }
 
     /// Audits what policy kept from passing in a stream.
@@ -66,17 +66,17 @@ impl StreamEvents {
     /// When the store cannot write it down.
     pub async fn transfer_refused(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         lease: &Lease,
         by: Option<&Principal>,
         refused: &TransferRefusal,
     ) -> Result<()> {
-        let note = stream_entry(&self.store, origin, Action::TransferRefused, lease, by)
+        let entry = stream_entry(&self.store, source, Action::TransferRefused, lease, by)
             .denied(Reason::Policy);
-        let note = note.with("channel", refused.channel).with("direction", refused.direction);
+        let entry = entry.with("channel", refused.channel).with("direction", refused.direction);
         self.store
             .write_entry(
-                note.with("bytes", json_int(refused.bytes)).with("count", json_int(refused.count)),
+                entry.with("bytes", json_int(refused.bytes)).with("count", json_int(refused.count)),
             )
             .await
     }
@@ -87,14 +87,14 @@ impl StreamEvents {
     /// When the store cannot write it down.
     pub async fn destination_refused(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         lease: &Lease,
         by: Option<&Principal>,
         asked: &str,
     ) -> Result<()> {
-        let note = stream_entry(&self.store, origin, Action::DestinationRefused, lease, by)
+        let entry = stream_entry(&self.store, source, Action::DestinationRefused, lease, by)
             .denied(Reason::NotTheSessions);
-        self.store.write_entry(note.with("asked", sanitize_line(asked))).await
+        self.store.write_entry(entry.with("asked", sanitize_line(asked))).await
     }
 
     /// Audits requests that policy forbids.
@@ -103,26 +103,26 @@ impl StreamEvents {
     /// When the store cannot write it down.
     pub async fn request_refused(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         lease: &Lease,
         by: Option<&Principal>,
         refused: &RefusedRequest,
     ) -> Result<()> {
-        let note = self
+        let entry = self
             .store
-            .entry(origin, Action::RequestRefused)
+            .entry(source, Action::RequestRefused)
             .on_session(lease.session())
             .denied(Reason::External(refused.kind.to_owned()));
-        let note = match by {
-            Some(caller) => note.by_caller(caller),
-            None => note.by_system(),
+        let entry = match by {
+            Some(caller) => entry.by_caller(caller),
+            None => entry.by_system(),
         };
-        let note = note
+        let entry = entry
             .with("method", truncate_utf8(&refused.method, METHOD_MAX))
             .with("path", truncate_utf8(&refused.path, PATH_MAX));
         self.store
             .write_entry(
-                note.with("bytes", json_int(refused.bytes)).with("count", json_int(refused.count)),
+                entry.with("bytes", json_int(refused.bytes)).with("count", json_int(refused.count)),
             )
             .await
     }

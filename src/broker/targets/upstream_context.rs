@@ -47,21 +47,21 @@ impl AuditedTx<'_, '_> {
     pub(in crate::broker) fn upstream_context(
         &mut self,
         session: &Session,
-        note: &AuditEntryBuilder,
+        entry: &AuditEntryBuilder,
     ) -> Result<Decision<UpstreamContext>> {
         let lease = self.session_lease(session.id)?;
         let workspace = self
             .workspace(&session.workspace_id)?
             .filter(|w| w.organization_id == session.organization_id);
         let (Some(lease), Some(workspace)) = (lease, workspace) else {
-            return self.deny(&note.clone().failed(Reason::NoLease), not_active());
+            return self.deny(&entry.clone().failed(Reason::NoLease), not_active());
         };
         if !target_unchanged(session, &workspace, &lease) {
             // The new target's credentials must not be sent to the old one.
             let error = Error::conflict(
                 "The server of this workspace was changed. Disconnect the session and launch it again.",
             );
-            return self.deny(&note.clone().denied(Reason::TargetChanged), error);
+            return self.deny(&entry.clone().denied(Reason::TargetChanged), error);
         }
         let state = self.upstream_state(&workspace.id)?;
         let sealed = match workspace.credential_source() {

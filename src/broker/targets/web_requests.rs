@@ -63,13 +63,13 @@ impl WebRequests {
     /// `Forbidden`; `NotFound`; `Invalid` when the query is not acceptable.
     pub async fn list(
         &self,
-        origin: &RequestSource,
+        source: &RequestSource,
         caller: &Principal,
         id: SessionId,
         query: impl TryInto<RequestQuery, Error: Into<Error>>,
     ) -> Result<Page<(i64, RequestRecord)>> {
         let organization =
-            self.store.permit(origin, caller, PolicyAction::ReadAudit).await?.organization_id();
+            self.store.permit(source, caller, PolicyAction::ReadAudit).await?.organization_id();
         let query = validate::convert(query)?;
         let limit = validate::page_limit(query.limit, 100)?;
         let before = query.cursor.as_deref().map(validate::parse_seq).transpose()?;
@@ -89,12 +89,12 @@ impl WebRequests {
         match found {
             Some(rows) => Ok(validate::page(rows, limit, |(seq, _)| seq.to_string())),
             None => {
-                let note = self
+                let entry = self
                     .store
-                    .entry(origin, Action::AccessDenied)
+                    .entry(source, Action::AccessDenied)
                     .by_caller(caller)
                     .on_session_id(id);
-                self.store.write_entry(note.denied(Reason::Unknown)).await?;
+                self.store.write_entry(entry.denied(Reason::Unknown)).await?;
                 Err(Error::not_found(SESSION))
             }
         }

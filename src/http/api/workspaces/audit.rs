@@ -21,11 +21,11 @@ use futures_util::stream;
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     QueryParams(params): QueryParams<AuditParams>,
 ) -> ApiResult {
-    let page = state.broker.audit().query(&origin, &caller, params).await?;
+    let page = state.broker.audit().query(&source, &caller, params).await?;
     ok(AuditPage::from(page))
 }
 
@@ -41,14 +41,14 @@ pub async fn list(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn export(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     QueryParams(params): QueryParams<ExportParams>,
 ) -> ApiResult {
     let format = params.format;
     let (reader, is_whole) = match params.into_filter() {
-        None => (state.broker.audit().export(&origin, &caller).await?, true),
-        Some(query) => (state.broker.audit().export_query(&origin, &caller, query).await?, false),
+        None => (state.broker.audit().export(&source, &caller).await?, true),
+        Some(query) => (state.broker.audit().export_query(&source, &caller, query).await?, false),
     };
     let (kind, name) = match format {
         ExportFormat::Jsonl => ("application/x-ndjson", "portcullis-audit.jsonl"),
@@ -66,10 +66,10 @@ pub async fn export(
     responses((status = 200, body = AuditVerification), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn verify(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let verdict = state.broker.audit().verify(&origin, &caller).await?;
+    let verdict = state.broker.audit().verify(&source, &caller).await?;
     ok(AuditVerification::from(verdict))
 }
 

@@ -34,7 +34,7 @@ use serde::Serialize;
 pub async fn login(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     JsonBody(body): JsonBody<Login>,
 ) -> ApiResult {
     refuse_foreign_origin(&req, &state).await?;
@@ -43,7 +43,7 @@ pub async fn login(
         state
             .broker
             .passwords()
-            .sign_in(&origin, known_browser(&req).await?.as_ref(), &body.email, &body.password)
+            .sign_in(&source, known_browser(&req).await?.as_ref(), &body.email, &body.password)
             .await,
     )?;
     match outcome {
@@ -67,7 +67,7 @@ pub async fn login(
 pub async fn mfa_verify(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     JsonBody(body): JsonBody<MfaVerify>,
 ) -> ApiResult {
     refuse_foreign_origin(&req, &state).await?;
@@ -77,7 +77,7 @@ pub async fn mfa_verify(
                 .broker
                 .totp()
                 .verify(
-                    &origin,
+                    &source,
                     known_browser(&req).await?.as_ref(),
                     &body.mfa_token,
                     body.code.expose(),
@@ -98,16 +98,16 @@ pub async fn mfa_verify(
 pub async fn totp_enroll(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     OptionalJsonBody(body): OptionalJsonBody<EnrollTotp>,
 ) -> ApiResult {
     let enrollment = match &body.mfa_token {
-        Some(token) => state.broker.totp().enroll(&origin, EnrollAs::MfaToken(token)).await?,
+        Some(token) => state.broker.totp().enroll(&source, EnrollAs::MfaToken(token)).await?,
         None => {
             state
                 .broker
                 .totp()
-                .enroll(&origin, EnrollAs::SignedIn(&authenticate(&req).await?))
+                .enroll(&source, EnrollAs::SignedIn(&authenticate(&req).await?))
                 .await?
         }
     };
@@ -122,7 +122,7 @@ pub async fn totp_enroll(
 pub async fn totp_confirm(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     JsonBody(body): JsonBody<ConfirmTotp>,
 ) -> ApiResult {
     if let Some(token) = &body.mfa_token {
@@ -131,7 +131,7 @@ pub async fn totp_confirm(
             .broker
             .totp()
             .confirm(
-                &origin,
+                &source,
                 known_browser(&req).await?.as_ref(),
                 EnrollAs::MfaToken(token),
                 body.code.expose(),
@@ -147,7 +147,7 @@ pub async fn totp_confirm(
     state
         .broker
         .totp()
-        .confirm(&origin, None, EnrollAs::SignedIn(&caller), body.code.expose())
+        .confirm(&source, None, EnrollAs::SignedIn(&caller), body.code.expose())
         .await?;
     let mut user = Enrolled {
         message: "Second factor enrolled".to_owned(),
@@ -171,11 +171,11 @@ fn signed_in(principal: &Principal) -> ApiResult<&SignedInUser> {
 pub async fn refresh(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     OptionalJsonBody(body): OptionalJsonBody<Refresh>,
 ) -> ApiResult {
     if let Some(token) = body.refresh_token {
-        let tokens = state.broker.logins().refresh(&origin, &token, None).await?;
+        let tokens = state.broker.logins().refresh(&source, &token, None).await?;
         return Ok(token_response(&req, &tokens, |answer| answer));
     }
     let access = cookies::read(&req, cookies::ACCESS);
@@ -197,7 +197,7 @@ pub async fn refresh(
         RequestCookie::Once(access) => Some(access),
         RequestCookie::Missing | RequestCookie::Repeated => None,
     };
-    match state.broker.logins().refresh(&origin, &token, beside).await {
+    match state.broker.logins().refresh(&source, &token, beside).await {
         Ok(tokens) => Ok(response_with_cookies(&req, SignedIn::without_tokens(&tokens), &tokens)),
         Err(error) if error.kind == ErrorKind::Unauthenticated => {
             Ok(remove_cookies(error_response(&ApiError::from(error))))
@@ -213,11 +213,11 @@ pub async fn refresh(
 pub async fn logout(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     OptionalJsonBody(body): OptionalJsonBody<Logout>,
 ) -> ApiResult {
-    state.broker.logins().logout(&origin, &caller, body.everywhere).await?;
+    state.broker.logins().logout(&source, &caller, body.everywhere).await?;
     let answer = HttpResponse::Ok().json(Message { message: "Signed out".to_owned() });
     Ok(if uses_cookie(&req) { remove_cookies(answer) } else { answer })
 }
@@ -242,11 +242,11 @@ pub async fn logins(state: web::Data<AppState>, Authenticated(caller): Authentic
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 404, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn end_login(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.logins().revoke(&origin, &caller, id.login()?).await?;
+    state.broker.logins().revoke(&source, &caller, id.login()?).await?;
     ok(Message { message: "Signed out".to_owned() })
 }
 

@@ -37,14 +37,14 @@ enum Credentials {
 /// the cookie is there twice.
 pub async fn authenticate(req: &HttpRequest) -> ApiResult<Principal> {
     let state = app_state(req)?;
-    let RequestMeta(origin) = RequestMeta::of(req);
+    let RequestMeta(source) = RequestMeta::of(req);
     match credentials_of(req) {
         Credentials::Missing => Err(ApiError::unauthenticated()),
         Credentials::Bearer(token) => {
-            Ok(state.broker.logins().authenticate(&origin, &token).await?)
+            Ok(state.broker.logins().authenticate(&source, &token).await?)
         }
         Credentials::Cookie(token) => {
-            let caller = state.broker.logins().authenticate(&origin, &token).await?;
+            let caller = state.broker.logins().authenticate(&source, &token).await?;
             check_csrf(req, Some(&caller)).await?;
             Ok(caller)
         }
@@ -109,9 +109,9 @@ async fn record_denial(
     caller: Option<&Principal>,
     reason: &str,
 ) -> ApiResult<()> {
-    let RequestMeta(origin) = RequestMeta::of(req);
+    let RequestMeta(source) = RequestMeta::of(req);
     let route = format!("{} {}", req.method(), req.match_pattern().unwrap_or_default());
-    Ok(app_state(req)?.broker.audit().record_denial(&origin, caller, &route, reason).await?)
+    Ok(app_state(req)?.broker.audit().record_denial(&source, caller, &route, reason).await?)
 }
 
 fn credentials_of(req: &HttpRequest) -> Credentials {

@@ -41,11 +41,11 @@ pub async fn get(
         (status = 503, description = "No host is connected, or the desktop did not start", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn launch(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    let launched = state.broker.launcher().launch(&origin, &caller, &id.workspace()?).await?;
+    let launched = state.broker.launcher().launch(&source, &caller, &id.workspace()?).await?;
     ok(Launch::from(launched))
 }
 
@@ -55,11 +55,11 @@ pub async fn launch(
         (status = 409, description = "It has no active session", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn stop(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    let ended = state.broker.workspaces().stop(&origin, &caller, &id.workspace()?).await?;
+    let ended = state.broker.workspaces().stop(&source, &caller, &id.workspace()?).await?;
     ok(Stopped::new(&ended).ok_or_else(|| Error::conflict("Workspace has no active session"))?)
 }
 
@@ -69,11 +69,11 @@ pub async fn stop(
         (status = 409, description = "The id is taken", body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn create(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     JsonBody(body): JsonBody<CreateWorkspace>,
 ) -> ApiResult {
-    let view = state.broker.workspaces().create(&origin, &caller, body.try_into()?).await?;
+    let view = state.broker.workspaces().create(&source, &caller, body.try_into()?).await?;
     created(Workspace::from(view))
 }
 
@@ -84,7 +84,7 @@ pub async fn create(
         (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn update(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
     JsonBody(body): JsonBody<UpdateWorkspace>,
@@ -92,7 +92,7 @@ pub async fn update(
     let view = state
         .broker
         .workspaces()
-        .update(&origin, &caller, &id.workspace()?, body.try_into()?)
+        .update(&source, &caller, &id.workspace()?, body.try_into()?)
         .await?;
     ok(Workspace::from(view))
 }
@@ -103,11 +103,11 @@ pub async fn update(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn delete(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.workspaces().delete(&origin, &caller, &id.workspace()?).await?;
+    state.broker.workspaces().delete(&source, &caller, &id.workspace()?).await?;
     message("Workspace removed")
 }
 
@@ -119,12 +119,12 @@ pub async fn delete(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn save_credential(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
     JsonBody(body): JsonBody<CredentialInput>,
 ) -> ApiResult {
-    state.broker.credentials().save(&origin, &caller, &id.workspace()?, body.into()).await?;
+    state.broker.credentials().save(&source, &caller, &id.workspace()?, body.into()).await?;
     no_content()
 }
 
@@ -134,11 +134,11 @@ pub async fn save_credential(
         (status = 409, description = "The workspace has no server", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn forget_credential(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.credentials().forget(&origin, &caller, &id.workspace()?).await?;
+    state.broker.credentials().forget(&source, &caller, &id.workspace()?).await?;
     no_content()
 }
 
@@ -150,11 +150,11 @@ pub async fn forget_credential(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn accept_certificate(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
     JsonBody(body): JsonBody<AcceptCertificate>,
 ) -> ApiResult {
-    state.broker.certificates().accept(&origin, &caller, &id.workspace()?, body).await?;
+    state.broker.certificates().accept(&source, &caller, &id.workspace()?, body).await?;
     no_content()
 }

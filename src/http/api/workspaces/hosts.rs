@@ -21,10 +21,10 @@ const JOIN_TOKEN_TTL_RANGE: std::ops::RangeInclusive<u64> = 60..=604_800;
     responses((status = 200, body = Vec<Host>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let views = state.broker.hosts().list(&origin, &caller).await?;
+    let views = state.broker.hosts().list(&source, &caller).await?;
     ok(views.into_iter().map(Host::from).collect::<Vec<_>>())
 }
 
@@ -34,7 +34,7 @@ pub async fn list(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn create_join_token(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     OptionalJsonBody(body): OptionalJsonBody<CreateJoinToken>,
 ) -> ApiResult {
@@ -45,7 +45,7 @@ pub async fn create_join_token(
     let token = state
         .broker
         .hosts()
-        .create_join_token(&origin, &caller, body.name, Duration::from_secs(life))
+        .create_join_token(&source, &caller, body.name, Duration::from_secs(life))
         .await?;
     let gateway = state.settings.public_origins.first().map_or("https://GATEWAY", String::as_str);
     created(JoinToken::new(&token, gateway, state.settings.certificate_sha256.as_deref()))
@@ -58,11 +58,11 @@ pub async fn create_join_token(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn add_peer(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     JsonBody(body): JsonBody<AddPeer>,
 ) -> ApiResult {
-    let view = state.broker.peers().add(&origin, &caller, body.into()).await?;
+    let view = state.broker.peers().add(&source, &caller, body.into()).await?;
     created(Host::from(view))
 }
 
@@ -73,11 +73,11 @@ pub async fn add_peer(
         (status = 409, description = "The host has an agent", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn config(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    let config = state.broker.peers().config(&origin, &caller, id.host()?).await?;
+    let config = state.broker.peers().config(&source, &caller, id.host()?).await?;
     ok(PeerConfiguration { config: config.expose().clone() })
 }
 
@@ -86,10 +86,10 @@ pub async fn config(
     responses((status = 201, body = Enrolment), (status = 401, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 pub async fn enroll(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     JsonBody(body): JsonBody<EnrollHost>,
 ) -> ApiResult {
-    let enrolled = state.broker.hosts().enroll(&origin, body.into()).await?;
+    let enrolled = state.broker.hosts().enroll(&source, body.into()).await?;
     created(Enrolment::from(enrolled))
 }
 
@@ -99,10 +99,10 @@ pub async fn enroll(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn remove(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.hosts().remove(&origin, &caller, id.host()?).await?;
+    state.broker.hosts().remove(&source, &caller, id.host()?).await?;
     message("Host removed")
 }

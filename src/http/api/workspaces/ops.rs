@@ -29,14 +29,14 @@ pub async fn health(state: web::Data<AppState>) -> ApiResult {
 pub async fn metrics(
     req: HttpRequest,
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
 ) -> ApiResult {
     let allowed =
-        |net: &crate::domain::Network| origin.source_ip.is_some_and(|ip| net.contains(ip));
+        |net: &crate::domain::Network| source.source_ip.is_some_and(|ip| net.contains(ip));
     // Behind a proxy that is not configured as trusted, every client has the address of the proxy.
     let unknown_proxy =
         ["x-forwarded-for", "forwarded"].iter().any(|h| req.headers().contains_key(*h))
-            && origin.source_ip == req.peer_addr().map(|p| p.ip());
+            && source.source_ip == req.peer_addr().map(|p| p.ip());
     if unknown_proxy || !state.settings.metrics_allow.iter().any(allowed) {
         return Err(ApiError::forbidden("Metrics are not for this address"));
     }

@@ -29,7 +29,7 @@ const COLUMNS: &str = "seq,time,method,path,status,bytes_in,bytes_out,duration_m
         (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
     QueryParams(params): QueryParams<RequestParams>,
@@ -37,33 +37,33 @@ pub async fn list(
     let id = id.session()?;
     match params.format {
         RequestFormat::Json => {
-            let page = state.broker.web_requests().list(&origin, &caller, id, params).await?;
+            let page = state.broker.web_requests().list(&source, &caller, id, params).await?;
             ok(RequestPage::from(page))
         }
-        RequestFormat::Csv => csv_response(state, origin, caller, id, params).await,
+        RequestFormat::Csv => csv_response(state, source, caller, id, params).await,
     }
 }
 
 async fn csv_response(
     state: web::Data<AppState>,
-    origin: RequestSource,
+    source: RequestSource,
     caller: Principal,
     id: SessionId,
     params: RequestParams,
 ) -> ApiResult {
     // Checks authorization before the response starts.
     let probe = RequestParams { cursor: None, limit: Some(1), ..params.clone() };
-    state.broker.web_requests().list(&origin, &caller, id, probe).await?;
+    state.broker.web_requests().list(&source, &caller, id, probe).await?;
     let name = format!("attachment; filename=\"portcullis-requests-{id}.csv\"");
     // A failure aborts the transfer, so that an incomplete file is recognized.
     let rows = stream::try_unfold(Some(None::<String>), move |at| {
-        let (state, origin, caller, params) =
-            (state.clone(), origin.clone(), caller.clone(), params.clone());
+        let (state, source, caller, params) =
+            (state.clone(), source.clone(), caller.clone(), params.clone());
         async move {
             let Some(cursor) = at else { return Ok::<_, ApiError>(None) };
             let mut text = if cursor.is_none() { COLUMNS.to_owned() } else { String::new() };
             let query = RequestParams { cursor, limit: Some(CSV_PAGE_SIZE), ..params };
-            let page = state.broker.web_requests().list(&origin, &caller, id, query).await?;
+            let page = state.broker.web_requests().list(&source, &caller, id, query).await?;
             for (seq, record) in &page.items {
                 text.push_str(&csv_row(*seq, record));
             }

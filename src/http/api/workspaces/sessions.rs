@@ -72,11 +72,11 @@ pub async fn get(
         (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn disconnect(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.sessions().disconnect(&origin, &caller, id.session()?).await?;
+    state.broker.sessions().disconnect(&source, &caller, id.session()?).await?;
     message("Session disconnected")
 }
 
@@ -86,12 +86,12 @@ pub async fn disconnect(
         (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn ticket(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
     let id = id.session()?;
-    let ticket = state.broker.streams().issue_ticket(&origin, &caller, id).await?;
+    let ticket = state.broker.streams().issue_ticket(&source, &caller, id).await?;
     ok(Ticket::new(&ticket, id))
 }
 
@@ -104,12 +104,12 @@ pub async fn ticket(
         (status = 503, description = "Too many are kept", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn enter_credential(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
     JsonBody(body): JsonBody<CredentialInput>,
 ) -> ApiResult {
-    state.broker.credentials().enter(&origin, &caller, id.session()?, body.into()).await?;
+    state.broker.credentials().enter(&source, &caller, id.session()?, body.into()).await?;
     no_content()
 }
 
@@ -118,38 +118,38 @@ pub async fn enter_credential(
     responses((status = 200, body = Vec<Session>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn all_live(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let first = live_page(&state, &origin, &caller, None).await?;
+    let first = live_page(&state, &source, &caller, None).await?;
     if first.next_cursor.is_none() {
         return ok(sessions(&state, first.items));
     }
     Ok(HttpResponse::Ok()
         .content_type(ContentType::json())
-        .streaming(live_list(state, origin, caller, first)))
+        .streaming(live_list(state, source, caller, first)))
 }
 
 async fn live_page(
     state: &AppState,
-    origin: &RequestSource,
+    source: &RequestSource,
     caller: &Principal,
     cursor: Option<String>,
 ) -> ApiResult<Page<SessionView>> {
     let query = PageQuery { cursor, limit: Some(PAGE_MAX) };
-    Ok(state.broker.sessions().list_live(origin, caller, query).await?)
+    Ok(state.broker.sessions().list_live(source, caller, query).await?)
 }
 
 /// The list as one JSON array, a page in memory at a time. A failure aborts the transfer, so that an
 /// incomplete list is recognized.
 fn live_list(
     state: web::Data<AppState>,
-    origin: RequestSource,
+    source: RequestSource,
     caller: Principal,
     first: Page<SessionView>,
 ) -> impl Stream<Item = Result<Bytes, ApiError>> {
     stream::try_unfold((Some(first), '['), move |(page, before)| {
-        let (state, origin, caller) = (state.clone(), origin.clone(), caller.clone());
+        let (state, source, caller) = (state.clone(), source.clone(), caller.clone());
         async move {
             let Some(Page { items, next_cursor }) = page else { return Ok(None) };
             let mut text = String::new();
@@ -161,7 +161,7 @@ fn live_list(
                 text.push_str(&serde_json::to_string(session).map_err(Error::internal)?);
             }
             let next = match next_cursor {
-                Some(cursor) => Some(live_page(&state, &origin, &caller, Some(cursor)).await?),
+                Some(cursor) => Some(live_page(&state, &source, &caller, Some(cursor)).await?),
                 None => None,
             };
             if next.is_none() {
@@ -178,11 +178,11 @@ fn live_list(
         (status = 409, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn terminate(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.sessions().terminate(&origin, &caller, id.session()?).await?;
+    state.broker.sessions().terminate(&source, &caller, id.session()?).await?;
     message("Session terminated")
 }
 

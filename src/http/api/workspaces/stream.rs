@@ -62,7 +62,7 @@ pub async fn open(
     req: HttpRequest,
     payload: web::Payload,
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     QueryParams(query): QueryParams<StreamQuery>,
     id: PathId,
 ) -> ApiResult {
@@ -77,14 +77,14 @@ pub async fn open(
     }
     let granted = match query.ticket {
         Some(ticket) => {
-            state.broker.streams().open(&origin, id.session()?, StreamProof::Ticket(&ticket)).await
+            state.broker.streams().open(&source, id.session()?, StreamProof::Ticket(&ticket)).await
         }
         None if has_credentials(&req) => {
             let caller = authenticate(&req).await?;
             state
                 .broker
                 .streams()
-                .open(&origin, id.session()?, StreamProof::Principal(&caller))
+                .open(&source, id.session()?, StreamProof::Principal(&caller))
                 .await
         }
         None => return Err(ApiError::unauthenticated()),
@@ -95,18 +95,18 @@ pub async fn open(
         Err(error) => return Err(error.into()),
     };
     if grant.lease.upstream().web_app().is_some() {
-        state.broker.streams().close(&origin, grant, "not_a_desktop").await?;
+        state.broker.streams().close(&source, grant, "not_a_desktop").await?;
         return Err(ApiError::new(
             StatusCode::CONFLICT,
             "This session is a web application: it has an origin of its own, and no stream",
         ));
     }
     let Ok((answer, browser)) = viewer::websocket::upgrade(&req, payload) else {
-        state.broker.streams().close(&origin, grant, "bad_handshake").await?;
+        state.broker.streams().close(&source, grant, "bad_handshake").await?;
         return Err(bad_handshake());
     };
     let hangup = req.conn_data::<SocketShutdown>().cloned();
-    actix_web::rt::spawn(serve_stream(state, origin, grant, browser, hangup).in_current_span());
+    actix_web::rt::spawn(serve_stream(state, source, grant, browser, hangup).in_current_span());
     Ok(answer)
 }
 
@@ -134,13 +134,13 @@ fn refuse_viewer(req: &HttpRequest, payload: web::Payload) -> ApiResult {
 /// Serves the stream and counts its bytes.
 async fn serve_stream(
     state: web::Data<AppState>,
-    origin: RequestSource,
+    source: RequestSource,
     grant: StreamGrant,
     browser: WebSocket,
     hangup: Option<SocketShutdown>,
 ) {
     let _count = state.metrics.track_stream(Arc::clone(&grant.meters));
-    viewer::serve_with_shutdown(state.viewer.clone(), origin, grant, browser, hangup).await;
+    viewer::serve_with_shutdown(state.viewer.clone(), source, grant, browser, hangup).await;
 }
 
 fn is_websocket_upgrade(req: &HttpRequest) -> bool {

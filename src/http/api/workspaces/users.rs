@@ -14,10 +14,10 @@ use actix_web::web;
     responses((status = 200, body = Vec<UserDetails>), (status = 401, body = Problem), (status = 403, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
 ) -> ApiResult {
-    let users = state.broker.users().list(&origin, &caller).await?;
+    let users = state.broker.users().list(&source, &caller).await?;
     ok(users.into_iter().map(UserDetails::from).collect::<Vec<_>>())
 }
 
@@ -27,11 +27,11 @@ pub async fn list(
         (status = 409, description = "The address is taken", body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn create(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     JsonBody(body): JsonBody<CreateUser>,
 ) -> ApiResult {
-    let user = state.broker.users().create(&origin, &caller, body.into()).await?;
+    let user = state.broker.users().create(&source, &caller, body.into()).await?;
     created(UserDetails::from(user))
 }
 
@@ -41,12 +41,12 @@ pub async fn create(
         (status = 409, body = Problem), (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn update(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
     JsonBody(body): JsonBody<UpdateUser>,
 ) -> ApiResult {
-    let user = state.broker.users().update(&origin, &caller, id.user()?, body.into()).await?;
+    let user = state.broker.users().update(&source, &caller, id.user()?, body.into()).await?;
     ok(UserDetails::from(user))
 }
 
@@ -56,11 +56,11 @@ pub async fn update(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn reset_mfa(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.users().reset_mfa(&origin, &caller, id.user()?).await?;
+    state.broker.users().reset_mfa(&source, &caller, id.user()?).await?;
     message("Second factor reset")
 }
 
@@ -70,10 +70,10 @@ pub async fn reset_mfa(
     security(("bearer" = []), ("cookie" = [])))]
 pub async fn sign_out(
     state: web::Data<AppState>,
-    RequestMeta(origin): RequestMeta,
+    RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
 ) -> ApiResult {
-    state.broker.users().sign_out(&origin, &caller, id.user()?).await?;
+    state.broker.users().sign_out(&source, &caller, id.user()?).await?;
     message("User signed out")
 }
