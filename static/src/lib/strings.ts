@@ -355,6 +355,8 @@ export const auditPage = {
   verified: (n: number) => `The chain is whole: ${n.toLocaleString()} entries, none changed, removed or reordered.`,
   broken: 'The chain is broken.',
   brokenAt: (what: string) => `First fault: ${what}`,
+  verifiedFrom: (seq: number) => `The chain is whole from entry ${seq.toLocaleString()} on.`,
+  acceptedBy: (seq: number) => `With entry ${seq.toLocaleString()} an administrator accepted that the log had been altered: nothing before it is proved.`,
   head: 'Head',
   emptyTitle: 'Nothing matches',
   emptyHint: 'Widen the time or clear the filters.',

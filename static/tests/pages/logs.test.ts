@@ -44,8 +44,9 @@ describe('Audit', () => {
   });
 
   it.each([
-    [{ ok: true, entries: 3, head: { seq: 3, hash: 'ff', signature: 's' }, first_error: null }, auditPage.verified(3)],
-    [{ ok: false, entries: 3, head: { seq: 3, hash: 'ff', signature: 's' }, first_error: 'entry 2: hash' }, auditPage.brokenAt('entry 2: hash')],
+    [{ ok: true, entries: 3, head: { seq: 3, hash: 'ff', signature: 's' }, first_error: null, accepted_by: null }, auditPage.verified(3)],
+    [{ ok: false, entries: 3, head: { seq: 3, hash: 'ff', signature: 's' }, first_error: 'entry 2: hash', accepted_by: null }, auditPage.brokenAt('entry 2: hash')],
+    [{ ok: true, entries: 3, head: { seq: 3, hash: 'ff', signature: 's' }, first_error: null, accepted_by: 2 }, auditPage.acceptedBy(2)],
   ])('shows the verdict %#', async (verdict, text) => {
     vi.mocked(api.audit).mockResolvedValue(entries(1));
     vi.mocked(api.verifyAudit).mockResolvedValue(verdict);
