@@ -150,6 +150,8 @@ export async function terminal(page: Page, surface: Surface, command: string, fi
   const run = async () => {
     await tab.click({ timeout: 5_000 });
     await screen.click({ timeout: 5_000 });
+    // Ends a line that an earlier attempt left without its last key.
+    await page.keyboard.press('Enter');
     await page.keyboard.type(command, { delay: 5 });
     await page.keyboard.press('Enter');
     await eventually('the file is there', () => existsSync(file), 5_000);

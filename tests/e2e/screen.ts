@@ -55,12 +55,12 @@ export async function fileOnHost(path: string): Promise<string> {
 }
 
 /** Types a command by keys until the file it writes is there; a desktop that has just appeared may not take input yet. */
-export async function typeKeysUntilFile(page: Page, command: string, path: string): Promise<string> {
+export async function typeKeysUntilFile(page: Page, command: string, path: string, within?: number): Promise<string> {
   const written = () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined;
   return eventually(`${path} appears on the host`, async () => {
     await typeKeys(page, command);
     return eventually('the file is there', written, 10_000).catch(() => undefined);
-  });
+  }, within);
 }
 
 /** Where the terminal shows its first lines. */
