@@ -178,8 +178,11 @@ test.describe('on a phone', () => {
     const phone = await context.newPage();
     await openNla(phone);
     const cdp = await context.newCDPSession(phone);
-    const touch = (type: 'touchStart' | 'touchMove' | 'touchEnd', ...points: [number, number][]) =>
-      cdp.send('Input.dispatchTouchEvent', { type, touchPoints: points.map(([x, y], id) => ({ x, y, id })) });
+    const touch = async (type: 'touchStart' | 'touchMove' | 'touchEnd', ...points: [number, number][]) => {
+      // While the page reconnects, something else is under the finger, such as the link back to the workspaces.
+      if (type === 'touchStart' && points.length === 1) await expect(phone.getByTestId('viewer-state')).toHaveAttribute('data-state', 'connected', { timeout: 30_000 });
+      await cdp.send('Input.dispatchTouchEvent', { type, touchPoints: points.map(([x, y], id) => ({ x, y, id })) });
+    };
     /** Fingers put down one after the other, moved along, and lifted. */
     const gesture = async (first: [number, number][], ...then: [number, number][][]) => {
       for (let n = 1; n <= first.length; n += 1) await touch('touchStart', ...first.slice(0, n));
