@@ -111,7 +111,7 @@ on_both! {
         fixture.assert_chain_valid().await;
     }
 
-    async fn an_office_behind_one_address_signs_in(db) {
+    async fn many_users_behind_one_address_sign_in(db) {
         let fixture = BrokerFixture::new(&db).await;
         let ann = fixture.user("ann", Role::Member).await;
         // Cheap parameters: it is the limits that are tested, all at one moment.

@@ -57,7 +57,7 @@ async fn a_known_browser_signs_in_beside_a_guesser_at_its_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_office_behind_one_address_is_not_limited_as_one_client() {
+async fn many_users_behind_one_address_are_not_limited_as_one_client() {
     let app = TestApp::with(Db::new(Backend::Sqlite), |settings, _| {
         let defaults = Settings::default();
         settings.anonymous_rate = defaults.anonymous_rate;

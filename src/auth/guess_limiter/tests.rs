@@ -87,7 +87,7 @@ fn one_address_cannot_try_many_accounts() {
 }
 
 #[test]
-fn right_passwords_of_an_office_cost_nothing() {
+fn right_passwords_of_many_users_behind_one_address_cost_nothing() {
     let limiter = limiter();
     for n in 0..5000 {
         let attempt = from(&n.to_string(), "192.0.2.1");
