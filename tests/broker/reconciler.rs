@@ -176,6 +176,14 @@ on_both! {
         fixture.assert_chain_valid().await;
     }
 
+    async fn an_endpoint_that_no_pass_saw_is_stored_at_the_stop(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        fixture.broker.lifecycle().stop(&origin()).await.unwrap();
+        let hosts = fixture.store.read(|tx| tx.hosts(None)).await.unwrap();
+        let (stored, _) = hosts.into_iter().find(|(stored, _)| stored.id == fixture.host).unwrap();
+        assert_eq!(stored.endpoint, Some("127.0.0.1:4000".parse().unwrap()));
+    }
+
     async fn reconciler_runs_when_hosts_change(db) {
         let fixture = BrokerFixture::new(&db).await;
         let (_, _, session) = running(&fixture).await;

@@ -122,7 +122,8 @@ impl Lifecycle {
         self.reconciler.reconcile_once().await
     }
 
-    /// Audits `gateway_stop`. Desktops keep running.
+    /// Audits `gateway_stop`. Desktops keep running. Endpoints of hosts that no pass has stored are
+    /// stored: the next process may listen on another port, and then only it can call those hosts.
     ///
     /// # Errors
     /// When the store cannot write it down.
@@ -132,6 +133,16 @@ impl Lifecycle {
         let entry = entry
             .with("sessions", self.tracker.count())
             .with("streams", self.streams.stream_count());
-        self.store.write_entry(entry).await
+        let endpoints = self.reconciler.state.unstored_endpoints(&*self.fleet);
+        let now = self.store.now();
+        self.store
+            .write(move |tx| {
+                for (host, endpoint) in &endpoints {
+                    tx.update_host_seen(*host, Some(*endpoint), None, now)?;
+                }
+                tx.add_entry(&entry);
+                Ok(())
+            })
+            .await
     }
 }
