@@ -5,7 +5,7 @@
 use super::netns::{Netns, TIMEOUT, run, wait_until};
 use crate::product::{Demo, command};
 use crate::support::vnc::{Closed, VncClient, over_websocket};
-use crate::support::wait::eventually;
+use crate::support::wait::within;
 use portcullis::tunnel::PrivateKey;
 use serde_json::{Value, json};
 use std::process::Stdio;
@@ -74,13 +74,16 @@ async fn open(demo: &Demo, session: &str, token: &str) -> (DuplexStream, JoinHan
     over_websocket(socket)
 }
 
-async fn connected(demo: &Demo, host: &Value, token: &str) {
-    eventually("the host is connected", async || {
-        let (_, hosts) = demo.get("/api/hosts", Some(token)).await;
-        let mut hosts = hosts.as_array().unwrap().iter();
+async fn connected(demo: &Demo, netns: &Netns, host: &Value, token: &str) {
+    let mut seen = Value::Null;
+    let connected = within(TIMEOUT, async || {
+        (_, seen) = demo.get("/api/hosts", Some(token)).await;
+        let mut hosts = seen.as_array().unwrap().iter();
         hosts.any(|found| found["id"] == *host && found["status"] == "connected")
-    })
-    .await;
+    });
+    if connected.await.is_none() {
+        panic!("the host is not connected after {TIMEOUT:?}: {seen}\n{}", netns.state());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -133,7 +136,7 @@ async fn a_desktop_behind_a_standard_peer() {
     let mut up = netns.command("wg-quick");
     up.args(["up"]).arg(file).env("WG_QUICK_USERSPACE_IMPLEMENTATION", "wireguard-go");
     run(&mut up);
-    connected(&demo, &host["id"], &admin).await;
+    connected(&demo, &netns, &host["id"], &admin).await;
 
     // A workspace on it whose server is not running yet: the launch fails with 503.
     let body = json!({"id": "ws-rack", "name": "Rack", "type": "vnc", "target": {"host_id": host["id"], "port": port}, "password": PASSWORD});
@@ -200,7 +203,7 @@ async fn a_desktop_behind_a_standard_peer() {
     demo.stop().await;
     let _ = timeout(TIMEOUT, closed).await.unwrap();
     let demo = Demo::start_with(dir.path(), &settings).await;
-    connected(&demo, &host["id"], &admin).await;
+    connected(&demo, &netns, &host["id"], &admin).await;
     let (stream, closed) = open(&demo, &session, &member).await;
     let mut client = timeout(TIMEOUT, VncClient::connect(stream)).await.unwrap().unwrap();
     timeout(TIMEOUT, client.frame()).await.unwrap().unwrap();
@@ -212,7 +215,7 @@ async fn a_desktop_behind_a_standard_peer() {
     let elapsed = began.elapsed();
     assert_eq!(closed, Some((4000, "admin_stopped".to_owned())));
     println!("terminate to close frame: {elapsed:?}");
-    connected(&demo, &host["id"], &admin).await;
+    connected(&demo, &netns, &host["id"], &admin).await;
     let (status, _) =
         demo.post(&format!("/api/sessions/{session}/ticket"), Some(&member), json!({})).await;
     assert_eq!(status, 409);
