@@ -135,17 +135,23 @@ export async function runCell(page: Page, surface: Surface, line: string): Promi
 export async function terminal(page: Page, surface: Surface, command: string, file: string): Promise<void> {
   const card = surface.locator('.jp-LauncherCard[title="Start a new terminal session"]');
   await expect(surface.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').first()).toBeVisible();
-  // Keys are lost while JupyterLab still initializes.
-  await eventually('the launcher is shown', async () => {
-    await surface.locator('.jp-Cell').first().locator('.cm-content').click();
-    // The shortcut belongs to command mode.
-    await page.keyboard.press('Escape');
-    await page.keyboard.press('Control+Shift+L');
-    return card.waitFor({ timeout: 5_000 }).then(() => true, () => false);
-  });
-  await card.click();
-  const tab = surface.locator('.lm-DockPanel-tabBar .lm-TabBar-tab', { hasText: /^Terminal/ });
-  const screen = surface.locator('.jp-Terminal .xterm-screen');
+  const tab = surface.locator('.lm-DockPanel-tabBar .lm-TabBar-tab', { hasText: /^Terminal/ }).first();
+  const launcher = surface.locator('.lm-DockPanel-tabBar .lm-TabBar-tab', { hasText: /^Launcher/ }).first();
+  // While JupyterLab still initializes, keys are lost and the notebook takes the front again, so each step is repeated until the terminal is there.
+  const openTerminal = async () => {
+    if (await launcher.isVisible()) {
+      await launcher.click({ timeout: 5_000 });
+    } else {
+      await surface.locator('.jp-Cell').first().locator('.cm-content').click({ timeout: 5_000 });
+      // The shortcut belongs to command mode.
+      await page.keyboard.press('Escape');
+      await page.keyboard.press('Control+Shift+L');
+    }
+    await card.click({ timeout: 5_000 });
+    await tab.waitFor({ timeout: 10_000 });
+  };
+  await eventually('a terminal is open', async () => (await tab.isVisible()) || openTerminal().then(() => true, () => false), 180_000);
+  const screen = surface.locator('.jp-Terminal .xterm-screen >> visible=true').first();
   // A notebook that still initializes takes the front and the focus again, so this is repeated until the command has run.
   const run = async () => {
     await tab.click({ timeout: 5_000 });
@@ -156,7 +162,7 @@ export async function terminal(page: Page, surface: Surface, command: string, fi
     await page.keyboard.press('Enter');
     await eventually('the file is there', () => existsSync(file), 5_000);
   };
-  await eventually('the command has run', () => run().then(() => true, () => false));
+  await eventually('the command has run', () => run().then(() => true, () => false), 180_000);
 }
 
 /** Uploads a file by the button, and waits until the server has all of it. */

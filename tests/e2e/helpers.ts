@@ -39,7 +39,7 @@ export function apiClient(testbed: () => Testbed, token: () => string) {
 
 /** Prints the logs of gateway and agent after a failure. */
 export function printLogs(testbed: Testbed, info: TestInfo): void {
-  if (info.errors.length > 0) console.log(`gateway:\n${testbed.log('gateway')}\nagent:\n${testbed.log('agent')}`);
+  if (info.errors.length > 0) console.log(testbed.logNames().map((name) => `${name}:\n${testbed.log(name)}`).join('\n'));
 }
 
 /** The session shown by a viewer page. */

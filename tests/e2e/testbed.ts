@@ -190,6 +190,11 @@ export class Testbed {
     return execFileSync(BINARY, args, { env: this.#env, encoding: 'utf8' });
   }
 
+  /** Processes that have a log. */
+  logNames(): string[] {
+    return readdirSync(this.dir).filter((name) => name.endsWith('.log') && name !== 'xev.log').map((name) => name.slice(0, -'.log'.length));
+  }
+
   /** The end of a process's log, without the access log. */
   log(name: string): string {
     const lines = readFileSync(join(this.dir, `${name}.log`), 'utf8').split('\n');
