@@ -3,7 +3,7 @@ import { type Page, expect } from '@playwright/test';
 import { join } from 'node:path';
 import { enterCode, enterPassword, launch, screenshot, sessionOf, signIn, testsOn } from './helpers.ts';
 import { LAYOUTS, pressKeys } from './layouts.ts';
-import { fileOnHost, letterDifference, settledText, terminalText, type, waitForDesktop, waitForPrompt } from './screen.ts';
+import { desktopClipboard, fileOnHost, letterDifference, settledText, terminalText, type, typeKeysUntilFile, waitForDesktop, waitForShell } from './screen.ts';
 import { eventually } from './testbed.ts';
 
 const { test, bed } = testsOn({ role: 'member' });
@@ -18,7 +18,7 @@ async function openDesktop(page: Page): Promise<string> {
 /** The same, and its terminal takes keys. */
 async function openTerminal(page: Page): Promise<string> {
   const session = await openDesktop(page);
-  await waitForPrompt(page);
+  await waitForShell(page, bed.home);
   return session;
 }
 
@@ -76,8 +76,7 @@ test('clipboard text goes into the desktop', async ({ page }) => {
   await page.getByTestId('toolbar-clipboard').click();
   await page.getByTestId('clipboard-text').fill('Grüße aus dem Browser ✓');
   await page.getByTestId('clipboard-send').click();
-  await type(page, 'xclip -selection clipboard -o > pasted.txt');
-  expect(await fileOnHost(join(bed.home, 'pasted.txt'))).toBe('Grüße aus dem Browser ✓');
+  await eventually('the desktop has the text', async () => (await desktopClipboard(page, bed.home)) === 'Grüße aus dem Browser ✓');
 });
 
 test('clipboard text comes out of the desktop', async ({ page }) => {
@@ -101,8 +100,7 @@ test('after kill -9 of the gateway the same page shows the same desktop again', 
   expect(sessionOf(page), 'the same page').toBe(session);
   await eventually('the terminal shows what it showed before', async () => letterDifference(before, await terminalText(page)) < 0.1);
   // Only the shell that ran before the gateway died has the variable.
-  await type(page, 'echo "$MARK" > after.txt');
-  expect(await fileOnHost(join(bed.home, 'after.txt'))).toMatch(/^kept-\d+\n$/);
+  expect(await typeKeysUntilFile(page, 'echo "$MARK" > after.txt', join(bed.home, 'after.txt'))).toMatch(/^kept-\d+\n$/);
   await screenshot(page, 'after-restart');
   expect(bed.testbed.cli('audit', 'verify'), 'the audit log is complete across the kill').toContain('whole and unaltered');
 });

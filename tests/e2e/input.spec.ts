@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { dismissHint, launch, screenshot, testsOn } from './helpers.ts';
 import { pressKeys } from './layouts.ts';
-import { SCREEN, fileOnHost, waitForDesktop, waitForPicture, waitForPrompt } from './screen.ts';
+import { SCREEN, fileOnHost, waitForDesktop, waitForPicture, waitForShell } from './screen.ts';
 import { type Testbed, eventually } from './testbed.ts';
 import { NLA, NlaDesktop } from './upstreams.ts';
 
@@ -84,7 +84,7 @@ const pictureSize = (page: Page) => page.locator(SCREEN).evaluate((canvas: HTMLC
 async function openRdp(page: Page): Promise<string> {
   const session = await launch(page, bed.testbed, 'ws-rdp');
   await waitForDesktop(page);
-  await waitForPrompt(page);
+  await waitForShell(page, bed.home);
   return session;
 }
 
@@ -116,6 +116,7 @@ test('an RDP desktop follows the window size on the same stream', async ({ page 
     await waitForDesktop(page);
   }
   expect(await bed.auditEntries(`action=open_stream&session_id=${session}`), 'no second stream was opened').toHaveLength(1);
+  await waitForShell(page, bed.home);
   await sendCharacters(page);
   await typeLine(page, 'xrandr > size.txt');
   expect(await fileOnHost(join(bed.home, 'size.txt'))).toContain('current 1280 x 800');

@@ -1,6 +1,7 @@
 // The remote screen as a person has it: looked at by its pixels, worked with by mouse and keys.
 import { type Page, expect } from '@playwright/test';
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { eventually } from './testbed.ts';
 
 export const SCREEN = '[data-testid=viewer-screen]';
@@ -98,6 +99,34 @@ export async function waitForPrompt(page: Page): Promise<void> {
     const dark = text.filter((brightness) => brightness < 50).length;
     return dark > text.length * 0.8 && text.filter(isLetter).length > 100;
   });
+}
+
+let shells = 0;
+
+/**
+ * Waits until the terminal's shell runs what is typed. Before the window manager has given the terminal the focus, and while the server changes the
+ * size of the desktop, keys go nowhere. The command has no character that is elsewhere on a German keyboard.
+ */
+export async function waitForShell(page: Page, home: string): Promise<void> {
+  await waitForPrompt(page);
+  const file = `ready${(shells += 1)}`;
+  await eventually('the shell runs what is typed', async () => {
+    await type(page, `touch ${file}`);
+    return eventually('the file is there', () => existsSync(join(home, file)), 5_000).catch(() => undefined);
+  });
+}
+
+let clipboardFiles = 0;
+
+/** The desktop's clipboard, as a program there reads it. */
+export async function desktopClipboard(page: Page, home: string): Promise<string> {
+  const file = `clipboard-${(clipboardFiles += 1)}.txt`;
+  await typeKeys(page, `xclip -selection clipboard -o > ${file}; echo . >> ${file}`);
+  const text = await eventually('the desktop’s clipboard is in the file', async () => {
+    const text = await fileOnHost(join(home, file));
+    return text.endsWith('.\n') && text;
+  });
+  return text.slice(0, -2);
 }
 
 const isLetter = (brightness: number) => brightness > 90;

@@ -2,7 +2,7 @@
 import { type Page, expect } from '@playwright/test';
 import { join } from 'node:path';
 import { type Bed, launch, screenshot, testsOn } from './helpers.ts';
-import { fileOnHost, typeKeys, typeKeysUntilFile, waitForDesktop, waitForPicture, waitForPrompt } from './screen.ts';
+import { desktopClipboard, typeKeys, typeKeysUntilFile, waitForDesktop, waitForPicture, waitForShell } from './screen.ts';
 import { eventually, freePort } from './testbed.ts';
 import { DisconnectingProxy, NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, startVncDesktop } from './upstreams.ts';
 
@@ -44,21 +44,8 @@ async function openRdp(page: Page, policy: object = OPEN): Promise<string> {
   await bed.api('PATCH', '/api/workspaces/ws-rdp', { policy }, 200);
   const session = await launch(page, bed.testbed, 'ws-rdp');
   await waitForDesktop(page);
-  await waitForPrompt(page);
+  await waitForShell(page, bed.home);
   return session;
-}
-
-let files = 0;
-
-/** The desktop's clipboard, as a program there reads it. */
-async function desktopClipboard(page: Page): Promise<string> {
-  const file = `clipboard-${(files += 1)}.txt`;
-  await typeKeys(page, `xclip -selection clipboard -o > ${file}; echo . >> ${file}`);
-  const text = await eventually('the desktop’s clipboard is in the file', async () => {
-    const text = await fileOnHost(join(bed.home, file));
-    return text.endsWith('.\n') && text;
-  });
-  return text.slice(0, -2);
 }
 
 /** Sends text through the clipboard panel. */
@@ -191,7 +178,7 @@ test('an RDP desktop that the agent starts shows its picture and takes input', a
 test('the clipboard of an RDP desktop works in both directions', async ({ page }) => {
   await openRdp(page);
   await sendClipboard(page, 'Grüße über RDP');
-  expect(await desktopClipboard(page)).toBe('Grüße über RDP');
+  await eventually('the desktop has the text', async () => (await desktopClipboard(page, bed.home)) === 'Grüße über RDP');
   await typeKeys(page, 'printf "out of RDP" | xclip -selection clipboard -i');
   await eventually('the desktop’s text arrives', async () => (await panelText(page)) === 'out of RDP');
 });
@@ -213,9 +200,9 @@ test('a policy of text in only is applied to an open stream, and text does not c
   await expectRules(page, 'Clipboard: into the desktop only');
   await waitForDesktop(page);
   await sendClipboard(page, 'still goes in');
-  expect(await desktopClipboard(page)).toBe('still goes in');
+  await eventually('the desktop has the text', async () => (await desktopClipboard(page, bed.home)) === 'still goes in');
   await typeKeys(page, 'printf "must stay" | xclip -selection clipboard -i');
-  expect(await desktopClipboard(page)).toBe('must stay');
+  expect(await desktopClipboard(page, bed.home)).toBe('must stay');
   expect(await panelText(page)).toBe('still goes in');
 });
 
@@ -235,9 +222,7 @@ test('a VNC server with a password in the gateway shows its picture, takes input
   await launch(page, bed.testbed, 'ws-vnc');
   await waitForPicture(page);
   await expectRules(page, 'Clipboard: out of the desktop only');
-  await page.locator('[data-testid=viewer-screen]').click({ position: { x: 300, y: 300 } });
-  await page.keyboard.type('printf "out of VNC" | xclip -selection clipboard -i; echo vnc > vnc.txt\n', { delay: 8 });
-  expect(await fileOnHost(join(bed.testbed.dir, 'vnc.txt'))).toBe('vnc\n');
+  expect(await typeKeysUntilFile(page, 'printf "out of VNC" | xclip -selection clipboard -i; echo vnc > vnc.txt', join(bed.testbed.dir, 'vnc.txt'))).toBe('vnc\n');
   await eventually('the desktop’s text arrives', async () => (await panelText(page)) === 'out of VNC');
   expect(clipboardOf(vncDisplay)).toBe('out of VNC');
 });
