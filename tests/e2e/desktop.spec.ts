@@ -3,7 +3,7 @@ import { type Page, expect } from '@playwright/test';
 import { join } from 'node:path';
 import { enterCode, enterPassword, launch, screenshot, sessionOf, signIn, testsOn } from './helpers.ts';
 import { LAYOUTS, pressKeys } from './layouts.ts';
-import { desktopClipboard, fileOnHost, letterDifference, settledText, terminalText, type, typeKeysUntilFile, waitForDesktop, waitForShell } from './screen.ts';
+import { desktopClipboard, fileOnHost, letterDifference, settledText, terminalText, type, typeUntilFile, waitForDesktop, waitForShell } from './screen.ts';
 import { eventually } from './testbed.ts';
 
 const { test, bed } = testsOn({ role: 'member' });
@@ -100,7 +100,7 @@ test('after kill -9 of the gateway the same page shows the same desktop again', 
   expect(sessionOf(page), 'the same page').toBe(session);
   await eventually('the terminal shows what it showed before', async () => letterDifference(before, await terminalText(page)) < 0.1);
   // Only the shell that ran before the gateway died has the variable.
-  expect(await typeKeysUntilFile(page, 'echo "$MARK" > after.txt', join(bed.home, 'after.txt'))).toMatch(/^kept-\d+\n$/);
+  expect(await typeUntilFile(page, 'echo "$MARK" > after.txt', join(bed.home, 'after.txt'))).toMatch(/^kept-\d+\n$/);
   await screenshot(page, 'after-restart');
   expect(bed.testbed.cli('audit', 'verify'), 'the audit log is complete across the kill').toContain('whole and unaltered');
 });

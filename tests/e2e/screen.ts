@@ -55,14 +55,20 @@ export async function fileOnHost(path: string): Promise<string> {
   return eventually(`${path} appears on the host`, () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined);
 }
 
-/** Types a command by keys until the file it writes is there; a desktop that has just appeared may not take input yet. */
-export async function typeKeysUntilFile(page: Page, command: string, path: string, within?: number): Promise<string> {
+/** A way to type a command: [`type`] by characters, [`typeKeys`] by keys. */
+type Typing = (page: Page, command: string) => Promise<void>;
+
+/** Types a command until the file it writes is there; a desktop that has just appeared may not take input yet. */
+export async function typeUntilFile(page: Page, command: string, path: string, { by = type, within }: { by?: Typing; within?: number } = {}): Promise<string> {
   const written = () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined;
   return eventually(`${path} appears on the host`, async () => {
-    await typeKeys(page, command);
+    await by(page, command);
     return eventually('the file is there', written, 10_000).catch(() => undefined);
   }, within);
 }
+
+/** The same by keys, as RDP takes them. */
+export const typeKeysUntilFile = (page: Page, command: string, path: string, within?: number): Promise<string> => typeUntilFile(page, command, path, { by: typeKeys, within });
 
 /** Where the terminal shows its first lines. */
 const TEXT = { x: 80, y: 92, width: 600, height: 120 };
@@ -105,11 +111,11 @@ let shells = 0;
 
 /**
  * Waits until the terminal's shell runs what is typed. Before the window manager has given the terminal the focus, and while the server changes the
- * size of the desktop, keys go nowhere. The command has no character that is elsewhere on a German keyboard.
+ * size of the desktop, keys go nowhere. The command has no letter or sign that is elsewhere on a German keyboard.
  */
 export async function waitForShell(page: Page, home: string): Promise<void> {
   await waitForPrompt(page);
-  const file = `ready${(shells += 1)}`;
+  const file = `shell${(shells += 1)}`;
   await eventually('the shell runs what is typed', async () => {
     await type(page, `touch ${file}`);
     return eventually('the file is there', () => existsSync(join(home, file)), 5_000).catch(() => undefined);
@@ -119,9 +125,9 @@ export async function waitForShell(page: Page, home: string): Promise<void> {
 let clipboardFiles = 0;
 
 /** The desktop's clipboard, as a program there reads it. */
-export async function desktopClipboard(page: Page, home: string): Promise<string> {
+export async function desktopClipboard(page: Page, home: string, by: Typing = type): Promise<string> {
   const file = `clipboard-${(clipboardFiles += 1)}.txt`;
-  await typeKeys(page, `xclip -selection clipboard -o > ${file}; echo . >> ${file}`);
+  await by(page, `xclip -selection clipboard -o > ${file}; echo . >> ${file}`);
   const text = await eventually('the desktop’s clipboard is in the file', async () => {
     const text = await fileOnHost(join(home, file));
     return text.endsWith('.\n') && text;

@@ -2,7 +2,7 @@
 import { type Page, expect } from '@playwright/test';
 import { join } from 'node:path';
 import { type Bed, launch, screenshot, testsOn } from './helpers.ts';
-import { desktopClipboard, typeKeys, typeKeysUntilFile, waitForDesktop, waitForPicture, waitForShell } from './screen.ts';
+import { desktopClipboard, typeKeys, typeKeysUntilFile, typeUntilFile, waitForDesktop, waitForPicture, waitForShell } from './screen.ts';
 import { eventually, freePort } from './testbed.ts';
 import { DisconnectingProxy, NLA, NlaDesktop, VNC_PASSWORD, clipboardOf, startVncDesktop } from './upstreams.ts';
 
@@ -178,7 +178,7 @@ test('an RDP desktop that the agent starts shows its picture and takes input', a
 test('the clipboard of an RDP desktop works in both directions', async ({ page }) => {
   await openRdp(page);
   await sendClipboard(page, 'Grüße über RDP');
-  await eventually('the desktop has the text', async () => (await desktopClipboard(page, bed.home)) === 'Grüße über RDP');
+  await eventually('the desktop has the text', async () => (await desktopClipboard(page, bed.home, typeKeys)) === 'Grüße über RDP');
   await typeKeys(page, 'printf "out of RDP" | xclip -selection clipboard -i');
   await eventually('the desktop’s text arrives', async () => (await panelText(page)) === 'out of RDP');
 });
@@ -200,9 +200,9 @@ test('a policy of text in only is applied to an open stream, and text does not c
   await expectRules(page, 'Clipboard: into the desktop only');
   await waitForDesktop(page);
   await sendClipboard(page, 'still goes in');
-  await eventually('the desktop has the text', async () => (await desktopClipboard(page, bed.home)) === 'still goes in');
+  await eventually('the desktop has the text', async () => (await desktopClipboard(page, bed.home, typeKeys)) === 'still goes in');
   await typeKeys(page, 'printf "must stay" | xclip -selection clipboard -i');
-  expect(await desktopClipboard(page, bed.home)).toBe('must stay');
+  expect(await desktopClipboard(page, bed.home, typeKeys)).toBe('must stay');
   expect(await panelText(page)).toBe('still goes in');
 });
 
@@ -222,7 +222,7 @@ test('a VNC server with a password in the gateway shows its picture, takes input
   await launch(page, bed.testbed, 'ws-vnc');
   await waitForPicture(page);
   await expectRules(page, 'Clipboard: out of the desktop only');
-  expect(await typeKeysUntilFile(page, 'printf "out of VNC" | xclip -selection clipboard -i; echo vnc > vnc.txt', join(bed.testbed.dir, 'vnc.txt'))).toBe('vnc\n');
+  expect(await typeUntilFile(page, 'printf "out of VNC" | xclip -selection clipboard -i; echo vnc > vnc.txt', join(bed.testbed.dir, 'vnc.txt'))).toBe('vnc\n');
   await eventually('the desktop’s text arrives', async () => (await panelText(page)) === 'out of VNC');
   expect(clipboardOf(vncDisplay)).toBe('out of VNC');
 });
