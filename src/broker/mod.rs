@@ -59,6 +59,7 @@ use identity::users::Users;
 use jobs::change_feed::ChangeFeed;
 use jobs::change_watcher::ChangeWatcher;
 use jobs::health::Health;
+use jobs::host_checks::HostChecks;
 use jobs::host_observations::ReconcilerState;
 use jobs::lifecycle::Lifecycle;
 use jobs::reconciler::Reconciler;
@@ -152,16 +153,26 @@ impl Broker {
         let credentials =
             Credentials { store: store.clone(), sealer: sealer.clone(), ephemeral: Arc::default() };
         let views = SessionViews { fleet: fleet.clone(), streams: streams.clone() };
+        let state = Arc::new(ReconcilerState::new(started));
+        let checks = HostChecks {
+            store: store.clone(),
+            fleet: fleet.clone(),
+            tracker: tracker.clone(),
+            changes: changes.clone(),
+            teardown: teardown.clone(),
+            settings: settings.clone(),
+            state: state.clone(),
+        };
         let reconciler = Reconciler {
             store: store.clone(),
             sealer: sealer.clone(),
             fleet: fleet.clone(),
             tracker: tracker.clone(),
-            changes: changes.clone(),
             teardown: teardown.clone(),
             ephemeral: credentials.ephemeral.clone(),
             settings: settings.clone(),
-            state: Arc::new(ReconcilerState::new(started)),
+            state,
+            checks,
         };
         let change_watcher = ChangeWatcher {
             store: store.clone(),

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// Interval at which an agent is asked for its capabilities. It probes its services for that.
 const CAPABILITIES_INTERVAL: Duration = Duration::from_secs(30);
+/// Minimum time between two questions for changes, whatever an agent answers. A change that comes
+/// alone is noticed at once.
+pub const CHANGES_MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// Most services accepted from an agent.
 const SERVICES_MAX: usize = crate::host::services::SERVICES_MAX;
 /// Interval of the probes of a standard peer.
@@ -51,6 +54,7 @@ pub(super) async fn monitor_host(
             if *status.borrow() == TunnelStatus::Encrypted {
                 fleet.reconnect_sessions(host);
             }
+            fleet.notify_host_changed(host);
             fleet.notify_hosts_changed();
             wait = RETRY_BACKOFF.0;
         }
@@ -119,13 +123,15 @@ async fn poll_changes(fleet: &Weak<FleetState>, host: HostId) -> FleetError {
                 refreshed_at = Some(Instant::now());
             }
             let limit = control::WATCH_WAIT + CONTROL_TIMEOUT;
+            let asked_at = tokio::time::Instant::now();
             let now = tokio::time::timeout(limit, client.changed(generation))
                 .await
                 .map_err(|_| FleetError::Timeout)?
                 .map_err(control_error)?;
             if generation.replace(now) != Some(now) {
-                fleet.upgrade().ok_or(FleetError::NotConnected)?.notify_hosts_changed();
+                fleet.upgrade().ok_or(FleetError::NotConnected)?.notify_host_changed(host);
             }
+            tokio::time::sleep_until(asked_at + CHANGES_MIN_INTERVAL).await;
         }
     };
     let ended: Result<std::convert::Infallible, FleetError> = polling.await;

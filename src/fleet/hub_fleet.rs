@@ -173,6 +173,7 @@ impl HostFleet for HubFleet {
                 public_key: host.public_key,
                 tunnel,
                 capabilities: None,
+                changed: watch::Sender::new(0),
                 monitor,
             },
         );
@@ -275,6 +276,10 @@ impl HostFleet for HubFleet {
 
     fn hosts_changed(&self) -> watch::Receiver<u64> {
         self.state.subscribe_hosts_changed()
+    }
+
+    fn host_changed(&self, host: HostId) -> watch::Receiver<u64> {
+        self.state.subscribe_host_changed(host)
     }
 }
 

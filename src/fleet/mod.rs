@@ -21,5 +21,6 @@ mod sessions;
 mod shared;
 mod state;
 
+pub use host_monitor::CHANGES_MIN_INTERVAL;
 pub use hub_fleet::HubFleet;
 pub use state::FleetConfig;

@@ -55,6 +55,8 @@ pub(super) struct HostEntry {
     pub(super) public_key: String,
     pub(super) tunnel: Tunnel,
     pub(super) capabilities: Option<Arc<HostCapabilities>>,
+    /// Counts changes of the tunnel's state, and of the desktops as its agent reports them.
+    pub(super) changed: watch::Sender<u64>,
     pub(super) monitor: AbortHandle,
 }
 
@@ -130,6 +132,18 @@ impl FleetState {
 
     pub(super) fn notify_hosts_changed(&self) {
         self.hosts_changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn notify_host_changed(&self, host: HostId) {
+        if let Some(entry) = self.hosts().get(&host) {
+            entry.changed.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Closed at once when there is no such host.
+    pub(super) fn subscribe_host_changed(&self, host: HostId) -> watch::Receiver<u64> {
+        let hosts = self.hosts();
+        hosts.get(&host).map_or_else(|| watch::channel(0).1, |entry| entry.changed.subscribe())
     }
 
     pub(super) fn subscribe_hosts_changed(&self) -> watch::Receiver<u64> {

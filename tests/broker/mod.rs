@@ -1,6 +1,7 @@
 //! The use cases, over both databases and a fake fleet.
 
 mod admin;
+mod bad_hosts;
 mod change_feed;
 mod change_watcher;
 mod endings;

@@ -2,6 +2,8 @@
 //!
 //! Starts succeed, fail, hang or wait at a gate; hosts connect, disconnect and lose desktops.
 
+mod controls;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portcullis::broker::model::{GatewayIdentity, HostCapabilities, TunnelReport, TunnelState};
@@ -15,7 +17,7 @@ use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{HostId, SessionId, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
@@ -43,6 +45,9 @@ struct FleetState {
     tunnels: HashMap<SessionId, Vec<u8>>,
     start: Plan,
     stop: Plan,
+    start_on: HashMap<HostId, Plan>,
+    stop_on: HashMap<HostId, Plan>,
+    stops_asked: HashMap<HostId, usize>,
     started: Vec<SessionId>,
     stopped: Vec<SessionId>,
     cut: Vec<SessionId>,
@@ -71,133 +76,6 @@ impl Default for FakeFleet {
             gate: Semaphore::new(0),
             begun: watch::channel(0).0,
         }
-    }
-}
-
-impl FakeFleet {
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    fn state(&self) -> MutexGuard<'_, FleetState> {
-        self.inside.lock().unwrap()
-    }
-
-    /// The UDP address at which the gateway listens.
-    pub fn listen_at(&self, own: SocketAddr) {
-        self.state().listens_at = Some(own);
-    }
-
-    /// A host's tunnel comes up.
-    pub fn connect(&self, host: HostId) {
-        self.state().hosts.insert(host, true);
-        self.changed.send_modify(|n| *n += 1);
-    }
-
-    /// A host's tunnel goes down.
-    pub fn disconnect(&self, host: HostId) {
-        self.state().hosts.insert(host, false);
-        self.changed.send_modify(|n| *n += 1);
-    }
-
-    /// The result of further starts.
-    pub fn plan_start(&self, plan: Plan) {
-        self.state().start = plan;
-    }
-
-    /// The result of further stops.
-    pub fn plan_stop(&self, plan: Plan) {
-        self.state().stop = plan;
-    }
-
-    /// Releases `n` starts that wait at the gate.
-    pub fn open_gate(&self, n: usize) {
-        self.gate.add_permits(n);
-    }
-
-    /// Resolves when `n` starts in all have begun.
-    pub async fn wait_for_starts(&self, n: u64) {
-        self.begun.subscribe().wait_for(|begun| *begun >= n).await.unwrap();
-    }
-
-    /// A desktop ends on its host.
-    pub fn lose_desktop(&self, session: SessionId) {
-        for desktops in self.state().desktops.values_mut() {
-            desktops.remove(&session);
-        }
-    }
-
-    /// A desktop without a lease.
-    pub fn add_desktop(&self, host: HostId, session: SessionId) {
-        self.state().desktops.entry(host).or_default().insert(session);
-    }
-
-    /// Copies another fleet's desktops, as hosts keep theirs when a gateway restarts.
-    pub fn copy_desktops_from(&self, other: &Self) {
-        self.state().desktops = other.state().desktops.clone();
-    }
-
-    pub fn desktops(&self, host: HostId) -> HashSet<SessionId> {
-        self.state().desktops.get(&host).cloned().unwrap_or_default()
-    }
-
-    pub fn has_tunnel(&self, session: SessionId) -> bool {
-        self.state().tunnels.contains_key(&session)
-    }
-
-    pub fn tunnel_key(&self, session: SessionId) -> Option<Vec<u8>> {
-        self.state().tunnels.get(&session).cloned()
-    }
-
-    pub fn host_key(&self, host: HostId) -> Option<Vec<u8>> {
-        self.state().host_keys.get(&host).cloned()
-    }
-
-    pub fn started(&self) -> Vec<SessionId> {
-        self.state().started.clone()
-    }
-
-    pub fn stopped(&self) -> Vec<SessionId> {
-        self.state().stopped.clone()
-    }
-
-    pub fn was_cut(&self, session: SessionId) -> bool {
-        self.state().cut.contains(&session)
-    }
-
-    /// The certificate of RDP desktops started from now on.
-    pub fn set_certificate(&self, certificate: Option<Fingerprint>) {
-        self.state().certificate = certificate;
-    }
-
-    /// The endpoint requested for a session: a port, or the name of a service.
-    pub fn wanted(&self, session: SessionId) -> Option<String> {
-        self.state().wanted.get(&session).cloned()
-    }
-
-    /// Adds a direct target to the configuration.
-    pub fn allow_direct(&self, name: &str, address: &str) {
-        self.state().direct.insert(name.to_owned(), address.parse().unwrap());
-    }
-
-    /// Sets the offers of a host's agent.
-    pub fn set_offers(&self, host: HostId, offers: HostCapabilities) {
-        self.state().offers.insert(host, Arc::new(offers));
-        self.changed.send_modify(|n| *n += 1);
-    }
-
-    /// The result of further probes of web applications; `None`: they answer.
-    pub fn plan_probe(&self, how: Option<ProbeFailure>) {
-        self.state().unanswered = how;
-    }
-
-    /// The certificate pinned for a session's application.
-    pub fn pin_of(&self, session: SessionId) -> Option<Fingerprint> {
-        self.state().pins.get(&session).copied().flatten()
-    }
-
-    pub fn restored(&self) -> Vec<SessionId> {
-        self.state().restored.clone()
     }
 }
 
@@ -253,7 +131,7 @@ impl HostFleet for FakeFleet {
         order: DesktopOrder,
     ) -> BoxFuture<'_, Result<DesktopStarted, FleetError>> {
         async move {
-            let plan = self.state().start;
+            let plan = self.start_plan(host);
             self.begun.send_modify(|n| *n += 1);
             match plan {
                 Plan::Work => {}
@@ -328,7 +206,7 @@ impl HostFleet for FakeFleet {
         session: SessionId,
     ) -> BoxFuture<'_, Result<(), FleetError>> {
         async move {
-            let plan = self.state().stop;
+            let plan = self.stop_plan(host);
             match plan {
                 Plan::Work => {}
                 Plan::Refuse | Plan::Fail => return Err(FleetError::Failed("cannot".into())),

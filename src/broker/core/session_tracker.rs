@@ -19,7 +19,23 @@ pub(in crate::broker) struct TrackedSession {
 #[derive(Debug, Default)]
 struct State {
     tracked: HashMap<SessionId, TrackedSession>,
+    /// The tracked sessions of each host.
+    by_host: HashMap<HostId, HashSet<SessionId>>,
     completing: HashSet<SessionId>,
+}
+
+impl State {
+    fn remove(&mut self, id: SessionId) {
+        let host = self.tracked.remove(&id).and_then(|session| session.host_id);
+        if let Some(host) = host
+            && let Some(sessions) = self.by_host.get_mut(&host)
+        {
+            sessions.remove(&id);
+            if sessions.is_empty() {
+                self.by_host.remove(&host);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -30,7 +46,12 @@ pub(in crate::broker) struct SessionTracker {
 impl SessionTracker {
     /// Marks a session whose tunnel this process holds or is about to create.
     pub(in crate::broker) fn track(&self, id: SessionId, session: TrackedSession) {
-        lock(&self.state).tracked.insert(id, session);
+        let mut state = lock(&self.state);
+        state.remove(id);
+        if let Some(host) = session.host_id {
+            state.by_host.entry(host).or_default().insert(id);
+        }
+        state.tracked.insert(id, session);
     }
 
     pub(in crate::broker) fn set_active(&self, id: SessionId) {
@@ -40,7 +61,7 @@ impl SessionTracker {
     }
 
     pub(in crate::broker) fn untrack(&self, id: SessionId) {
-        lock(&self.state).tracked.remove(&id);
+        lock(&self.state).remove(id);
     }
 
     pub(in crate::broker) fn get(&self, id: SessionId) -> Option<TrackedSession> {
@@ -55,11 +76,16 @@ impl SessionTracker {
         lock(&self.state).tracked.keys().copied().collect()
     }
 
-    /// Every active tracked session with its host.
-    pub(in crate::broker) fn active(&self) -> Vec<(SessionId, Option<HostId>)> {
+    /// The active tracked sessions of a host.
+    pub(in crate::broker) fn active_on(&self, host: HostId) -> Vec<SessionId> {
         let state = lock(&self.state);
-        let active = state.tracked.iter().filter(|(_, session)| session.is_active);
-        active.map(|(id, session)| (*id, session.host_id)).collect()
+        let on_host = state.by_host.get(&host).into_iter().flatten().copied();
+        on_host.filter(|id| state.tracked.get(id).is_some_and(|s| s.is_active)).collect()
+    }
+
+    /// The hosts of tracked sessions.
+    pub(in crate::broker) fn hosts(&self) -> Vec<HostId> {
+        lock(&self.state).by_host.keys().copied().collect()
     }
 
     pub(in crate::broker) fn count(&self) -> usize {

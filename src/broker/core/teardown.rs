@@ -14,7 +14,7 @@
 
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::changes::Changes;
-use crate::broker::core::session_tracker::SessionTracker;
+use crate::broker::core::session_tracker::{CompletionClaim, SessionTracker};
 use crate::broker::core::stream_registry::StreamRegistry;
 use crate::broker::core::task::run_bounded;
 use crate::broker::core::text::{json_int, millis_u64};
@@ -25,10 +25,13 @@ use crate::domain::audit::{Action, Reason};
 use crate::domain::route::SessionRoute;
 use crate::domain::session::{EndReason, Event, Session};
 use crate::domain::user::RequestSource;
-use crate::domain::{Error, LoginId, Result, SessionId, UserId};
+use crate::domain::{Error, HostId, LoginId, Result, SessionId, UserId};
 use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 pub(in crate::broker) const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -144,7 +147,8 @@ pub(in crate::broker) struct Teardown {
 }
 
 impl Teardown {
-    /// Applies the side effects: revokes everything first, then completes each session.
+    /// Applies the side effects: revokes everything first, then completes each session. Sessions on
+    /// a host that does not answer delay those on no other host.
     pub(in crate::broker) async fn apply_effects(&self, ended: TeardownEffects) -> Result<()> {
         let TeardownEffects { sessions, logins } = ended;
         // Sessions first: a stream keeps the first reason, and "your account was disabled" says
@@ -157,11 +161,14 @@ impl Teardown {
         for (_, session) in &revoked {
             self.changes.publish_session(session, self.is_single_seat(session.id));
         }
-        let finishing = revoked.into_iter().map(|(report, session)| {
-            let teardown = self.clone();
-            async move { teardown.complete(session, report, false).await }.boxed()
-        });
-        run_bounded(finishing.collect()).await.into_iter().collect()
+        let mut by_host: HashMap<Option<HostId>, Vec<BoxFuture<'static, Result<()>>>> =
+            HashMap::new();
+        for (report, session) in revoked {
+            let (teardown, host) = (self.clone(), session.host_id);
+            let completion = async move { teardown.complete(session, report, false).await };
+            by_host.entry(host).or_default().push(completion.boxed());
+        }
+        join_all(by_host.into_values().map(run_bounded)).await.into_iter().flatten().collect()
     }
 
     /// Whether others see that the session's workspace is in use; an untracked session counts as
@@ -203,6 +210,15 @@ impl Teardown {
                 .await
                 .map(drop);
         };
+        self.complete_claimed(claim, session, report).await
+    }
+
+    async fn complete_claimed(
+        &self,
+        claim: CompletionClaim,
+        session: Session,
+        report: Option<TunnelReport>,
+    ) -> Result<()> {
         let stopped = self.stop_desktop(&session).await;
         let entry = self
             .store
@@ -256,42 +272,101 @@ impl Teardown {
         }
     }
 
-    /// Ends one live session without a caller: expiry, lost host, interrupted launch.
+    /// Ends live sessions without a caller: expiry, lost host, interrupted launch. Nobody can use
+    /// them once this returns; the desktops are stopped in tasks of their own, which are returned.
+    ///
+    /// # Errors
+    /// The first failure of the store; the other sessions are ended.
     pub(in crate::broker) async fn end_by_system(
+        &self,
+        ending: Vec<(Session, EndReason)>,
+    ) -> Result<Vec<JoinHandle<()>>> {
+        let closing = ending.into_iter().map(|(session, reason)| {
+            let this = self.clone();
+            async move { this.close_by_system(session, reason).await }.boxed()
+        });
+        let (mut revoked, mut failure) = (Vec::new(), None);
+        for closed in run_bounded(closing.collect()).await {
+            match closed {
+                Ok(closed) => revoked.extend(closed),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        let tasks = self.spawn_revoked(revoked);
+        failure.map_or(Ok(tasks), Err)
+    }
+
+    /// Closes and revokes one session. `None`: it was closed before.
+    async fn close_by_system(
         &self,
         session: Session,
         reason: EndReason,
-        action: Action,
-    ) -> Result<()> {
-        let entry =
-            self.store.entry(&RequestSource::local(""), action).by_system().on_session(&session);
+    ) -> Result<Option<Revoked>> {
+        let entry = self.store.entry(&RequestSource::local(""), ending_action(reason));
+        let entry = entry.by_system().on_session(&session);
         let entry = if reason == EndReason::LaunchFailed {
             entry.failed(Reason::Interrupted)
         } else {
             entry
         };
         let closed = self.store.write(move |tx| tx.close(&session, reason, &entry)).await?;
-        match closed {
-            Some(closed) => self.apply_effects(TeardownEffects::session(closed)).await,
-            None => Ok(()),
-        }
+        Ok(closed.map(|session| {
+            let report = self.revoke(&session);
+            self.changes.publish_session(&session, self.is_single_seat(session.id));
+            Revoked { session, report }
+        }))
     }
 
-    /// Completes closing sessions in tasks of their own; the claim ensures that each completes
-    /// once.
-    pub(in crate::broker) fn spawn_completions(&self, closing: Vec<Session>) {
-        for session in closing {
-            if self.tracker.is_claimed(session.id) {
-                continue;
-            }
-            let report = self.revoke(&session);
-            let teardown = self.clone();
-            tokio::spawn(async move {
-                let id = session.id;
-                if let Err(error) = teardown.complete(session, report, true).await {
+    /// Completes closing sessions in tasks of their own, one for each host; the claim ensures that
+    /// each completes once.
+    pub(in crate::broker) fn spawn_completions(
+        &self,
+        closing: Vec<Session>,
+    ) -> Vec<JoinHandle<()>> {
+        let unclaimed = closing.into_iter().filter(|session| !self.tracker.is_claimed(session.id));
+        let revoked = unclaimed.map(|session| Revoked { report: self.revoke(&session), session });
+        self.spawn_revoked(revoked.collect())
+    }
+
+    fn spawn_revoked(&self, revoked: Vec<Revoked>) -> Vec<JoinHandle<()>> {
+        let mut by_host: HashMap<Option<HostId>, Vec<BoxFuture<'static, ()>>> = HashMap::new();
+        for Revoked { session, report } in revoked {
+            let Some(claim) = self.tracker.claim(session.id) else { continue };
+            let (teardown, host, id) = (self.clone(), session.host_id, session.id);
+            let completion = async move {
+                if let Err(error) = teardown.complete_claimed(claim, session, report).await {
                     tracing::warn!(session = %id, %error, "a closing session could not be completed; it is retried");
                 }
-            });
+            };
+            by_host.entry(host).or_default().push(completion.boxed());
         }
+        let spawn = |work| {
+            tokio::spawn(async move {
+                run_bounded(work).await;
+            })
+        };
+        by_host.into_values().map(spawn).collect()
+    }
+}
+
+/// A closed session whose streams and keys are gone, with its tunnel's last report.
+struct Revoked {
+    session: Session,
+    report: Option<TunnelReport>,
+}
+
+/// The audit action of a session ended by the system.
+fn ending_action(reason: EndReason) -> Action {
+    match reason {
+        EndReason::Expired => Action::ExpireSession,
+        EndReason::LaunchFailed => Action::LaunchWorkspace,
+        EndReason::UserDisconnected
+        | EndReason::WorkspaceStopped
+        | EndReason::AdminStopped
+        | EndReason::SignedOut
+        | EndReason::SignedOutByAdmin
+        | EndReason::UserDisabled
+        | EndReason::WorkspaceRemoved
+        | EndReason::HostLost => Action::TerminateSession,
     }
 }

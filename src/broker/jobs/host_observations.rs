@@ -1,4 +1,4 @@
-//! What the reconciler remembers between passes.
+//! What the reconciler remembers between its checks, and when a host is asked again.
 
 use crate::broker::model::TunnelReport;
 use crate::broker::ports::host_fleet::HostFleet;
@@ -7,6 +7,7 @@ use crate::domain::{HostId, Timestamp};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// State the reconciler keeps between passes.
 pub(in crate::broker) struct ReconcilerState {
@@ -47,4 +48,38 @@ pub(in crate::broker) struct HostObservation {
     pub(in crate::broker) since: Timestamp,
     /// When `last_seen_at` was last stored, and with which report.
     pub(in crate::broker) stored: Option<(Timestamp, TunnelReport)>,
+}
+
+/// Time until a host that did not answer is asked again: doubled by each failure in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::broker) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_secs(3);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    pub(in crate::broker) fn new() -> Self {
+        Self { next: Self::FIRST }
+    }
+
+    /// The wait after another failure.
+    pub(in crate::broker) fn fail(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (wait * 2).min(Self::LONGEST);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_host_is_asked_less_and_less_often() {
+        let mut backoff = Backoff::new();
+        let waits: Vec<u64> = (0..7).map(|_| backoff.fail().as_secs()).collect();
+        assert_eq!(waits, [3, 6, 12, 24, 48, 60, 60]);
+    }
 }

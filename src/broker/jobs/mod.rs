@@ -3,6 +3,7 @@
 pub mod change_feed;
 pub(in crate::broker) mod change_watcher;
 pub mod health;
+pub(in crate::broker) mod host_checks;
 pub(in crate::broker) mod host_observations;
 pub mod lifecycle;
 pub(in crate::broker) mod reconciler;

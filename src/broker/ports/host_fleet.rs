@@ -219,6 +219,12 @@ pub trait HostFleet: Send + Sync + 'static {
             Err(FleetError::Refused(format!("no direct target is allowed as {name}")))
         })
     }
-    /// Changes whenever a host may have connected or disconnected.
+    /// Changes whenever hosts may have come, gone, connected, disconnected, or changed what they
+    /// can do.
     fn hosts_changed(&self) -> tokio::sync::watch::Receiver<u64>;
+    /// Changes whenever one host may have connected or disconnected, or its agent reports that its
+    /// desktops changed. Closed when the host gets another tunnel.
+    fn host_changed(&self, _host: HostId) -> tokio::sync::watch::Receiver<u64> {
+        self.hosts_changed()
+    }
 }
