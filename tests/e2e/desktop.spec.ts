@@ -3,7 +3,7 @@ import { type Page, expect } from '@playwright/test';
 import { join } from 'node:path';
 import { enterCode, enterPassword, launch, screenshot, sessionOf, signIn, testsOn } from './helpers.ts';
 import { LAYOUTS, pressKeys } from './layouts.ts';
-import { desktopClipboard, fileOnHost, letterDifference, settledText, terminalText, type, typeUntilFile, waitForDesktop, waitForShell } from './screen.ts';
+import { desktopClipboard, fileOnHost, letterDifference, settledText, startCat, terminalText, type, typeUntilFile, waitForDesktop, waitForShell } from './screen.ts';
 import { eventually } from './testbed.ts';
 
 const { test, bed } = testsOn({ role: 'member' });
@@ -62,7 +62,7 @@ for (const [layout, [text, strokes]] of Object.entries(LAYOUTS)) {
   test(`a ${layout} keyboard types the characters on its keys`, async ({ page }) => {
     await openTerminal(page);
     const file = `${layout}.txt`;
-    await type(page, `cat > ${file}`);
+    await startCat(page, bed.home, file);
     await pressKeys(page, strokes);
     await page.keyboard.press('Enter');
     await page.keyboard.press('Control+d');

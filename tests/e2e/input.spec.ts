@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { dismissHint, launch, screenshot, testsOn } from './helpers.ts';
 import { pressKeys } from './layouts.ts';
-import { SCREEN, fileOnHost, waitForDesktop, waitForPicture, waitForShell } from './screen.ts';
+import { SCREEN, fileOnHost, startCat, waitForDesktop, waitForPicture, waitForShell } from './screen.ts';
 import { type Testbed, eventually } from './testbed.ts';
 import { NLA, NlaDesktop } from './upstreams.ts';
 
@@ -126,7 +126,7 @@ test('an RDP desktop follows the window size on the same stream', async ({ page 
 test('characters arrive unchanged, whatever keys they are on here', async ({ page }) => {
   await openRdp(page);
   await sendCharacters(page);
-  await typeLine(page, 'cat > text.txt');
+  await startCat(page, bed.home, 'text.txt');
   // With Shift and AltGr held where the desktop's own layout needs none, or others.
   await pressKeys(page, [['KeyA', 'z'], ['KeyB', 'ü'], ['+KeyC', 'ß'], ['KeyD', 'Ö'], ['+Digit2', '@'], ['^KeyF', '€'], ['+BracketLeft', '{'], ['KeyH', 'y']]);
   await page.keyboard.press('Enter');

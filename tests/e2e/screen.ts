@@ -50,6 +50,12 @@ export async function type(page: Page, command: string): Promise<void> {
   await page.keyboard.press('Enter');
 }
 
+/** Starts `cat` into a file of the home folder, and waits until it reads: keys that arrive before, while the shell has the terminal, are not in its first line. */
+export async function startCat(page: Page, home: string, file: string): Promise<void> {
+  await type(page, `cat > ${file}`);
+  await eventually('cat reads', () => existsSync(join(home, file)));
+}
+
 /** The text of a file on the host, once it is there and whole. */
 export async function fileOnHost(path: string): Promise<string> {
   return eventually(`${path} appears on the host`, () => (existsSync(path) && readFileSync(path, 'utf8')) || undefined);
