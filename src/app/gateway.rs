@@ -378,6 +378,7 @@ fn http_settings(config: &Config, audit_public_key: String) -> Settings {
         public_origins: origins,
         host_names: config.tls.names.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),
+        proxy_header: config.server.proxy_header,
         metrics_allow: config.metrics.allow.clone(),
         anonymous_rate: config.limits.public_requests_per_address.quota(),
         any_rate: config.limits.requests_per_address.quota(),

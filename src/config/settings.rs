@@ -2,6 +2,7 @@
 
 use super::value::{DatabaseUrl, DirectTarget, DurationSetting, QuotaSetting};
 use crate::domain::Network;
+use crate::domain::network::ProxyHeader;
 use crate::telemetry::Format;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -40,6 +41,7 @@ pub struct Server {
     pub data_dir: PathBuf,
     pub organization: String,
     pub trusted_proxies: Vec<Network>,
+    pub proxy_header: ProxyHeader,
     pub drain_timeout: DurationSetting,
 }
 
@@ -184,6 +186,7 @@ impl Default for Server {
             data_dir: "/var/lib/portcullis".into(),
             organization: "Portcullis".into(),
             trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::Any,
             drain_timeout: DurationSetting::secs(4),
         }
     }

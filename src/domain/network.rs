@@ -12,6 +12,19 @@ pub struct Network {
     pub prefix: u8,
 }
 
+/// The header in which trusted proxies write whom they were called by. What another header says is
+/// the client's own word, which a proxy that does not write it may pass on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`, or `Forwarded` in a request without it.
+    #[default]
+    Any,
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
 impl Network {
     /// `::1`.
     pub const V6_LOOPBACK: Self = Self { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 };

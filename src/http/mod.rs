@@ -11,7 +11,8 @@
 //! | [`extract`] | extractors: request metadata, caller, body, query, path |
 //! | [`error`] | errors of handlers, and the status of each kind |
 //! | [`json_error`], [`json_path`] | what is wrong with a JSON body, in words of the API |
-//! | [`origin`] | `Origin` and `Host` checks, trusted proxies |
+//! | [`forwarded`] | the client's address behind trusted proxies |
+//! | [`origin`] | `Origin` and `Host` checks |
 //! | [`observe`] | middleware of every request: id, span, access log, metrics, headers, panics |
 //! | [`security_headers`] | Content-Security-Policy and related headers |
 //! | [`rate_limit`] | rate limits per address, event streams per user |
@@ -29,6 +30,7 @@ pub mod apps;
 pub mod cookie_header;
 pub mod error;
 pub mod extract;
+mod forwarded;
 pub mod head_limit;
 mod head_refusal_io;
 pub mod hub_status;

@@ -6,9 +6,10 @@
 
 use super::api::definition::Api;
 use super::error::ApiError;
+use super::forwarded::{ForwardedFields, client_address};
 use super::head_limit::HeadTooLarge;
 use super::metrics::Metrics;
-use super::origin::{HostHeader, classify_host_header, client_address};
+use super::origin::{HostHeader, classify_host_header};
 use super::security_headers;
 use super::settings::Settings;
 use super::state::{AppState, app_state};
@@ -31,7 +32,6 @@ use tracing::Instrument as _;
 /// Response header with the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Paths of monitoring tools.
 const MONITORING_PATHS: [&str; 2] = ["/api/health", "/metrics"];
 /// Characters of a user agent that are kept.
@@ -46,7 +46,7 @@ pub async fn observe(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, actix_web::Error> {
     let state = app_state(req.request())?;
-    let source = request_source(req.request(), &state.settings.trusted_proxies);
+    let source = request_source(req.request(), &state.settings);
     let span = tracing::info_span!("request", request_id = %source.request_id);
     let path = req.path().to_owned();
     let api = Arc::clone(state.apis.of_path(&path));
@@ -212,17 +212,19 @@ impl RequestContext {
 
 /// The request id is always generated (UUIDv7, which sorts by time): one from the client would
 /// allow it to write into the logs.
-fn request_source(req: &HttpRequest, trusted: &[crate::domain::Network]) -> RequestSource {
-    let forwarded = req
-        .headers()
-        .get_all(FORWARDED_FOR)
-        .filter_map(|v| v.to_str().ok())
-        .collect::<Vec<_>>()
-        .join(",");
+fn request_source(req: &HttpRequest, settings: &Settings) -> RequestSource {
+    let lines = |name| req.headers().get_all(name).filter_map(|v| v.to_str().ok()).collect();
+    let fields = ForwardedFields {
+        x_forwarded_for: lines("x-forwarded-for"),
+        forwarded: lines("forwarded"),
+    };
+    let (trusted, believed) = (&settings.trusted_proxies, settings.proxy_header);
     let agent = req.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok());
     RequestSource {
         request_id: uuid::Uuid::now_v7().to_string(),
-        source_ip: req.peer_addr().map(|peer| client_address(peer.ip(), &forwarded, trusted)),
+        source_ip: req
+            .peer_addr()
+            .map(|peer| client_address(peer.ip(), &fields, trusted, believed)),
         user_agent: agent.map(|a| a.chars().take(USER_AGENT_MAX).collect()),
     }
 }

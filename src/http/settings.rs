@@ -2,6 +2,7 @@
 
 use super::apps::AppsSettings;
 use crate::domain::Network;
+use crate::domain::network::ProxyHeader;
 use crate::domain::rate_limit::Quota;
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ pub struct Settings {
     pub public_origins: Vec<String>,
     /// Host names of this gateway, in addition to those of its origins.
     pub host_names: Vec<String>,
-    /// Peers whose `X-Forwarded-For` is trusted.
+    /// Peers whose word on the client's address is trusted.
     pub trusted_proxies: Vec<Network>,
+    /// The header in which they give it.
+    pub proxy_header: ProxyHeader,
     /// Peers that may read `/metrics`.
     pub metrics_allow: Vec<Network>,
     /// Per address: requests to public routes (sign-in, enrolment, health).
@@ -39,6 +42,7 @@ impl Default for Settings {
             public_origins: vec!["https://localhost:8443".to_owned()],
             host_names: Vec::new(),
             trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::Any,
             metrics_allow: Network::loopback(),
             anonymous_rate: Quota::per_second(100, 2000),
             any_rate: Quota::per_second(1000, 10_000),

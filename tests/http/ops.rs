@@ -75,6 +75,17 @@ async fn metrics_are_for_configured_peers() {
         .post("/api/auth/login", json!({"email": "a@b.test", "password": "x"}))
         .await;
     assert_eq!(proxied.audit_entries("action=login_failed").await[0]["source_ip"], "203.0.113.9");
+    for (name, value, address) in [
+        ("x-forwarded-for", "203.0.113.11:4711", "203.0.113.11"),
+        ("x-forwarded-for", "[2001:db8::1]:443", "2001:db8::1"),
+        ("forwarded", "for=203.0.113.12;proto=https", "203.0.113.12"),
+        ("forwarded", "for=\"[2001:db8::2]:4711\"", "2001:db8::2"),
+    ] {
+        let client = client.header(name, value);
+        client.post("/api/auth/login", json!({"email": "a@b.test", "password": "x"})).await;
+        let entries = proxied.audit_entries("action=login_failed").await;
+        assert_eq!(entries[0]["source_ip"], address, "{name}: {value}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use super::settings::AppsSettings;
 use super::table::AppTable;
 use crate::domain::user::RequestSource;
-use crate::http::origin::client_address;
+use crate::http::forwarded::{ForwardedFields, client_address};
 use crate::http::state::AppState;
 use hyper::header::{self, HeaderMap};
 use std::net::IpAddr;
@@ -60,12 +60,13 @@ impl RequestContext<'_> {
 
     /// Address of the client, behind trusted proxies.
     pub(super) fn client_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        let forwarded = headers
-            .get_all("x-forwarded-for")
-            .into_iter()
-            .filter_map(|v| v.to_str().ok())
-            .collect::<Vec<_>>()
-            .join(",");
-        self.peer.map(|peer| client_address(peer, &forwarded, &self.state.settings.trusted_proxies))
+        let lines = |name| headers.get_all(name).into_iter().filter_map(|v| v.to_str().ok());
+        let fields = ForwardedFields {
+            x_forwarded_for: lines("x-forwarded-for").collect(),
+            forwarded: lines("forwarded").collect(),
+        };
+        let settings = &self.state.settings;
+        let (trusted, believed) = (&settings.trusted_proxies, settings.proxy_header);
+        self.peer.map(|peer| client_address(peer, &fields, trusted, believed))
     }
 }
