@@ -16,7 +16,11 @@ pub struct ApiError {
     retry_after: Option<Duration>,
     allow: Option<String>,
     removes_cookies: bool,
+    is_tampered: bool,
 }
+
+/// Tells a page that the audit log was altered, so that it does not advise to try again.
+const AUDIT_HEADER: &str = "x-portcullis-audit";
 
 /// Result of a handler.
 pub type ApiResult<T = HttpResponse> = Result<T, ApiError>;
@@ -29,6 +33,7 @@ impl ApiError {
             retry_after: None,
             allow: None,
             removes_cookies: false,
+            is_tampered: false,
         }
     }
 
@@ -111,6 +116,9 @@ impl ApiError {
                 wait.as_millis().div_ceil(1000).max(1).to_string(),
             ));
         }
+        if self.is_tampered {
+            response.insert_header((AUDIT_HEADER, "tampered"));
+        }
         if let Some(allow) = &self.allow {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
@@ -138,7 +146,8 @@ impl From<Error> for ApiError {
         if status.is_server_error() {
             log_failure(status, &error);
         }
-        Self { retry_after, ..Self::new(status, error.message) }
+        let is_tampered = error.kind == ErrorKind::Tampered;
+        Self { retry_after, is_tampered, ..Self::new(status, error.message) }
     }
 }
 

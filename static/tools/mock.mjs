@@ -119,6 +119,11 @@ export async function mock({ vncPort = null, rdpPort = null } = {}) {
     state.log.push(`${request.method} ${pathname}`);
     if (state.delay && pathname !== '/api/auth/me') await new Promise((done) => setTimeout(done, state.delay));
     const key = `${request.method} ${pathname}`;
+    if (pathname === '/api/health') return json(response, state.scene === 'tampered' ? 503 : 200, { status: 'ok', dependencies: { audit: { status: state.scene === 'tampered' ? 'tampered' : 'ok' } } });
+    if (state.scene === 'tampered' && request.method !== 'GET') {
+      response.setHeader('X-Portcullis-Audit', 'tampered');
+      return json(response, 503, { detail: 'The audit log was altered from outside, so nothing is changed any more. Tell your administrator.' });
+    }
     if (state.scene === 'failing' && pathname !== '/api/auth/me') return json(response, 500, { detail: 'The database did not answer' });
     if (state.scene === 'empty' && request.method === 'GET' && /^\/api\/(workspaces|sessions|sessions\/active|admin\/sessions|users|hosts)$/.test(pathname)) return json(response, 200, []);
     if (state.scene === 'empty' && pathname === '/api/audit') return json(response, 200, { entries: [], next_cursor: null });

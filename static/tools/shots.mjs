@@ -102,6 +102,8 @@ const scenes = {
   'audit-detail': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/audit`); await page.click(`${id('audit-row')}[data-seq="1039"]`); await page.waitForTimeout(400); }],
   'audit-empty': [{ me: 'admin', scene: 'empty' }, async (page) => { await page.goto(`${api.url}/audit?q=nothing`); await page.waitForSelector(id('state-empty')); }],
   'audit-failing': [{ me: 'admin', scene: 'failing' }, async (page) => { await page.goto(`${api.url}/audit`); await page.waitForSelector(id('state-error')); }],
+  'tampered': [{ me: 'admin', scene: 'tampered' }, async (page) => { await page.goto(`${api.url}/admin/users`); await page.waitForSelector(id('tampered')); }],
+  'tampered-member': [{ me: 'member', scene: 'tampered', running: false }, async (page) => { await page.goto(api.url); await page.click(id('launch-ws-developer')); await page.waitForSelector(id('toast')); }],
   'workspaces': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces`); await page.waitForSelector(id('workspace-row')); }],
   'workspaces-new': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces?new=1`); await page.waitForSelector(id('workspace-form')); await page.waitForTimeout(300); }],
   'workspaces-rdp': [{ me: 'admin' }, async (page) => { await page.goto(`${api.url}/admin/workspaces?new=1`); await page.selectOption(id('workspace-type'), 'rdp'); await page.click(id('workspace-submit')); await page.selectOption(id('workspace-trust'), 'authority'); await page.waitForTimeout(300); await page.locator(id('workspace-where')).scrollIntoViewIfNeeded(); }],
@@ -169,7 +171,7 @@ for (const [name, [state, act]] of Object.entries(scenes)) {
         console.log(`${label}: ${what}`);
       };
       page.on('console', (message) => {
-        if (message.type() === 'error' && !/status of (401|404|429|500)|WebSocket connection|Failed when connecting/.test(message.text())) complain(message.text());
+        if (message.type() === 'error' && !/status of (401|404|429|500|503)|WebSocket connection|Failed when connecting/.test(message.text())) complain(message.text());
       });
       page.on('pageerror', (error) => complain(error.message));
       await page.setViewportSize(viewport);

@@ -27,6 +27,8 @@ async fn check(backend: Backend, damage: EndDamage) {
         assert_eq!(answer.status, 503, "{damage:?}: {}", answer.body);
         let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
         assert!(detail.contains("audit log was altered"), "{damage:?}: {detail}");
+        assert_eq!(answer.header("x-portcullis-audit"), "tampered", "{damage:?}");
+        assert_eq!(answer.header("retry-after"), "", "{damage:?}: trying again does not help");
     }
     let health = app.anonymous().get("/api/health").await;
     assert_eq!(health.status, 503, "{damage:?}: {}", health.body);

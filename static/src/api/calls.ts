@@ -42,6 +42,11 @@ export const logins = (): Promise<t.SignInRecord[]> => value(client.GET('/api/au
 export const endLogin = async (id: string): Promise<void> => {
   await value<unknown>(client.POST('/api/auth/logins/{id}/sign-out', at(id)));
 };
+/** Whether the audit log was altered from outside. A gateway that is down answers 503 with the same body. */
+export const auditTampered = async (): Promise<boolean> => {
+  const { data, error } = await client.GET('/api/health');
+  return (data ?? error)?.dependencies?.audit?.status === 'tampered';
+};
 export const me = (): Promise<t.Me> => value(client.GET('/api/auth/me'));
 
 // Workspaces

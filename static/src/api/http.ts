@@ -16,6 +16,8 @@ export class ApiError extends Error {
     readonly requestId: string | null = null,
     /** `Retry-After` in seconds. */
     readonly retryAfter: number | null = null,
+    /** Refused because the audit log was altered from outside. */
+    readonly tampered: boolean = false,
   ) {
     super(detail);
   }
@@ -135,5 +137,5 @@ export async function toError(response: Response, body?: unknown): Promise<ApiEr
       ? parsed.detail
       : '';
   const wait = Number(response.headers.get('Retry-After'));
-  return new ApiError(response.status, detail, response.headers.get('X-Request-Id'), wait > 0 ? wait : null);
+  return new ApiError(response.status, detail, response.headers.get('X-Request-Id'), wait > 0 ? wait : null, response.headers.get('X-Portcullis-Audit') === 'tampered');
 }

@@ -16,7 +16,9 @@ export function explain(error: unknown): Explanation {
   const explanation =
     error.status === 0
       ? e.offline
-      : error.status === 401
+      : error.tampered
+        ? e.tampered
+        : error.status === 401
         ? e.unauthorized
         : error.status === 403
           ? e.forbidden

@@ -49,12 +49,25 @@ export const errors = {
     hint: s ? `Wait ${s > 90 ? `${Math.ceil(s / 60)} minutes` : `${s} seconds`}, then try again.` : 'Wait a moment, then try again.',
   }),
   unavailable: { title: 'Not available right now', hint: 'Try again in a moment. If it stays like this, tell your administrator.' },
+  /** The audit log was altered: nothing is written until an administrator accepts it (docs/adr/0023). */
+  tampered: { title: 'Nothing can be changed right now', hint: 'Trying again does not help until an administrator has looked into it.' },
   server: { title: 'Something went wrong on our side', hint: 'Try again. If it stays like this, give your administrator the request number.' },
 };
 
 export const live = {
   on: 'Live',
   off: 'Reconnecting to live updates',
+};
+
+/** The audit log was altered from outside (docs/adr/0023). */
+export const tampered = {
+  title: 'The audit log was altered from outside',
+  what: 'Nothing is written any more: until this is accepted nobody can sign in, open a workspace or change anything. What runs already goes on.',
+  admin: 'First keep a copy of the database, and find out who could write to it. Then accept the damage on the gateway’s machine, which is recorded:',
+  security: 'Keep a copy of the database and find out who could write to it. Then an administrator accepts the damage on the gateway’s machine, which is recorded:',
+  command: 'portcullis audit accept-damage',
+  after: 'The log goes on from there. Nothing before is proved any more.',
+  verify: 'See the first fault',
 };
 
 export const theme = {
