@@ -313,6 +313,7 @@ impl GatewayState {
             single_seat: false,
             allowed_roles: Vec::new(),
             maintenance: false,
+            session_limits: Default::default(),
             spec: WorkspaceSpec::LinuxDesktop(LinuxDesktop::default()),
             created_at: Timestamp(0),
             updated_at: Timestamp(0),

@@ -7,8 +7,8 @@ use super::failure::Failure;
 use super::shell::{Shell, read_or_generate_password};
 use super::{gateway, tls};
 use crate::broker::model::{
-    HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, UpstreamChange, UserChange, WebChange,
-    WorkspaceChange,
+    HostView, NewPeer, NewUser, NewWorkspace, PolicyChange, SessionLimitsChange, UpstreamChange,
+    UserChange, WebChange, WorkspaceChange,
 };
 use crate::domain::HostId;
 use crate::domain::route::TargetSpec;
@@ -183,6 +183,11 @@ async fn workspace_change(
             clipboard: args.clipboard,
             files: args.files,
             read_only: args.read_only,
+        },
+        session_limits: SessionLimitsChange {
+            duration: args.session_duration.map(|time| time.0),
+            extension: args.session_extension.map(|time| time.0),
+            idle_timeout: args.idle_timeout.map(|time| time.0),
         },
         upstream: UpstreamChange {
             source: server.credential,

@@ -4,10 +4,12 @@ use super::shell::print_table;
 use crate::broker::model::{HostView, WorkspaceView};
 use crate::domain::Timestamp;
 use crate::domain::route::TargetSpec;
+use crate::domain::session_times::SessionLimits;
 use crate::domain::upstream::TrustRule;
 use crate::domain::user::User;
 use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::time::Duration;
 
 pub(super) fn print_users(users: &[User], as_json: bool) {
     if as_json {
@@ -47,6 +49,7 @@ pub(super) fn print_workspaces(workspaces: &[WorkspaceView], as_json: bool) {
                 json!({"id": w.id, "name": w.name, "description": w.description, "type": w.kind, "icon": w.icon, "tags": w.tags,
                     "requires_mfa": w.requires_mfa, "single_seat": w.single_seat, "network": w.network,
                     "allowed_roles": w.allowed_roles, "maintenance": w.maintenance, "target": v.target().map(target_json),
+                    "session_limits": session_limits_json(w.session_limits),
                     "policy": {"clipboard": w.policy.clipboard.as_str(), "files": w.policy.files, "read_only": w.policy.read_only},
                     "server": server_json(v)})
             })
@@ -73,6 +76,11 @@ pub(super) fn print_workspaces(workspaces: &[WorkspaceView], as_json: bool) {
         })
         .collect();
     print_table(&["ID", "NAME", "TYPE", "SEATS", "NEEDS 2ND FACTOR", "ROLES", "STATE"], &rows);
+}
+
+fn session_limits_json(limits: SessionLimits) -> Value {
+    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
+    json!({"duration_seconds": seconds(limits.duration), "extension_seconds": seconds(limits.extension), "idle_timeout_seconds": seconds(limits.idle_timeout)})
 }
 
 pub(super) fn print_hosts(hosts: &[HostView], as_json: bool) {

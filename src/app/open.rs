@@ -12,6 +12,7 @@ use crate::broker::ports::host_fleet::{
 use crate::broker::{Broker, Settings};
 use crate::config::value::DatabaseUrl;
 use crate::config::{self, Config};
+use crate::domain::session_times::SessionTimes;
 use crate::domain::{Clock, HostId, SessionId, Timestamp};
 use crate::store::{HeadSigner, Purpose, Store, StoreError, Tx};
 use futures_util::future::BoxFuture;
@@ -134,7 +135,11 @@ pub fn settings(config: &Config) -> Settings {
         refresh_ttl: config.auth.login_life.0,
         mfa_ttl: config.auth.mfa_token_life.0,
         ticket_ttl: config.sessions.ticket_life.0,
-        session_ttl: config.sessions.max_duration.0,
+        session_times: SessionTimes::of_installation(
+            config.sessions.duration.0,
+            config.sessions.max_duration.0,
+            Some(config.sessions.idle_timeout.0).filter(|timeout| !timeout.is_zero()),
+        ),
         grace: config.sessions.grace.0,
         launch_timeout: config.sessions.launch_timeout.0,
         session_network: config.tunnel.network.as_v4().unwrap_or((Ipv4Addr::new(10, 64, 0, 0), 10)),

@@ -118,7 +118,7 @@ impl Broker {
         let settings = Arc::new(settings);
         let changes = Changes::default();
         let streams = StreamRegistry::default();
-        let tracker = SessionTracker::default();
+        let tracker = SessionTracker::new(settings.session_times);
         let store = AuditedStore::new(store, clock, changes.clone(), settings.limits.refusals);
         let sealer = Sealer::new(vault.clone());
         let keys = SigningKeys::new(store.clone(), sealer.clone());
@@ -152,7 +152,11 @@ impl Broker {
         let audit = AuditLog { store: store.clone() };
         let credentials =
             Credentials { store: store.clone(), sealer: sealer.clone(), ephemeral: Arc::default() };
-        let views = SessionViews { fleet: fleet.clone(), streams: streams.clone() };
+        let views = SessionViews {
+            fleet: fleet.clone(),
+            streams: streams.clone(),
+            tracker: tracker.clone(),
+        };
         let state = Arc::new(ReconcilerState::new(started));
         let checks = HostChecks {
             store: store.clone(),
@@ -260,6 +264,7 @@ impl Broker {
                 store: store.clone(),
                 fleet: fleet.clone(),
                 streams: streams.clone(),
+                tracker: tracker.clone(),
                 credentials: credentials.clone(),
                 settings,
             },

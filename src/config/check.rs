@@ -106,6 +106,19 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "sessions.max_duration must be 1m to 30d",
         ),
         (
+            within(c.sessions.duration, DurationSetting::minutes(1), DurationSetting::days(30)),
+            "sessions.duration must be 1m to 30d",
+        ),
+        (
+            c.sessions.idle_timeout == DurationSetting::secs(0)
+                || within(
+                    c.sessions.idle_timeout,
+                    DurationSetting::minutes(1),
+                    DurationSetting::days(30),
+                ),
+            "sessions.idle_timeout must be 1m to 30d, or 0s for never",
+        ),
+        (
             within(
                 c.sessions.launch_timeout,
                 DurationSetting::secs(1),

@@ -97,6 +97,8 @@ pub struct Limits {
 #[serde(deny_unknown_fields)]
 pub struct Sessions {
     pub max_duration: DurationSetting,
+    pub duration: DurationSetting,
+    pub idle_timeout: DurationSetting,
     pub launch_timeout: DurationSetting,
     pub grace: DurationSetting,
     pub ticket_life: DurationSetting,
@@ -238,6 +240,8 @@ impl Default for Sessions {
     fn default() -> Self {
         Self {
             max_duration: DurationSetting::hours(12),
+            duration: DurationSetting::hours(8),
+            idle_timeout: DurationSetting::secs(0),
             launch_timeout: DurationSetting::secs(15),
             grace: DurationSetting::minutes(10),
             ticket_life: DurationSetting::secs(30),

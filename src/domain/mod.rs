@@ -9,6 +9,7 @@
 //! | [`rate_limit`] | token buckets |
 //! | [`secret`] | values that are never printed |
 //! | [`error`] | the kinds of failure |
+//! | [`duration`] | durations as people write and read them |
 //! | [`user`] | users, roles, and the source of a request |
 //! | [`principal`] | who asks: a user, an API key, the system |
 //! | [`workspace`] | what can be launched |
@@ -17,12 +18,14 @@
 //! | [`web_app`] | how a web application is proxied, and which requests may pass |
 //! | [`route`] | the network route of a stream, and the latency of its hops |
 //! | [`session`] | a live, audited connection to a workspace, and its state machine |
+//! | [`session_times`] | how long a session lasts, how far it can be extended, how long it may be idle |
 //! | [`policy`] | who may do what: the only place that makes a [`policy::Permit`] |
 //! | [`lease`] | the proof that a stream may be opened, with its target |
 //! | [`audit`] | the audit log and its hash chain |
 
 pub mod audit;
 pub mod destination;
+pub mod duration;
 pub mod error;
 pub mod host;
 pub mod id;
@@ -34,6 +37,7 @@ pub mod rate_limit;
 pub mod route;
 pub mod secret;
 pub mod session;
+pub mod session_times;
 pub mod sync;
 pub mod time;
 pub mod upstream;

@@ -29,11 +29,13 @@ pub enum PolicyAction {
     ViewWorkspace,
     LaunchWorkspace,
     OpenStream,
+    /// Have a session end later.
+    ExtendSession,
 }
 
 impl PolicyAction {
     /// Every action, for the tables of tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ManageWorkspaces,
         Self::ManageUsers,
         Self::ReadUsers,
@@ -45,6 +47,7 @@ impl PolicyAction {
         Self::ViewWorkspace,
         Self::LaunchWorkspace,
         Self::OpenStream,
+        Self::ExtendSession,
     ];
 
     /// Its word in the audit log.
@@ -62,6 +65,7 @@ impl PolicyAction {
             Self::ViewWorkspace => "view_workspace",
             Self::LaunchWorkspace => "launch_workspace",
             Self::OpenStream => "open_stream",
+            Self::ExtendSession => "extend_session",
         }
     }
 }
@@ -207,12 +211,15 @@ pub fn authorize(
         (PolicyAction::ViewWorkspace, Resource::Workspace(workspace)) => {
             view(principal, workspace)?
         }
-        (PolicyAction::OpenStream, Resource::Session(session)) => {
-            stream(principal, session, context)?;
+        (PolicyAction::OpenStream | PolicyAction::ExtendSession, Resource::Session(session)) => {
+            stream(principal, session, context)?
         }
         // Launching, viewing and streaming are decided for one workspace or session, never for all.
         (
-            PolicyAction::LaunchWorkspace | PolicyAction::ViewWorkspace | PolicyAction::OpenStream,
+            PolicyAction::LaunchWorkspace
+            | PolicyAction::ViewWorkspace
+            | PolicyAction::OpenStream
+            | PolicyAction::ExtendSession,
             _,
         ) => return Err(Denial::Role),
         (_, _) => administer(principal, action, organization_id)?,
@@ -248,6 +255,23 @@ pub fn authorize_stream(
     let resource = Resource::Session(session);
     authorize(principal, PolicyAction::OpenStream, &resource, context)?;
     Ok(StreamPermit { session: session.clone() })
+}
+
+/// May this principal have this session end later? Whoever may use it, while their role may launch its
+/// workspace.
+///
+/// # Errors
+/// [`Denial`] with the reason.
+pub fn authorize_extension(
+    principal: &Principal,
+    session: &Session,
+    workspace: &Workspace,
+    context: &Context,
+) -> Result<Permit, Denial> {
+    let resource = Resource::Session(session);
+    let permit = authorize(principal, PolicyAction::ExtendSession, &resource, context)?;
+    launch(principal, workspace, context)?;
+    Ok(permit)
 }
 
 /// May this principal see this workspace in its list, and ask to launch it?
@@ -287,7 +311,10 @@ fn administer(
     let allowed = match (principal.role(), action) {
         (
             _,
-            PolicyAction::ViewWorkspace | PolicyAction::LaunchWorkspace | PolicyAction::OpenStream,
+            PolicyAction::ViewWorkspace
+            | PolicyAction::LaunchWorkspace
+            | PolicyAction::OpenStream
+            | PolicyAction::ExtendSession,
         ) => false,
         (None | Some(Role::Admin), _) => true,
         (

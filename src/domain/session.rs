@@ -1,7 +1,7 @@
 //! A session: one principal's live or past connection to one workspace, and its state machine.
 //!
 //! ```text
-//!  Queued --Admit--> Creating --Ready--> Active
+//!  Queued --Admit--> Creating --Ready--> Active (--Extend--> Active)
 //!     \                 |                  |
 //!      \---- Close(reason) ---------------/
 //!                       v
@@ -35,13 +35,15 @@ pub enum EndReason {
     UserDisabled,
     WorkspaceRemoved,
     Expired,
+    /// There was no input for its idle timeout.
+    IdleTimeout,
     /// Its host, or the desktop on it, is gone.
     HostLost,
     LaunchFailed,
 }
 
 impl EndReason {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::UserDisconnected,
         Self::WorkspaceStopped,
         Self::AdminStopped,
@@ -50,6 +52,7 @@ impl EndReason {
         Self::UserDisabled,
         Self::WorkspaceRemoved,
         Self::Expired,
+        Self::IdleTimeout,
         Self::HostLost,
         Self::LaunchFailed,
     ];
@@ -66,6 +69,7 @@ impl EndReason {
             Self::UserDisabled => "user_disabled",
             Self::WorkspaceRemoved => "workspace_removed",
             Self::Expired => "expired",
+            Self::IdleTimeout => "idle_timeout",
             Self::HostLost => "host_lost",
             Self::LaunchFailed => "launch_failed",
         }
@@ -153,6 +157,8 @@ pub enum Event {
     Admit,
     /// The tunnel has completed its handshake and the workspace answers.
     Ready,
+    /// It ends later. An earlier time changes nothing.
+    Extend(Timestamp),
     Close(EndReason),
     /// Its desktop and keys were removed.
     Release,
@@ -174,18 +180,19 @@ pub fn apply(state: State, event: Event) -> Result<State, IllegalTransition> {
     let illegal = Err(IllegalTransition { state, event });
     match (state, event) {
         (State::Queued, Event::Admit) => Ok(State::Creating),
-        (State::Creating, Event::Ready) => Ok(State::Active),
+        (State::Creating, Event::Ready) | (State::Active, Event::Extend(_)) => Ok(State::Active),
         (State::Queued | State::Creating | State::Active, Event::Close(reason)) => {
             Ok(State::Closing(reason))
         }
         (State::Closing(reason), Event::Release) => Ok(State::Closed(reason)),
-        (State::Queued, Event::Ready | Event::Release)
-        | (State::Creating, Event::Admit | Event::Release)
+        (State::Queued, Event::Ready | Event::Extend(_) | Event::Release)
+        | (State::Creating, Event::Admit | Event::Extend(_) | Event::Release)
         | (State::Active, Event::Admit | Event::Ready | Event::Release)
-        | (State::Closing(_), Event::Admit | Event::Ready | Event::Close(_))
-        | (State::Closed(_), Event::Admit | Event::Ready | Event::Close(_) | Event::Release) => {
-            illegal
-        }
+        | (State::Closing(_), Event::Admit | Event::Ready | Event::Extend(_) | Event::Close(_))
+        | (
+            State::Closed(_),
+            Event::Admit | Event::Ready | Event::Extend(_) | Event::Close(_) | Event::Release,
+        ) => illegal,
     }
 }
 
@@ -232,9 +239,13 @@ impl Session {
     pub fn apply(&self, event: Event, now: Timestamp) -> Result<Self, IllegalTransition> {
         let state = apply(self.state, event)?;
         let mut next = Self { state, version: self.version + 1, ..self.clone() };
+        match event {
+            Event::Extend(until) => next.expires_at = until.max(self.expires_at),
+            Event::Admit | Event::Ready | Event::Close(_) | Event::Release => {}
+        }
         match state {
             State::Queued | State::Creating | State::Closing(_) => {}
-            State::Active => next.started_at = Some(now),
+            State::Active => next.started_at = self.started_at.or(Some(now)),
             State::Closed(_) => {
                 next.ended_at = Some(now.max(self.started_at.unwrap_or(self.created_at)))
             }

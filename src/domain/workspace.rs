@@ -26,6 +26,7 @@ pub use spec::{WorkspaceKind, WorkspaceSpec};
 pub use vnc::VncServer;
 pub use web_application::WebApplication;
 
+use super::session_times::SessionLimits;
 use super::upstream::{CredentialSource, Fingerprint};
 use super::user::Role;
 use super::{OrganizationId, Timestamp, WorkspaceId};
@@ -49,6 +50,8 @@ pub struct Workspace {
     pub allowed_roles: Vec<Role>,
     /// An administrator took it out of service.
     pub maintenance: bool,
+    /// How long its sessions last.
+    pub session_limits: SessionLimits,
     /// Its kind, with the kind's own settings.
     pub spec: WorkspaceSpec,
     pub created_at: Timestamp,

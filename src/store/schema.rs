@@ -98,6 +98,7 @@ diesel::table! {
         read_only -> Bool,
         server -> Text,
         web -> Text,
+        session_limits -> Text,
     }
 }
 

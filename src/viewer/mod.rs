@@ -14,6 +14,7 @@
 //! | `anonymous` | TLS to an upstream that has no certificate |
 //! | `relay` | bytes in both directions, with backpressure |
 //! | [`stream_filter`] | what of a direction's bytes may pass |
+//! | `counted_input` | counts a browser's input beside the filter of its bytes |
 //! | `injected_replies` | queue of a filter's replies to the side it reads from |
 //! | [`stream_audit`] | audit entries of a stream |
 //! | [`probe`] | readiness probe of a web application, at launch |
@@ -32,6 +33,7 @@
 mod anonymous;
 pub mod attach;
 pub mod browser;
+mod counted_input;
 mod dial;
 mod handshake;
 pub mod html5;

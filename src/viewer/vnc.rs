@@ -2,6 +2,7 @@
 //! policy allows.
 
 use super::browser::{BrowserSink, BrowserSource, read_until_end};
+use super::counted_input;
 use super::handshake::{self, AuthenticatedDesktop, HandshakeFailure};
 use super::relay::{EarlyData, relay};
 use super::stream_audit::StreamAudit;
@@ -17,10 +18,13 @@ use crate::protocol::rfb::filter::up::UpFilter;
 use crate::protocol::rfb::filter::{
     FilterError, FilterSink, Permissions, RefusedContent, SharedPixelFormat,
 };
+use crate::protocol::rfb::input::InputDetector;
 use crate::protocol::rfb::{MAX_PENDING, RfbError};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::time::timeout;
+
+type CountedInput<'a, F> = counted_input::CountedInput<'a, F, InputDetector>;
 
 /// How often a desktop is dialled again after a VeNCrypt subtype failed. Servers count connections
 /// without a login as failed attempts.
@@ -56,20 +60,21 @@ pub(super) async fn run<B: StreamAudit>(
     // the stream.
     let early_data = EarlyData { from_browser, from_desktop: Bytes::copy_from_slice(&early_data) };
     let (allowed, counters) = (permissions(upstream.policy), stream.counters);
+    let input = &*counters.meters.input;
     if allowed == Permissions::ALL {
         return Ok(relay(
             desktop,
             sink,
             source,
             early_data,
-            StreamFilters::PASS_THROUGH,
+            StreamFilters { up: CountedInput::new(PassThrough, input), down: PassThrough },
             counters,
             timeouts,
         )
         .await);
     }
     let format = SharedPixelFormat::new(init.format);
-    let up = BrowserFilter(UpFilter::new(allowed, format.clone()));
+    let up = CountedInput::new(BrowserFilter(UpFilter::new(allowed, format.clone())), input);
     Ok(if allowed.clipboard_out {
         Box::pin(relay(
             desktop,

@@ -112,14 +112,14 @@ describe('explanations', () => {
 
 describe('strings', () => {
   it('exist for every end of a session', () => {
-    for (const reason of ['user_disconnected', 'workspace_stopped', 'admin_stopped', 'signed_out', 'signed_out_by_admin', 'user_disabled', 'workspace_removed', 'expired', 'host_lost', 'launch_failed']) {
+    for (const reason of ['user_disconnected', 'workspace_stopped', 'admin_stopped', 'signed_out', 'signed_out_by_admin', 'user_disabled', 'workspace_removed', 'expired', 'idle_timeout', 'host_lost', 'launch_failed']) {
       expect(viewer.end[reason]?.title, reason).toBeTruthy();
       expect(endReason[reason], reason).toBeTruthy();
     }
   });
   it('exist for every audit action', () => {
     const names =
-      'login login_failed login_throttled mfa_verify mfa_failed mfa_enroll mfa_reset refresh refresh_reuse logout logout_everywhere create_session launch_workspace stop_workspace disconnect_session terminate_session expire_session close_session open_stream close_stream issue_ticket ticket_refused access_denied token_refused create_workspace update_workspace delete_workspace create_user update_user disable_user enable_user sign_out_user create_join_token enroll_host remove_host host_connected host_lost gateway_start gateway_stop export_audit verify_audit';
+      'login login_failed login_throttled mfa_verify mfa_failed mfa_enroll mfa_reset refresh refresh_reuse logout logout_everywhere create_session launch_workspace stop_workspace disconnect_session terminate_session extend_session expire_session end_idle_session close_session open_stream close_stream issue_ticket ticket_refused access_denied token_refused create_workspace update_workspace delete_workspace create_user update_user disable_user enable_user sign_out_user create_join_token enroll_host remove_host host_connected host_lost gateway_start gateway_stop export_audit verify_audit';
     expect(names.split(' ').filter((name) => !actions[name])).toEqual([]);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Host, Workspace } from '../src/api/types';
-import { isFingerprint, invalidFields, policyOf, groupedFingerprint, serverBody, serverOf, servesType, servicesOf, webBody, webOf } from '../src/lib/workspace-form';
+import { isFingerprint, invalidFields, policyOf, groupedFingerprint, invalidTimes, serverBody, serverOf, servesType, servicesOf, timesBody, timesOf, webBody, webOf } from '../src/lib/workspace-form';
 
 const workspace = (more: object) => ({ id: 'ws', type: 'rdp', ...more }) as unknown as Workspace;
 const PRINT = 'ab'.repeat(32);
@@ -99,5 +99,23 @@ describe('the workspace form', () => {
     expect(servicesOf(offers, 'wiki')).toEqual([{ name: 'wiki', reachable: false, offered: true }]);
     expect(servicesOf(offers, 'old')?.[1]).toEqual({ name: 'old', reachable: false, offered: false });
     expect([servesType(offers, 'html5'), servesType(offers, 'rdp'), servesType(host(null), 'html5')]).toEqual([false, true, true]);
+  });
+});
+
+describe('how long sessions last', () => {
+  const limits = (duration: number | null, extension: number | null, idle: number | null) => ({ duration_seconds: duration, extension_seconds: extension, idle_timeout_seconds: idle });
+
+  it('is read in hours and minutes, and sent in seconds', () => {
+    const set = timesOf(workspace({ session_limits: limits(9000, 0, 900) }));
+    expect(set).toEqual({ duration: 2.5, extension: 0, idle: 15 });
+    expect(timesBody(set)).toEqual(limits(9000, 0, 900));
+    expect(timesBody(timesOf(null))).toEqual(limits(null, null, null));
+  });
+
+  it('is refused outside of what the gateway accepts', () => {
+    expect(invalidTimes({ duration: null, extension: null, idle: null })).toEqual([]);
+    expect(invalidTimes({ duration: 8, extension: 0, idle: 0 })).toEqual([]);
+    expect(invalidTimes({ duration: 0, extension: -1, idle: 0.5 })).toEqual(['duration', 'extension', 'idle']);
+    expect(invalidTimes({ duration: 721, extension: 721, idle: 60 * 721 })).toEqual(['duration', 'extension', 'idle']);
   });
 });

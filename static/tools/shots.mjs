@@ -72,6 +72,8 @@ const openBar = async (page) => {
   await page.waitForTimeout(300);
 };
 
+const soon = (minutes) => new Date(Date.now() + minutes * 60_000).toISOString();
+
 /** name -> [state, act]; console screens are taken in both themes, the viewer (always dark) once. */
 const RDP = { workspace_type: 'rdp', workspace_name: 'Windows Finance', workspace_id: 'ws-finance' };
 const scenes = {
@@ -131,6 +133,10 @@ const scenes = {
   'viewer-hint': [{ me: 'member' }, viewer],
   'viewer-connected': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); }],
   'viewer-toolbar': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); }],
+  'viewer-ends': [{ me: 'member', session: { expires_at: soon(8.5), extendable_until: soon(240) } }, async (page) => { await seenHint(page); await viewer(page); await page.waitForSelector(id('time-left')); }],
+  'viewer-ends-open': [{ me: 'member', session: { expires_at: soon(8.5), extendable_until: soon(240) } }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); }],
+  'viewer-ends-urgent': [{ me: 'member', session: { ...RDP, expires_at: soon(1.5), extendable_until: null } }, async (page) => { await seenHint(page); await viewer(page); await page.waitForSelector(id('time-left')); }],
+  'viewer-idle': [{ me: 'member', session: { expires_at: soon(90), idle_ends_at: soon(1.8), idle_timeout_seconds: 1800 } }, async (page) => { await seenHint(page); await viewer(page); await page.waitForSelector(id('time-left')); }],
   'viewer-clipboard': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-clipboard')); await page.fill(id('clipboard-text'), 'Text from this computer'); await page.click(id('clipboard-send')); }],
   'viewer-keys': [{ me: 'member' }, async (page) => { await seenHint(page); await viewer(page); await openBar(page); await page.click(id('toolbar-keys')); }],
   'viewer-row': [{ me: 'member', touch: true }, async (page) => { await seenHint(page); await viewer(page); await page.click(id('touch-keyboard-button')); await page.click(id('modifier-ctrl')); await page.waitForTimeout(200); }],

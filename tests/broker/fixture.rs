@@ -12,6 +12,7 @@ use portcullis::domain::audit::Entry;
 use portcullis::domain::principal::{Principal, SignedInUser};
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::session::{EndReason, Session};
+use portcullis::domain::session_times::SessionTimes;
 use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{
@@ -61,7 +62,11 @@ pub fn settings() -> Settings {
         refresh_ttl: Duration::from_secs(7 * 24 * 3600),
         mfa_ttl: Duration::from_secs(300),
         ticket_ttl: Duration::from_secs(30),
-        session_ttl: Duration::from_secs(12 * 3600),
+        session_times: SessionTimes::of_installation(
+            Duration::from_secs(12 * 3600),
+            Duration::from_secs(12 * 3600),
+            None,
+        ),
         grace: Duration::from_secs(600),
         launch_timeout: Duration::from_secs(15),
         session_network: ("10.64.0.0".parse().unwrap(), 10),

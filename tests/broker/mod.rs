@@ -11,6 +11,7 @@ mod peers;
 mod reconciler;
 mod refusals;
 mod servers;
+mod session_times;
 mod signin;
 mod signin_limits;
 mod started_desktops;

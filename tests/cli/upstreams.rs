@@ -46,7 +46,9 @@ fn upstreams_are_managed_from_the_command_line() {
         "0x407",
     ];
     let policy = ["--clipboard", "out", "--files", "true", "--read-only", "true"];
-    success(&say(&[&create[..], &rest, &policy].concat(), "the server's password\n"));
+    let times =
+        ["--session-duration", "2h30m", "--session-extension", "none", "--idle-timeout", "15m"];
+    success(&say(&[&create[..], &rest, &policy, &times].concat(), "the server's password\n"));
     let shown = |id: &str| -> Value {
         let text = success(&run_command(&["workspace", "list", "--json"]));
         assert!(!text.contains("the server's password"));
@@ -58,6 +60,8 @@ fn upstreams_are_managed_from_the_command_line() {
         made["policy"],
         serde_json::json!({"clipboard": "out", "files": true, "read_only": true})
     );
+    let times = |duration: Option<u64>, extension: Option<u64>, idle: Option<u64>| serde_json::json!({"duration_seconds": duration, "extension_seconds": extension, "idle_timeout_seconds": idle});
+    assert_eq!(made["session_limits"], times(Some(9000), Some(0), Some(900)));
     let server = &made["server"];
     assert_eq!(
         (

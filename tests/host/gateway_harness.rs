@@ -163,6 +163,7 @@ pub(super) fn order(grace: Duration) -> (DesktopOrder, String) {
         single_seat: false,
         allowed_roles: Vec::new(),
         maintenance: false,
+        session_limits: Default::default(),
         spec: WorkspaceSpec::LinuxDesktop(LinuxDesktop::default()),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),

@@ -56,6 +56,7 @@ pub(super) fn table() -> Vec<Row> {
         row("listActiveSessions", none(), [401, 200, 200, 200]),
         row("getSession", none(), [401, 404, 404, 404]),
         row("disconnectSession", none(), [401, 404, 404, 404]),
+        row("extendSession", json!({"duration": "30m"}), [401, 404, 404, 404]),
         row("issueTicket", none(), [401, 404, 404, 404]),
         row("enterCredential", credential(), [401, 404, 404, 404]),
         row("listRequests", none(), [401, 403, 404, 404]),

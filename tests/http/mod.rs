@@ -17,6 +17,7 @@ mod organizations;
 mod pages;
 mod second_api;
 mod secrets;
+mod session_times;
 mod shapes;
 mod stream;
 mod upstreams;

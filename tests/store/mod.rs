@@ -89,6 +89,7 @@ pub fn make_workspace(organization_id: OrganizationId, id: &str) -> Workspace {
         single_seat: false,
         allowed_roles: vec![Role::Member, Role::Admin],
         maintenance: false,
+        session_limits: Default::default(),
         spec: WorkspaceSpec::LinuxDesktop(LinuxDesktop::default()),
         created_at: NOW,
         updated_at: NOW,

@@ -7,6 +7,7 @@ use portcullis::broker::Settings;
 use portcullis::broker::core::settings::Limits;
 use portcullis::domain::lease::Lease;
 use portcullis::domain::secret::SecretString;
+use portcullis::domain::session_times::SessionTimes;
 use portcullis::viewer::{Dial, Duplex};
 use std::io;
 use std::net::Ipv4Addr;
@@ -55,7 +56,7 @@ pub fn broker_settings() -> Settings {
         refresh_ttl: s(7 * 24 * 3600),
         mfa_ttl: s(300),
         ticket_ttl: s(30),
-        session_ttl: s(12 * 3600),
+        session_times: SessionTimes::of_installation(s(8 * 3600), s(12 * 3600), None),
         grace: s(600),
         launch_timeout: s(15),
         session_network: (Ipv4Addr::new(10, 64, 0, 0), 10),

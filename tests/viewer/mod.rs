@@ -6,6 +6,7 @@ mod direct_target;
 mod flow;
 pub mod harness;
 mod html5;
+mod input;
 mod leases;
 mod policy;
 mod rdp;

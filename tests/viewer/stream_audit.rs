@@ -22,6 +22,7 @@ use portcullis::broker::ports::host_fleet::{
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::audit::Entry;
 use portcullis::domain::session::EndReason;
+use portcullis::domain::session_times::SessionTimes;
 use portcullis::domain::upstream::{StreamPolicy, Upstream};
 use portcullis::domain::user::RequestSource;
 use portcullis::domain::workspace::WorkspaceKind;
@@ -239,7 +240,7 @@ fn settings() -> Settings {
         refresh_ttl: s(3600),
         mfa_ttl: s(300),
         ticket_ttl: s(30),
-        session_ttl: s(3600),
+        session_times: SessionTimes::of_installation(s(3600), s(3600), None),
         grace: s(600),
         launch_timeout: s(15),
         session_network: ("10.64.0.0".parse().unwrap(), 10),

@@ -39,6 +39,20 @@ pub(super) fn fingerprint(text: &str) -> Result<Fingerprint, String> {
     Fingerprint::parse(text).ok_or_else(|| "a SHA-256 is 64 hexadecimal digits".to_owned())
 }
 
+/// A duration; zero for "none"; nothing for "default".
+#[derive(Clone, Copy, Debug)]
+pub struct SessionTime(pub Option<std::time::Duration>);
+
+pub(super) fn session_time(text: &str) -> Result<SessionTime, String> {
+    match text {
+        "default" => Ok(SessionTime(None)),
+        "none" => Ok(SessionTime(Some(std::time::Duration::ZERO))),
+        duration => crate::domain::duration::parse_duration(duration)
+            .map(|duration| SessionTime(Some(duration)))
+            .ok_or_else(|| "a duration looks like 30m, 8h or 2h30m".to_owned()),
+    }
+}
+
 /// A keyboard layout, or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyboard(pub Option<u32>);

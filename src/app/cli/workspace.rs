@@ -1,7 +1,7 @@
 //! Options of `portcullis workspace`.
 
 use super::args::{GatewayDataArgs, ListFormatArgs};
-use super::parsers::{clipboard, fingerprint, kind, role};
+use super::parsers::{SessionTime, clipboard, fingerprint, kind, role, session_time};
 use super::upstream::ServerArgs;
 use super::web::WebArgs;
 use crate::domain::WorkspaceId;
@@ -109,6 +109,16 @@ pub struct WorkspaceArgs {
     /// Whether it is out of service.
     #[arg(long, value_name = "true|false")]
     pub maintenance: Option<bool>,
+    /// How long a session lasts unless it is extended, such as 8h; default: as configured.
+    #[arg(long, value_name = "DURATION|default", value_parser = session_time)]
+    pub session_duration: Option<SessionTime>,
+    /// By how much a session can be extended in all, such as 4h; none: not at all; default: as
+    /// configured.
+    #[arg(long, value_name = "DURATION|none|default", value_parser = session_time)]
+    pub session_extension: Option<SessionTime>,
+    /// A session without input for so long ends, such as 30m; none: never; default: as configured.
+    #[arg(long, value_name = "DURATION|none|default", value_parser = session_time)]
+    pub idle_timeout: Option<SessionTime>,
     /// Which way clipboard text may go: none, in (into the desktop), out or both.
     #[arg(long, value_name = "WAY", value_parser = clipboard)]
     pub clipboard: Option<Clipboard>,

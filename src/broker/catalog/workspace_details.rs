@@ -1,10 +1,12 @@
 //! Details of a workspace in the audit log.
 
 use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::text::json_int;
 use crate::domain::route::TargetSpec;
 use crate::domain::upstream::TrustRule;
 use crate::domain::web_app::{UpstreamSignIn, WebAppConfig};
 use crate::domain::workspace::Workspace;
+use std::time::Duration;
 
 /// Maximum length of a list of paths in the audit log, in bytes.
 const PATHS_MAX: usize = 1000;
@@ -24,7 +26,13 @@ pub(super) fn with_config_details(
 ) -> AuditEntryBuilder {
     let driver = workspace.driver();
     let policy = driver.policy();
+    let limits = workspace.session_limits;
+    let seconds =
+        |duration: Option<Duration>| duration.map(|duration| json_int(duration.as_secs()));
     let entry = entry
+        .with("session_duration_seconds", seconds(limits.duration))
+        .with("session_extension_seconds", seconds(limits.extension))
+        .with("idle_timeout_seconds", seconds(limits.idle_timeout))
         .with("clipboard", policy.clipboard.as_str())
         .with("files", policy.files)
         .with("read_only", policy.read_only);
@@ -66,5 +74,5 @@ fn with_web_details(entry: AuditEntryBuilder, web: &WebAppConfig) -> AuditEntryB
     entry
         .with("upload", requests.upload)
         .with("download", requests.download)
-        .with("max_request", crate::broker::core::text::json_int(requests.max_request))
+        .with("max_request", json_int(requests.max_request))
 }

@@ -59,6 +59,7 @@ pub(in crate::broker) fn workspace_view(
         network,
         allowed_roles: workspace.allowed_roles,
         maintenance: workspace.maintenance,
+        session_limits: workspace.session_limits,
         policy,
         created_at: workspace.created_at,
         updated_at: workspace.updated_at,

@@ -272,6 +272,7 @@ impl Workspaces {
                 })
                 .await?;
             this.streams.revoke_outdated_in(&next, &sessions);
+            this.teardown.tracker.set_limits(&next, &sessions);
             this.changes.publish(Some(organization), &[Topic::Workspaces]);
             this.teardown
                 .apply_effects(TeardownEffects { sessions: ended, logins: Vec::new() })

@@ -4,6 +4,7 @@ pub(in crate::broker) mod answers;
 pub(in crate::broker) mod audit_entry;
 pub mod changes;
 pub(in crate::broker) mod hash_queue;
+pub mod input_counter;
 pub(in crate::broker) mod refusal_limit;
 pub(in crate::broker) mod sealing;
 pub(in crate::broker) mod session_tracker;

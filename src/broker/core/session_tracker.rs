@@ -1,7 +1,13 @@
-//! Sessions whose tunnel this process holds, and who completes a closing one.
+//! Sessions whose tunnel this process holds, since when each has had no input, and who completes a
+//! closing one.
 
+use crate::broker::core::input_counter::InputCounter;
+use crate::broker::model::IdleEnd;
+use crate::domain::session::Session;
+use crate::domain::session_times::{SessionLimits, SessionTimes};
 use crate::domain::sync::lock;
-use crate::domain::{HostId, SessionId};
+use crate::domain::workspace::Workspace;
+use crate::domain::{HostId, SessionId, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +20,24 @@ pub(in crate::broker) struct TrackedSession {
     pub(in crate::broker) is_active: bool,
     /// Others see in their listing that the workspace is in use.
     pub(in crate::broker) single_seat: bool,
+    /// What its workspace says about its times.
+    pub(in crate::broker) limits: SessionLimits,
+}
+
+/// The last input of a session, as far as it was looked at.
+#[derive(Debug, Default)]
+struct LastInput {
+    counter: Arc<InputCounter>,
+    /// The count when it was looked at last.
+    seen: u64,
+    /// When the count was seen to have changed, or the session was looked at first.
+    at: Option<Timestamp>,
+}
+
+impl LastInput {
+    fn at(&self, now: Timestamp) -> Timestamp {
+        if self.counter.count() == self.seen { self.at.unwrap_or(now) } else { now }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -21,11 +45,13 @@ struct State {
     tracked: HashMap<SessionId, TrackedSession>,
     /// The tracked sessions of each host.
     by_host: HashMap<HostId, HashSet<SessionId>>,
+    inputs: HashMap<SessionId, LastInput>,
     completing: HashSet<SessionId>,
 }
 
 impl State {
     fn remove(&mut self, id: SessionId) {
+        self.inputs.remove(&id);
         let host = self.tracked.remove(&id).and_then(|session| session.host_id);
         if let Some(host) = host
             && let Some(sessions) = self.by_host.get_mut(&host)
@@ -38,16 +64,30 @@ impl State {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(in crate::broker) struct SessionTracker {
     state: Arc<Mutex<State>>,
+    times: SessionTimes,
 }
 
 impl SessionTracker {
+    /// With the times of the installation.
+    pub(in crate::broker) fn new(times: SessionTimes) -> Self {
+        Self { state: Arc::default(), times }
+    }
+
+    /// The times of the sessions of a workspace.
+    pub(in crate::broker) fn times(&self, limits: SessionLimits) -> SessionTimes {
+        self.times.within(limits)
+    }
+
     /// Marks a session whose tunnel this process holds or is about to create.
     pub(in crate::broker) fn track(&self, id: SessionId, session: TrackedSession) {
         let mut state = lock(&self.state);
+        // Tracked again, it keeps its inputs.
+        let inputs = state.inputs.remove(&id).unwrap_or_default();
         state.remove(id);
+        state.inputs.insert(id, inputs);
         if let Some(host) = session.host_id {
             state.by_host.entry(host).or_default().insert(id);
         }
@@ -60,8 +100,49 @@ impl SessionTracker {
         }
     }
 
+    /// Applies what a workspace says now about the times of these sessions of it.
+    pub(in crate::broker) fn set_limits(&self, workspace: &Workspace, sessions: &[Session]) {
+        let mut state = lock(&self.state);
+        for session in sessions {
+            if let Some(tracked) = state.tracked.get_mut(&session.id) {
+                tracked.limits = workspace.session_limits;
+            }
+        }
+    }
+
     pub(in crate::broker) fn untrack(&self, id: SessionId) {
         lock(&self.state).remove(id);
+    }
+
+    /// Counts the inputs of a session; one that is not tracked is never looked at.
+    pub(in crate::broker) fn input_counter(&self, id: SessionId) -> Arc<InputCounter> {
+        lock(&self.state).inputs.get(&id).map(|input| input.counter.clone()).unwrap_or_default()
+    }
+
+    /// When a session ends unless it gets input; `None`: that does not end it.
+    pub(in crate::broker) fn idle_end(&self, id: SessionId, now: Timestamp) -> Option<IdleEnd> {
+        let state = lock(&self.state);
+        let session = state.tracked.get(&id).filter(|session| session.is_active)?;
+        let timeout = self.times(session.limits).idle_timeout?;
+        let last = state.inputs.get(&id).map_or(now, |input| input.at(now));
+        Some(IdleEnd { timeout, at: last.after(timeout) })
+    }
+
+    /// Looks which active sessions had input, and returns those without input for their idle timeout.
+    pub(in crate::broker) fn idle_sessions(&self, now: Timestamp) -> Vec<SessionId> {
+        let mut state = lock(&self.state);
+        let State { tracked, inputs, .. } = &mut *state;
+        let mut idle = Vec::new();
+        for (id, session) in tracked.iter().filter(|(_, session)| session.is_active) {
+            let input = inputs.entry(*id).or_default();
+            let last = input.at(now);
+            (input.seen, input.at) = (input.counter.count(), Some(last));
+            let timeout = self.times.within(session.limits).idle_timeout;
+            if timeout.is_some_and(|timeout| now >= last.after(timeout)) {
+                idle.push(*id);
+            }
+        }
+        idle
     }
 
     pub(in crate::broker) fn get(&self, id: SessionId) -> Option<TrackedSession> {

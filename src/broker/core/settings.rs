@@ -2,6 +2,7 @@
 
 use crate::auth::GuessQuotas;
 use crate::domain::rate_limit::Quota;
+use crate::domain::session_times::SessionTimes;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ pub struct Settings {
     pub mfa_ttl: Duration,
     /// Lifetime of a stream ticket (default 30 s).
     pub ticket_ttl: Duration,
-    /// Maximum lifetime of a session (default 12 h).
-    pub session_ttl: Duration,
+    /// How long sessions last (default 8 h, with extensions 12 h, never idle).
+    pub session_times: SessionTimes,
     /// How long a host keeps a desktop without its gateway (default 10 min).
     pub grace: Duration,
     /// Timeout of a launch (default 15 s).

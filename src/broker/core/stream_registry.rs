@@ -5,6 +5,7 @@
 //! [`StreamMeters`] without a lock. The registry's mutex is taken when a stream opens or closes and
 //! when something is revoked, never per byte.
 
+use crate::broker::core::input_counter::InputCounter;
 use crate::domain::lease::Lease;
 use crate::domain::principal::Principal;
 use crate::domain::route::LatencyHistogram;
@@ -39,6 +40,8 @@ pub struct StreamMeters {
     pub up: AtomicU64,
     /// Bytes desktop to browser.
     pub down: AtomicU64,
+    /// Inputs, counted for all streams of the session together.
+    pub input: Arc<InputCounter>,
     rtt_micros: AtomicU64,
 }
 
@@ -197,6 +200,7 @@ impl StreamRegistry {
         by: &Principal,
         now: Timestamp,
         max: usize,
+        input: Arc<InputCounter>,
     ) -> Option<AcquiredSlot> {
         let mut registry = lock(&self.registry);
         if registry.by_session.get(&session).map_or(0, Vec::len) >= max {
@@ -205,7 +209,7 @@ impl StreamRegistry {
         registry.next_id += 1;
         let number = registry.next_id;
         let (right, watching) = watch::channel(StreamAuthorization::Valid);
-        let meters = Arc::<StreamMeters>::default();
+        let meters = Arc::new(StreamMeters { input, ..StreamMeters::default() });
         registry.slots.insert(
             number,
             StreamSlot {
@@ -359,7 +363,8 @@ mod tests {
     fn decided_after(compared: Clipboard, granted: Clipboard) -> StreamAuthorization {
         let (registry, session) = (StreamRegistry::default(), SessionId::new());
         let system = Principal::System { organization_id: None };
-        let acquired = registry.acquire_slot(session, &system, Timestamp(0), 1).unwrap();
+        let acquired =
+            registry.acquire_slot(session, &system, Timestamp(0), 1, Arc::default()).unwrap();
         registry.revoke_outdated(session, &conditions(compared));
         assert_eq!(*acquired.authorization.borrow(), StreamAuthorization::Valid, "undecided");
         registry.set_conditions(&acquired.slot, conditions(granted));

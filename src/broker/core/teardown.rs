@@ -359,6 +359,7 @@ struct Revoked {
 fn ending_action(reason: EndReason) -> Action {
     match reason {
         EndReason::Expired => Action::ExpireSession,
+        EndReason::IdleTimeout => Action::EndIdleSession,
         EndReason::LaunchFailed => Action::LaunchWorkspace,
         EndReason::UserDisconnected
         | EndReason::WorkspaceStopped

@@ -181,7 +181,9 @@ impl ChangeWatcher {
         for batch in sessions.chunks(BATCH) {
             for (id, session, workspace) in self.sessions_with_workspaces(batch.to_vec()).await? {
                 if let (Some(session), Some(workspace)) = (&session, &workspace) {
-                    self.streams.revoke_outdated_in(workspace, std::slice::from_ref(session));
+                    let session = std::slice::from_ref(session);
+                    self.streams.revoke_outdated_in(workspace, session);
+                    self.tracker.set_limits(workspace, session);
                 }
                 if let Some(session) = &session {
                     let tracked = self.tracker.get(id);

@@ -311,7 +311,11 @@ pub(in crate::broker) fn active_sessions_of_host(
     Ok(sessions)
 }
 
-fn active_sessions(tx: &mut Tx<'_>, ids: &[SessionId]) -> Result<Vec<Session>> {
+/// Those of these sessions that are active.
+pub(in crate::broker) fn active_sessions(
+    tx: &mut Tx<'_>,
+    ids: &[SessionId],
+) -> Result<Vec<Session>> {
     let mut sessions = Vec::new();
     for id in ids {
         sessions.extend(tx.session(*id)?.filter(|session| session.state == State::Active));

@@ -48,8 +48,9 @@ impl Lifecycle {
                 for session in tx.live_sessions()? {
                     let lease = tx.session_lease(session.id)?;
                     let workspace = tx.workspace(&session.workspace_id)?;
-                    let single_seat = workspace.is_some_and(|w| w.single_seat);
-                    sessions.push((session, lease, single_seat));
+                    let (single_seat, limits) =
+                        workspace.map(|w| (w.single_seat, w.session_limits)).unwrap_or_default();
+                    sessions.push((session, lease, single_seat, limits));
                 }
                 Ok((tx.hosts(None)?, sessions))
             })
@@ -58,7 +59,7 @@ impl Lifecycle {
         for (host, sealed) in &hosts {
             self.reconciler.open_host_tunnel(host, sealed);
         }
-        for (session, lease, single_seat) in sessions {
+        for (session, lease, single_seat, limits) in sessions {
             // A launch in progress died with its process: it is not tracked, so the reconciler
             // closes it at once.
             if !matches!(session.state, State::Queued | State::Creating) {
@@ -66,6 +67,7 @@ impl Lifecycle {
                     host_id: session.host_id,
                     is_active: session.state == State::Active,
                     single_seat,
+                    limits,
                 };
                 self.tracker.track(session.id, tracked);
             }

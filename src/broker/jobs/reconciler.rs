@@ -3,6 +3,7 @@
 //! | found | action |
 //! | --- | --- |
 //! | sessions past their end | `expired` |
+//! | active sessions without input for their idle timeout | `idle_timeout` |
 //! | launches interrupted by a killed gateway | `launch_failed` |
 //! | closing sessions that nobody completes | completed |
 //! | sessions on a host that was removed | `host_lost` |
@@ -16,7 +17,7 @@ use crate::broker::core::session_tracker::SessionTracker;
 use crate::broker::core::settings::Settings;
 use crate::broker::core::teardown::Teardown;
 use crate::broker::core::unit_of_work::AuditedStore;
-use crate::broker::jobs::host_checks::{HostChecks, active_sessions_of_host};
+use crate::broker::jobs::host_checks::{HostChecks, active_sessions, active_sessions_of_host};
 use crate::broker::jobs::host_observations::ReconcilerState;
 use crate::broker::ports::host_fleet::{HostFleet, HostPeer};
 use crate::broker::targets::ephemeral_credentials::EphemeralCredentials;
@@ -126,6 +127,11 @@ impl Reconciler {
         ending.extend(expired.into_iter().map(|s| (s, EndReason::Expired)));
         let lost = self.sessions_of_removed_hosts(&hosts).await?;
         ending.extend(lost.into_iter().map(|s| (s, EndReason::HostLost)));
+        let idle = self.tracker.idle_sessions(now);
+        if !idle.is_empty() {
+            let idle = self.store.read(move |tx| active_sessions(tx, &idle)).await?;
+            ending.extend(idle.into_iter().map(|s| (s, EndReason::IdleTimeout)));
+        }
         let mut once = HashSet::new();
         ending.retain(|(session, _)| once.insert(session.id));
         let mut endings = self.teardown.spawn_completions(closing);

@@ -2,6 +2,7 @@
 
 use super::tunnel::{TunnelReport, TunnelState};
 use super::workspaces::WorkspaceView;
+use crate::domain::Timestamp;
 use crate::domain::route::HopLatencies;
 use crate::domain::session::{Session, SessionFilter};
 use crate::domain::upstream::StreamPolicy;
@@ -17,6 +18,17 @@ pub struct SessionView {
     pub viewers: usize,
     /// The workspace's present policy; `None` when the workspace is gone.
     pub policy: Option<StreamPolicy>,
+    /// Until when its user can extend it; `None` when they cannot.
+    pub extendable_until: Option<Timestamp>,
+    /// `None`: it is not ended for want of input.
+    pub idle_end: Option<IdleEnd>,
+}
+
+/// When a session ends that gets no input any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdleEnd {
+    pub timeout: Duration,
+    pub at: Timestamp,
 }
 
 impl SessionView {
@@ -40,7 +52,10 @@ impl SessionView {
 pub struct Launched {
     pub session: SessionView,
     pub workspace: WorkspaceView,
+    /// With extensions.
     pub max_duration: Duration,
+    /// `None`: never.
+    pub idle_timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -2,11 +2,13 @@
 
 use crate::domain::route::TargetSpec;
 use crate::domain::secret::SecretString;
+use crate::domain::session_times::SessionLimits;
 use crate::domain::upstream::{Clipboard, CredentialSource, StreamPolicy, TrustRule};
 use crate::domain::user::Role;
 use crate::domain::web_app::{self, Scheme, WebAppConfig};
 use crate::domain::workspace::{UpstreamState, WorkspaceKind, WorkspaceStatus};
 use crate::domain::{SessionId, Timestamp, WorkspaceId};
+use std::time::Duration;
 
 /// A workspace as its caller sees it.
 #[derive(Clone, Debug)]
@@ -42,6 +44,7 @@ pub struct WorkspaceSummary {
     pub network: bool,
     pub allowed_roles: Vec<Role>,
     pub maintenance: bool,
+    pub session_limits: SessionLimits,
     pub policy: StreamPolicy,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -109,6 +112,7 @@ pub struct WorkspaceChange {
     /// Password for the target; an empty one deletes it. Stored sealed, never shown again.
     pub password: Option<SecretString>,
     pub policy: PolicyChange,
+    pub session_limits: SessionLimitsChange,
     /// All kinds but `linux`.
     pub upstream: UpstreamChange,
     /// `html5` only.
@@ -121,6 +125,15 @@ pub struct PolicyChange {
     pub clipboard: Option<Clipboard>,
     pub files: Option<bool>,
     pub read_only: Option<bool>,
+}
+
+/// A change of the times of sessions: `None` leaves a field as it is, `Some(None)` leaves it to the
+/// installation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionLimitsChange {
+    pub duration: Option<Option<Duration>>,
+    pub extension: Option<Option<Duration>>,
+    pub idle_timeout: Option<Option<Duration>>,
 }
 
 /// A change of the upstream: `None` leaves a field as it is.

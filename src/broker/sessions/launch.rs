@@ -28,7 +28,7 @@ use crate::broker::ports::host_fleet::{
     DesktopOrder, DesktopStarted, Endpoint, FleetError, HostFleet, ProbeFailure,
 };
 use crate::broker::sessions::launch_decision::{LaunchDecision, LaunchRequest, host_detail};
-use crate::broker::sessions::view::SessionViews;
+use crate::broker::sessions::view::{SessionViews, WorkspaceTerms};
 use crate::domain::audit::{Action, Reason};
 use crate::domain::principal::{Principal, PrincipalId};
 use crate::domain::route::{SessionRoute, TargetSpec};
@@ -92,7 +92,7 @@ impl Launcher {
                 fleet: self.placements.snapshot_for(id).await?,
                 now: self.store.now(),
                 entry: self.store.entry(source, Action::LaunchWorkspace).by_caller(caller),
-                ttl: self.settings.session_ttl,
+                times: self.settings.session_times,
                 network: self.settings.session_network,
             };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -145,6 +145,7 @@ impl Launcher {
             host_id: session.host_id,
             is_active: false,
             single_seat: workspace.single_seat,
+            limits: workspace.session_limits,
         };
         self.tracker.track(session.id, tracked);
         self.changes.publish_session(&session, workspace.single_seat);
@@ -338,14 +339,15 @@ impl Launcher {
     ) -> Result<Launched> {
         let (id, user) = (workspace.id.clone(), caller.user_id());
         let known = self.store.read(move |tx| UpstreamSummary::load(tx, &id, user)).await?;
-        let policy = workspace.driver().policy();
+        let terms = WorkspaceTerms::of(&workspace);
+        let times = self.tracker.times(workspace.session_limits);
         let workspace =
             workspace_view(workspace, std::slice::from_ref(&session), caller, true, known);
-        let max_duration = session.expires_at.since(session.created_at);
         Ok(Launched {
-            session: self.views.session_view(session, Some(policy)),
+            session: self.views.session_view(session, Some(terms), self.store.now()),
             workspace,
-            max_duration,
+            max_duration: times.max_duration,
+            idle_timeout: times.idle_timeout,
         })
     }
 }

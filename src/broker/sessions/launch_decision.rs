@@ -8,11 +8,11 @@ use crate::domain::audit::{Action, Reason};
 use crate::domain::policy;
 use crate::domain::principal::Principal;
 use crate::domain::session::{Session, State};
+use crate::domain::session_times::SessionTimes;
 use crate::domain::upstream::Fingerprint;
 use crate::domain::workspace::{ReadinessCheck, Workspace};
 use crate::domain::{Error, Result, SessionId, Timestamp, WorkspaceId};
 use crate::store::SeatKey;
-use std::time::Duration;
 
 /// Result of the transaction that evaluates a launch.
 pub(super) enum LaunchDecision {
@@ -33,7 +33,8 @@ pub(super) struct LaunchRequest {
     pub(super) fleet: FleetSnapshot,
     pub(super) now: Timestamp,
     pub(super) entry: AuditEntryBuilder,
-    pub(super) ttl: Duration,
+    /// The installation's.
+    pub(super) times: SessionTimes,
     pub(super) network: (std::net::Ipv4Addr, u8),
 }
 
@@ -112,7 +113,7 @@ impl LaunchRequest {
             created_at: self.now,
             started_at: None,
             ended_at: None,
-            expires_at: self.now.after(self.ttl),
+            expires_at: self.now.after(self.times.within(workspace.session_limits).duration),
             version: 1,
         };
         tx.insert_session(&session, Some(seat_key(&workspace, &self.caller)))?;

@@ -1,4 +1,4 @@
-//! Sessions: listing, disconnect, termination.
+//! Sessions: listing, and their end by their user or an administrator.
 
 use crate::broker::core::answers::{SESSION, hidden_reason, not_active, organization_of};
 use crate::broker::core::task::spawn_to_completion;
@@ -6,12 +6,11 @@ use crate::broker::core::teardown::{Teardown, TeardownEffects};
 use crate::broker::core::unit_of_work::{AuditedStore, Decision};
 use crate::broker::core::validate;
 use crate::broker::model::{Page, PageQuery, SessionQuery, SessionView};
-use crate::broker::sessions::view::SessionViews;
+use crate::broker::sessions::view::{SessionViews, WorkspaceTerms, load_terms};
 use crate::domain::audit::Action;
 use crate::domain::policy::{Denial, PolicyAction};
 use crate::domain::principal::Principal;
 use crate::domain::session::{EndReason, Session};
-use crate::domain::upstream::StreamPolicy;
 use crate::domain::user::RequestSource;
 use crate::domain::{Error, Result, SessionId, Timestamp};
 use std::collections::HashMap;
@@ -34,16 +33,15 @@ impl Sessions {
         let filter = query.filter;
         let user = self.store.require_user(&RequestSource::local(""), caller).await?.user.id;
         let organization = organization_of(caller)?;
-        let (rows, policies) = self
+        let (rows, terms) = self
             .store
             .read(move |tx| {
                 let rows = tx.sessions_page(user, filter, before, limit + 1)?;
-                let policies =
-                    tx.stream_policies(organization, rows.iter().map(|s| &s.workspace_id))?;
-                Ok((rows, policies))
+                let terms = load_terms(tx, organization, &rows)?;
+                Ok((rows, terms))
             })
             .await?;
-        Ok(self.page(rows, limit, &policies))
+        Ok(self.page(rows, limit, &terms))
     }
 
     /// A page of rows, each with what its tunnel and streams report now.
@@ -51,11 +49,11 @@ impl Sessions {
         &self,
         rows: Vec<Session>,
         limit: usize,
-        policies: &HashMap<String, StreamPolicy>,
+        terms: &HashMap<String, WorkspaceTerms>,
     ) -> Page<SessionView> {
         let page =
             validate::page(rows, limit, |s: &Session| format!("{}.{}", s.created_at.0, s.id));
-        let items = self.views.session_views(page.items, policies);
+        let items = self.views.session_views(page.items, terms, self.store.now());
         Page { items, next_cursor: page.next_cursor }
     }
 
@@ -69,15 +67,15 @@ impl Sessions {
             .read(move |tx| {
                 let Some(session) = tx.session(id)? else { return Ok(None) };
                 let workspace = tx.workspace(&session.workspace_id)?;
-                let policy = workspace
+                let terms = workspace
                     .filter(|w| w.organization_id == session.organization_id)
-                    .map(|w| w.driver().policy());
-                Ok(Some((session, policy)))
+                    .map(|w| WorkspaceTerms::of(&w));
+                Ok(Some((session, terms)))
             })
             .await?;
         match found {
-            Some((session, policy)) if session.principal == caller.id() => {
-                Ok(self.views.session_view(session, policy))
+            Some((session, terms)) if session.principal == caller.id() => {
+                Ok(self.views.session_view(session, terms, self.store.now()))
             }
             other => {
                 let reason =
@@ -89,7 +87,7 @@ impl Sessions {
         }
     }
 
-    /// Disconnects the caller's own session; returns when its desktop and keys are gone.
+    /// Ends the caller's own session; returns when its desktop and keys are gone.
     ///
     /// # Errors
     /// `NotFound` when it is not theirs; `Conflict` "Session is not active" when it ended before.
@@ -189,16 +187,15 @@ impl Sessions {
             .organization_id();
         let limit = validate::page_limit(query.limit, 100)?;
         let before = position(query.cursor.as_deref())?;
-        let (rows, policies) = self
+        let (rows, terms) = self
             .store
             .read(move |tx| {
                 let rows = tx.live_sessions_page(organization, before, limit + 1)?;
-                let policies =
-                    tx.stream_policies(organization, rows.iter().map(|s| &s.workspace_id))?;
-                Ok((rows, policies))
+                let terms = load_terms(tx, organization, &rows)?;
+                Ok((rows, terms))
             })
             .await?;
-        Ok(self.page(rows, limit, &policies))
+        Ok(self.page(rows, limit, &terms))
     }
 }
 

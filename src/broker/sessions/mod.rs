@@ -1,5 +1,6 @@
-//! Sessions: launch, streams, listing, end.
+//! Sessions: launch, streams, listing, extension, end.
 
+pub mod extend;
 pub mod launch;
 mod launch_decision;
 pub mod list;

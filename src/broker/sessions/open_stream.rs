@@ -9,6 +9,7 @@
 use crate::auth::opaque;
 use crate::broker::core::answers::{SESSION, denial_error, hidden_reason, invalid_token};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::session_tracker::SessionTracker;
 use crate::broker::core::settings::Settings;
 use crate::broker::core::stream_registry::{
     AcquiredSlot, StreamGrant, StreamMeters, StreamRegistry, StreamSlotGuard,
@@ -72,6 +73,7 @@ pub struct Streams {
     pub(in crate::broker) store: AuditedStore,
     pub(in crate::broker) fleet: Arc<dyn HostFleet>,
     pub(in crate::broker) streams: StreamRegistry,
+    pub(in crate::broker) tracker: SessionTracker,
     pub(in crate::broker) credentials: Credentials,
     pub(in crate::broker) settings: Arc<Settings>,
 }
@@ -146,8 +148,9 @@ impl Streams {
         let entry = self.store.entry(source, Action::OpenStream).by_caller(&caller);
         // Only the owner gets a slot, so that others cannot exhaust the session's slots.
         let taken = if owner == Some(caller.id()) {
+            let input = self.tracker.input_counter(id);
             let Some(taken) =
-                self.streams.acquire_slot(id, &caller, now, self.settings.max_viewers)
+                self.streams.acquire_slot(id, &caller, now, self.settings.max_viewers, input)
             else {
                 self.store
                     .write_entry(entry.on_session_id(id).denied(Reason::TooManyViewers))
@@ -210,6 +213,8 @@ impl Streams {
         taken: AcquiredSlot,
         caller: &Principal,
     ) -> Result<StreamGrant> {
+        // Who opens a stream is there.
+        taken.meters.input.record();
         self.streams.set_conditions(&taken.slot, upstream.conditions());
         let server = self.credentials.upstream_of(permit.session(), upstream, caller)?;
         let lease = Lease::grant(permit, server);

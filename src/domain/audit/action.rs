@@ -51,8 +51,12 @@ actions! {
     DisconnectSession = "disconnect_session",
     /// A session was ended by an administrator or by the gateway.
     TerminateSession = "terminate_session",
+    /// A session was extended: it expires later.
+    ExtendSession = "extend_session",
     /// A session reached its expiry.
     ExpireSession = "expire_session",
+    /// A session was ended, since it had no input for its idle timeout.
+    EndIdleSession = "end_idle_session",
     /// The desktop and the tunnel keys of a session were removed.
     CloseSession = "close_session",
     /// A stream was opened.

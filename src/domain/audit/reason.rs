@@ -128,6 +128,8 @@ reasons! {
     Foreign = "foreign",
     /// The user's session is still starting or closing.
     Busy = "busy",
+    /// The session would last longer than it may.
+    DurationLimit = "duration_limit",
     /// The join token is unknown, used or expired.
     JoinToken = "join_token",
     /// The host runs an agent and has no configuration file.

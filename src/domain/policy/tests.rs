@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::principal::{ApiKey, SignedInUser};
 use crate::domain::session::EndReason;
+use crate::domain::session_times::SessionLimits;
 use crate::domain::user::{MfaMethod, User};
 use crate::domain::workspace::{LinuxDesktop, WorkspaceSpec};
 use crate::domain::{ApiKeyId, HostId, LoginId, SessionId, Timestamp, UserId, WorkspaceId};
@@ -67,6 +68,7 @@ fn workspace(principal: &Principal) -> Workspace {
         single_seat: false,
         allowed_roles: vec![Role::Member],
         maintenance: false,
+        session_limits: SessionLimits::default(),
         spec: WorkspaceSpec::LinuxDesktop(LinuxDesktop::default()),
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
@@ -111,7 +113,7 @@ fn views(principal: &Principal, workspace: &Workspace) -> bool {
 }
 
 /// Actions on everything of an organization: member, administrator, security.
-const TABLE: [(PolicyAction, [bool; 3]); 11] = [
+const TABLE: [(PolicyAction, [bool; 3]); 12] = [
     (PolicyAction::ManageWorkspaces, [false, true, false]),
     (PolicyAction::ManageUsers, [false, true, false]),
     (PolicyAction::ReadUsers, [false, true, true]),
@@ -124,6 +126,7 @@ const TABLE: [(PolicyAction, [bool; 3]); 11] = [
     (PolicyAction::ViewWorkspace, [false; 3]),
     (PolicyAction::LaunchWorkspace, [false; 3]),
     (PolicyAction::OpenStream, [false; 3]),
+    (PolicyAction::ExtendSession, [false; 3]),
 ];
 
 #[test]
@@ -204,6 +207,7 @@ fn the_disabled_may_nothing() {
                 PolicyAction::ViewWorkspace
                     | PolicyAction::LaunchWorkspace
                     | PolicyAction::OpenStream
+                    | PolicyAction::ExtendSession
             );
             let expected = if bound { Denial::Role } else { Denial::Disabled };
             assert_eq!(denial.unwrap_err(), expected);
@@ -296,4 +300,30 @@ fn streaming() {
     let disabled = User { disabled: true, ..ann.user.clone() };
     let disabled = Principal::User(SignedInUser { user: disabled, ..ann });
     assert_eq!(stream(&disabled, &active).unwrap_err(), Denial::Disabled);
+}
+
+/// Who may extend a session: whoever may use it, while their role may launch its workspace.
+#[test]
+fn extending_needs_the_session_and_the_role() {
+    let may = |principal: &Principal, session: &Session, workspace: &Workspace| {
+        authorize_extension(principal, session, workspace, &context(principal)).map(drop)
+    };
+    let owner = user(Role::Member);
+    let (mine, desk) = (session(&owner, State::Active), workspace(&owner));
+    assert_eq!(may(&owner, &mine, &desk), Ok(()));
+    let others_only = Workspace { allowed_roles: vec![Role::Admin], ..desk.clone() };
+    assert_eq!(may(&owner, &mine, &others_only), Err(Denial::Role), "the role lost the workspace");
+    for role in Role::ALL {
+        assert_eq!(may(&user(role), &mine, &desk), Err(Denial::NotOwner), "{role}");
+        assert_eq!(may(&api_key(role), &mine, &desk), Err(Denial::NotOwner), "{role}");
+    }
+    assert_eq!(may(&system(None), &mine, &desk), Err(Denial::NotOwner));
+    for state in [State::Queued, State::Creating, State::Closing(EndReason::Expired)] {
+        assert_eq!(may(&owner, &session(&owner, state), &desk), Err(Denial::NotActive));
+    }
+    let gone = disabled(Role::Member);
+    assert_eq!(
+        may(&gone, &session(&gone, State::Active), &workspace(&gone)),
+        Err(Denial::Disabled)
+    );
 }

@@ -11,7 +11,7 @@ fn states() -> Vec<State> {
 }
 
 fn events() -> Vec<Event> {
-    let mut events = vec![Event::Admit, Event::Ready, Event::Release];
+    let mut events = vec![Event::Admit, Event::Ready, Event::Extend(Timestamp(9)), Event::Release];
     events.extend(EndReason::ALL.map(Event::Close));
     events
 }
@@ -23,6 +23,7 @@ fn expected(state: &str, event: &str) -> Option<&'static str> {
         ("creating", "ready", "active"),
         ("queued", "close", "closing"),
         ("creating", "close", "closing"),
+        ("active", "extend", "active"),
         ("active", "close", "closing"),
         ("closing", "release", "closed"),
     ]
@@ -35,6 +36,7 @@ fn name(event: Event) -> &'static str {
     match event {
         Event::Admit => "admit",
         Event::Ready => "ready",
+        Event::Extend(_) => "extend",
         Event::Close(_) => "close",
         Event::Release => "release",
     }
@@ -63,8 +65,8 @@ fn every_state_with_every_event() {
     let reasons = EndReason::ALL.len();
     assert_eq!(
         pairs,
-        (3 + 2 * reasons) * (3 + reasons),
-        "three states and three events carry no reason; two states and one event carry each"
+        (3 + 2 * reasons) * (4 + reasons),
+        "three states and four events carry no reason; two states and one event carry each"
     );
 }
 
@@ -114,6 +116,11 @@ fn times_of_a_session() {
     let active = creating.apply(Event::Ready, Timestamp(3_000)).unwrap();
     assert_eq!((active.started_at, active.version), (Some(Timestamp(3_000)), 3));
     assert_eq!(active.duration(Timestamp(8_000)), Duration::from_secs(5));
+    let extended = active.apply(Event::Extend(Timestamp(200_000)), Timestamp(8_500)).unwrap();
+    assert_eq!((extended.expires_at, extended.version), (Timestamp(200_000), 4));
+    assert_eq!(extended.started_at, active.started_at, "it is the same use");
+    let shorter = extended.apply(Event::Extend(Timestamp(9_000)), Timestamp(8_600)).unwrap();
+    assert_eq!(shorter.expires_at, Timestamp(200_000), "an extension never shortens");
     let closing = active.apply(Event::Close(EndReason::Expired), Timestamp(9_000)).unwrap();
     let closed = closing.apply(Event::Release, Timestamp(10_000)).unwrap();
     assert_eq!((closed.ended_at, closed.version), (Some(Timestamp(10_000)), 5));
@@ -141,9 +148,11 @@ proptest! {
         for (event, step) in tries {
             now.0 += step;
             let Ok(next) = session.apply(event, now) else { continue };
-            // Ranks never decrease.
+            // Ranks never decrease, and only an extension keeps it.
             let next_rank = ["queued", "creating", "active", "closing", "closed"].iter().position(|w| *w == next.state.as_str()).unwrap();
-            prop_assert!(next_rank > rank, "{:?} -> {:?}", session.state, next.state);
+            let extended = matches!(event, Event::Extend(_));
+            prop_assert!(if extended { next_rank == rank } else { next_rank > rank }, "{:?} -> {:?}", session.state, next.state);
+            prop_assert!(next.expires_at >= session.expires_at);
             rank = next_rank;
             // Every change increments the version.
             prop_assert_eq!(next.version, session.version + 1);
@@ -153,7 +162,7 @@ proptest! {
             }
             // It has an end exactly when it is closed, and a start only if it was active.
             prop_assert_eq!(next.ended_at.is_some(), !next.state.is_live());
-            if next.state == State::Active { prop_assert_eq!(next.started_at, Some(now)); }
+            if next.state == State::Active { prop_assert_eq!(next.started_at, if extended { session.started_at } else { Some(now) }); }
             if let (Some(from), Some(to)) = (next.started_at, next.ended_at) { prop_assert!(from <= to); }
             // Principal, workspace and host never change.
             prop_assert_eq!((next.id, next.principal, next.login_id, next.host_id, next.address), (first.id, first.principal, first.login_id, first.host_id, first.address));

@@ -70,7 +70,7 @@ pub(super) fn ended(settings: &AppsSettings, session: SessionId, end: AppEnd) ->
 fn end_reason_text(reason: EndReason) -> &'static str {
     match reason {
         EndReason::UserDisconnected => {
-            "You disconnected it. You can open the application again from the portal."
+            "You ended it. You can open the application again from the portal."
         }
         EndReason::WorkspaceStopped => "Its workspace was stopped.",
         EndReason::AdminStopped => "An administrator ended it.",
@@ -80,6 +80,9 @@ fn end_reason_text(reason: EndReason) -> &'static str {
         EndReason::WorkspaceRemoved => "Its workspace was removed.",
         EndReason::Expired => {
             "It reached the longest time a session may take. Open the application again from the portal."
+        }
+        EndReason::IdleTimeout => {
+            "Nobody used it for a while. Open the application again from the portal."
         }
         EndReason::HostLost => {
             "The host it ran through was lost. Open the application again in a moment."

@@ -6,6 +6,7 @@
 //! - [`info::Credential`], [`gcc::CoreEdits`]: what the gateway writes into the client's early
 //!   PDUs.
 //! - [`frame`]: PDU boundaries.
+//! - [`input`]: which of a browser's PDUs its user caused.
 //! - [`filter::Filter`]: everything after TLS, in both directions: applies the edits, then enforces
 //!   a [`Policy`]. It reports [`refusal::Refusal`]s and the server's [`error_info::ErrorInfo`].
 //!
@@ -33,6 +34,7 @@ mod formats;
 pub mod frame;
 pub mod gcc;
 pub mod info;
+pub mod input;
 mod mcs;
 mod negotiation_failure;
 mod reader;

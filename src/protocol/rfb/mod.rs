@@ -8,6 +8,7 @@
 //!
 //! - [`init`]: `ServerInit`, after both handshakes.
 //! - [`filter`]: what may pass from then on.
+//! - [`input`]: which of a browser's messages its user caused.
 //!
 //! The handshake with the browser ends after its `ClientInit` (section 7.3.1), the one with the
 //! desktop before it: the lease decides whether other clients are disconnected, and the gateway
@@ -24,6 +25,7 @@ mod auth;
 pub mod client;
 pub mod filter;
 pub mod init;
+pub mod input;
 mod security;
 pub mod server;
 mod version;

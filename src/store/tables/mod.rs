@@ -18,6 +18,7 @@ pub mod organizations;
 pub mod purge;
 pub mod seats;
 pub mod session_leases;
+mod session_limits;
 pub mod sessions;
 pub mod tickets;
 pub mod totp;

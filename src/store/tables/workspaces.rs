@@ -1,6 +1,7 @@
 //! Workspaces. A deleted one keeps its row for the history, without its secrets; its id may be
 //! reused.
 
+use super::session_limits::SessionLimitsJson;
 use super::web_apps::WebAppJson;
 use super::{corrupt_value, parse_text};
 use crate::domain::route::TargetSpec;
@@ -42,6 +43,7 @@ struct WorkspaceRow {
     read_only: bool,
     server: String,
     web: String,
+    session_limits: String,
 }
 
 /// [`UpstreamFields`] as JSON. Missing members have their default.
@@ -149,6 +151,7 @@ impl WorkspaceRow {
                 .map_err(crate::domain::Error::internal)?,
             web: serde_json::to_string(&WebAppJson::from_config(&web_app))
                 .map_err(crate::domain::Error::internal)?,
+            session_limits: SessionLimitsJson::text(workspace.session_limits)?,
         })
     }
 
@@ -202,6 +205,7 @@ impl WorkspaceRow {
                 .map(|word| Role::parse(word).ok_or_else(|| corrupt_value("role")))
                 .collect::<Result<_>>()?,
             maintenance: self.maintenance,
+            session_limits: SessionLimitsJson::parse(&self.session_limits)?,
             created_at: Timestamp(self.created_at),
             updated_at: Timestamp(self.updated_at),
         })

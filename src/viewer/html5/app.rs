@@ -52,11 +52,12 @@ impl App {
         let caller = grant.caller().cloned();
         let StreamGrant { lease, authorization, meters, slot } = grant;
         let config = lease.upstream().web_app().cloned().unwrap_or_default();
+        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&meters.input)));
         let grant = AppGrant { broker: ctx.broker.clone(), source, lease, caller, meters };
         let (log, queue) = RequestLog::new(limits.requests);
         let context = Arc::new(AppContext {
             rewriter: HeadRewriter::new(&origin, &config),
-            lifecycle: Arc::new(Lifecycle::new()),
+            lifecycle,
             upstream: UpstreamClient {
                 identity: UpstreamIdentity::new(&config, &grant),
                 server_name: server_name(&config.host).to_owned(),

@@ -250,7 +250,7 @@ const ASK_ADMINISTRATOR: &str = "If you need it for your work, ask your administ
 pub fn ended_page(end: &StreamEnd) -> Page {
     let (title, text, retryable) = match end {
         StreamEnd::SessionEnded(EndReason::UserDisconnected) => {
-            ("You disconnected this session.", "", false)
+            ("You ended this session.", "", false)
         }
         StreamEnd::SessionEnded(EndReason::WorkspaceStopped) => {
             ("This workspace was stopped.", "", false)
@@ -271,6 +271,9 @@ pub fn ended_page(end: &StreamEnd) -> Page {
             ("This workspace was removed.", "", false)
         }
         StreamEnd::SessionEnded(EndReason::Expired) => ("This session's time is over.", "", false),
+        StreamEnd::SessionEnded(EndReason::IdleTimeout) => {
+            ("This session has ended, since nobody used it.", "", false)
+        }
         StreamEnd::SessionEnded(EndReason::HostLost) => {
             ("The host of this application was lost.", "It may be restarting.", false)
         }

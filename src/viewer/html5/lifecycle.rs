@@ -1,9 +1,10 @@
 //! Last use and end of an opened application.
 
 use super::error::ProxyError;
+use crate::broker::core::input_counter::InputCounter;
 use crate::viewer::stream_end::StreamEnd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +20,12 @@ pub(super) struct Lifecycle {
     opened_at: Instant,
     /// Milliseconds after `opened_at`.
     last_used_ms: AtomicU64,
+    /// Counts uses as inputs of the session.
+    input: Arc<InputCounter>,
 }
 
 impl Lifecycle {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(input: Arc<InputCounter>) -> Self {
         Self {
             end: OnceLock::new(),
             close_reason: OnceLock::new(),
@@ -30,11 +33,13 @@ impl Lifecycle {
             closed_token: CancellationToken::new(),
             opened_at: Instant::now(),
             last_used_ms: AtomicU64::new(0),
+            input,
         }
     }
 
     /// Records a use by the user: a request, progress of a body, a message from the browser.
     pub(super) fn touch(&self) {
+        self.input.record();
         self.last_used_ms.store(
             u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX),
             Ordering::Relaxed,

@@ -21,17 +21,19 @@ mod filters;
 pub mod nla;
 
 use super::browser::{BrowserSink, BrowserSource, read_until_end};
+use super::counted_input::CountedInput;
 use super::dial::Duplex;
 use super::relay::{EarlyData, relay};
 use super::stream_audit::StreamAudit;
 use super::stream_context::StreamContext;
 use super::stream_end::StreamEnd;
-use super::stream_filter::Direction;
+use super::stream_filter::{Direction, StreamFilters};
 use super::trust::{ExpectedServer, TlsUpstream, connect_tls};
 use crate::domain::upstream::Credential;
 use crate::protocol::rdp::RdpError;
 use crate::protocol::rdp::error_info::ErrorInfo;
 use crate::protocol::rdp::frame::{Framer, Measure};
+use crate::protocol::rdp::input::InputDetector;
 use crate::protocol::rdp::x224::{self, ConnectionConfirm, HYBRID, NegotiationFailure, SSL};
 use bytes::{Bytes, BytesMut};
 use cleanpath::Request;
@@ -86,10 +88,12 @@ pub(super) async fn run<B: StreamAudit>(
     let early_data = EarlyData { from_browser: early_input.freeze(), from_desktop: Bytes::new() };
     let policy = stream.lease.upstream().policy;
     let late_failure = filters::LateLogonFailure::default();
-    let (stream_filters, end_info) =
+    let (StreamFilters { up, down }, end_info) =
         filters::stream_filters(policy, keyboard_layout, credential, selected, &late_failure);
-    let end =
-        relay(desktop, sink, source, early_data, stream_filters, stream.counters, timeouts).await;
+    let counters = stream.counters;
+    let up = CountedInput::<_, InputDetector>::new(up, &counters.meters.input);
+    let filters = StreamFilters { up, down };
+    let end = relay(desktop, sink, source, early_data, filters, counters, timeouts).await;
     let (info, error) = end_info.end_info();
     let (info, error) = (
         info.filter(|_| is_disconnect(&end)),

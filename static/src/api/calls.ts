@@ -67,6 +67,8 @@ export const activeSessions = (): Promise<t.Session[]> => value(client.GET('/api
 export const disconnect = async (id: string): Promise<void> => {
   await value<unknown>(client.POST('/api/sessions/{id}/disconnect', at(id)));
 };
+export const extendSession = async (id: string, duration: string): Promise<t.Session> =>
+  (await value(client.POST('/api/sessions/{id}/extend', { ...at(id), body: { duration } }))).session;
 export const ticket = (id: string): Promise<t.Ticket> => value(client.POST('/api/sessions/{id}/ticket', at(id)));
 export const everyonesSessions = (): Promise<t.Session[]> => value(client.GET('/api/admin/sessions'));
 export const terminate = async (id: string): Promise<void> => {

@@ -96,6 +96,19 @@ async function withRefreshLock(act: () => Promise<boolean>): Promise<boolean> {
   return 'locks' in navigator ? await navigator.locks.request('portcullis.refresh', act) : await act();
 }
 
+/** How far the gateway's clock is ahead of this one, in milliseconds; within the resolution of `Date` it counts as the same. */
+let clockAhead = 0;
+const CLOCK_RESOLUTION_MS = 2_000;
+
+/** The time of the gateway. */
+export const gatewayNow = (): number => Date.now() + clockAhead;
+
+function readClock(answer: Response): Response {
+  const ahead = Date.parse(answer.headers.get('Date') ?? '') - Date.now();
+  if (!Number.isNaN(ahead)) clockAhead = Math.abs(ahead) > CLOCK_RESOLUTION_MS ? ahead : 0;
+  return answer;
+}
+
 async function send(request: Request): Promise<Response> {
   const path = new URL(request.url).pathname;
   const headers = new Headers(request.headers);
@@ -103,7 +116,7 @@ async function send(request: Request): Promise<Response> {
   if (path.startsWith('/api/auth/')) headers.set('X-Portcullis-Session', 'cookie');
   const limit = AbortSignal.timeout(path.endsWith('/launch') ? LAUNCH_TIMEOUT_MS : TIMEOUT_MS);
   try {
-    return await fetch(new Request(request, { headers, credentials: 'same-origin', signal: AbortSignal.any([request.signal, limit]) }));
+    return readClock(await fetch(new Request(request, { headers, credentials: 'same-origin', signal: AbortSignal.any([request.signal, limit]) })));
   } catch (cause) {
     if (request.signal.aborted) throw cause;
     throw new ApiError(0, limit.aborted ? 'No answer in time' : 'No connection');

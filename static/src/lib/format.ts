@@ -24,6 +24,15 @@ export function moment(iso: string | null | undefined, now: number, seconds = fa
   return `${(sameYear ? dayMonth : dayMonthYear).format(ms)} ${at}`;
 }
 
+/** A time to come: "14:03", "tomorrow 14:03", "3 Nov 14:03". */
+export function upcoming(iso: string | null | undefined, now: number): string {
+  const ms = iso ? Date.parse(iso) : NaN;
+  if (Number.isNaN(ms)) return '–';
+  const days = Math.round((midnight(ms) - midnight(now)) / DAY_MS);
+  if (days === 0) return clock.format(ms);
+  return days === 1 ? t.tomorrow(clock.format(ms)) : moment(iso, now);
+}
+
 /** The exact instant, for the tooltip. */
 export function utc(iso: string | null | undefined): string {
   const ms = iso ? Date.parse(iso) : NaN;

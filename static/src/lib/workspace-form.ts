@@ -58,6 +58,38 @@ export function serverOf(kind: Kind, workspace: Workspace | null): ServerForm {
   };
 }
 
+/** Form state of how long sessions last; null: as the installation is set. */
+export interface TimesForm {
+  /** Hours. */
+  duration: number | null;
+  /** Hours. */
+  extension: number | null;
+  /** Minutes. */
+  idle: number | null;
+}
+
+export function timesOf(workspace: Workspace | null): TimesForm {
+  const limits = workspace?.session_limits;
+  const of = (seconds: number | null | undefined, unit: number) => (seconds == null ? null : seconds / unit);
+  return { duration: of(limits?.duration_seconds, 3600), extension: of(limits?.extension_seconds, 3600), idle: of(limits?.idle_timeout_seconds, 60) };
+}
+
+export function timesBody(form: TimesForm) {
+  const of = (value: number | null, unit: number) => (value === null ? null : Math.round(value * unit));
+  return { duration_seconds: of(form.duration, 3600), extension_seconds: of(form.extension, 3600), idle_timeout_seconds: of(form.idle, 60) };
+}
+
+/** Times that the gateway would not accept. */
+export function invalidTimes(form: TimesForm): (keyof TimesForm)[] {
+  const { duration_seconds: duration, extension_seconds: extension, idle_timeout_seconds: idle } = timesBody(form);
+  const longest = 30 * 86_400;
+  const invalid: (keyof TimesForm)[] = [];
+  if (duration !== null && !(duration >= 60 && duration <= longest)) invalid.push('duration');
+  if (extension !== null && !(extension >= 0 && extension <= longest)) invalid.push('extension');
+  if (idle !== null && idle !== 0 && !(idle >= 60 && idle <= longest)) invalid.push('idle');
+  return invalid;
+}
+
 export const policyOf = (workspace: Workspace | null): StreamPolicy => ({ ...(workspace?.policy ?? { clipboard: 'both', files: false, read_only: false }) });
 
 /** 64 hexadecimal digits, colons and a leading `sha256:` allowed. */

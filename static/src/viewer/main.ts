@@ -5,19 +5,21 @@
 import '../styles/tokens.css';
 import './viewer.css';
 import * as api from '../api/calls';
-import { ApiError } from '../api/http';
+import { ApiError, gatewayNow } from '../api/http';
 import type { Session } from '../api/types';
 import { viewer as s, common } from '../lib/strings';
 import { type HopFailure } from './core/hops';
 import { ViewerConnection, type ConnectionState } from './core/connection';
 import { type Allowed, type Capabilities, type Choices, type Driver, type OpenProtocol, type Sizing, allowedBy } from './core/protocol';
 import { chooseSizing, sizingFor, sizings } from './core/sizing';
+import { minutesLeft } from './core/time-left';
 import { ClipboardPanel } from './ui/clipboard';
 import { credentialForm } from './ui/credential';
 import { h, icon, remembered } from './ui/dom';
 import { KeyRow } from './ui/key-row';
 import { confirmDisconnect, ending, hint, tabHint, waiting } from './ui/pages';
 import { Settings } from './ui/settings';
+import { TimeLeft } from './ui/time-left';
 import { Toolbar } from './ui/toolbar';
 import { touchKeyboard } from './ui/touch-keyboard';
 
@@ -114,7 +116,8 @@ const connection = new ViewerConnection(
       session = fresh;
       allowed = allowedBy(fresh.policy);
       offer();
-      toolbar.showSession(fresh, Date.now());
+      toolbar.showSession(fresh, gatewayNow());
+      timeLeft.show(fresh, !allowed.input);
       title();
       if (connection.state.kind === 'ended') show(connection.state);
     },
@@ -168,6 +171,22 @@ const toolbar = new Toolbar({
   left: () => connection.protocol?.focus(),
 });
 
+const timeLeft = new TimeLeft({
+  extend: (duration) => api.extendSession(id, duration),
+  extended: (fresh) => {
+    session = fresh;
+    toolbar.showSession(fresh, gatewayNow());
+    timeLeft.show(fresh, !allowed.input);
+    title();
+    if (!toolbar.isOpen) connection.protocol?.focus();
+  },
+  explain: (error) => (error instanceof ApiError ? error.detail : ''),
+  // A stream that is opened counts as input.
+  stay: () => location.reload(),
+  now: gatewayNow,
+});
+setInterval(() => timeLeft.tick() && title(), 1000);
+
 const keyboardButton = h(
   'button',
   {
@@ -183,7 +202,7 @@ const keyboardButton = h(
   icon('touch', 24),
 );
 
-root.append(desktop, frozenFrame, overlay, keyboard, keyRow.element, keyboardButton, toolbar.element);
+root.append(desktop, frozenFrame, overlay, keyboard, keyRow.element, keyboardButton, toolbar.element, timeLeft.element);
 
 /** Re-evaluates the sizing after the window or the policy changed. */
 function resize(): void {
@@ -197,7 +216,9 @@ addEventListener('resize', resize);
 
 function title(): void {
   const { kind } = connection.state;
-  document.title = kind === 'connected' ? name() : `${s.state[kind] ?? kind} · ${session?.workspace_name ?? common.product}`;
+  const end = timeLeft.tick();
+  const soon = end ? `${s.ends.title(minutesLeft(end.left))} · ` : '';
+  document.title = kind === 'connected' ? soon + name() : `${s.state[kind] ?? kind} · ${session?.workspace_name ?? common.product}`;
 }
 
 let ticking: ReturnType<typeof setInterval> | undefined;
@@ -272,6 +293,7 @@ function end(state: Ended): void {
   frozenFrame.replaceChildren();
   desktop.replaceChildren();
   toolbar.element.remove();
+  timeLeft.element.remove();
   keyboard.remove();
   keyRow.element.remove();
   keyboardButton.remove();

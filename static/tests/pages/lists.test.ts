@@ -112,6 +112,25 @@ describe('MySessions, active', () => {
   const page = { component: MySessions, call: api.activeSessions, empty: [], emptyTitle: sessionsPage.emptyActive, full: [session()], row: 'active-session', rows: 1 };
   testListStates(page);
 
+  it('shows when each session ends, and extends one that can be', async () => {
+    vi.mocked(api.activeSessions).mockResolvedValue([session({ extendable_until: '2026-03-06T06:30:00.000Z', idle_ends_at: '2026-03-05T16:30:00.000Z', idle_timeout_seconds: 3600 })]);
+    vi.mocked(api.extendSession).mockResolvedValue(session({ expires_at: '2026-03-06T03:00:00.000Z' }));
+    show(page);
+    const ends = await screen.findByTestId('session-ends');
+    expect(ends.querySelector('time')?.dateTime).toBe('2026-03-06T02:30:00.000Z');
+    expect(ends.textContent).toContain('without input');
+    await fireEvent.click(screen.getByTestId('session-extend'));
+    expect(api.extendSession).toHaveBeenCalledWith(session().id, '30m');
+    await waitFor(() => expect(toasts.list[0]?.title).toContain('now ends'));
+  });
+
+  it('offers no extension of a session that cannot be extended', async () => {
+    vi.mocked(api.activeSessions).mockResolvedValue(page.full);
+    show(page);
+    await screen.findByTestId('active-session');
+    expect(screen.queryByTestId('session-extend')).toBeNull();
+  });
+
   it('disconnects after a confirmation', async () => {
     vi.mocked(api.activeSessions).mockResolvedValue(page.full);
     vi.mocked(api.sessions).mockResolvedValue({ items: [], next: null });

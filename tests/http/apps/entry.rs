@@ -269,7 +269,7 @@ async fn cookie_holders_read_why_it_ended() {
     assert_eq!(waited.json(), json!({"state": "ended", "reason": "user_disconnected"}));
     let ended = inside.get("/").await;
     assert_eq!(ended.status, 410);
-    assert!(ended.body.contains("You disconnected it"), "{}", ended.body);
+    assert!(ended.body.contains("You ended it"), "{}", ended.body);
     assert_eq!(
         inside.get("/.portcullis/state").await.json(),
         json!({"state": "ended", "reason": "user_disconnected"})

@@ -2,6 +2,7 @@
 
 mod credential;
 mod fields;
+mod session_limits;
 #[cfg(test)]
 mod tests;
 mod web;

@@ -2,9 +2,10 @@
 
 use super::credential::account;
 use super::fields::{name, set_if_changed, single_line};
-use super::web;
+use super::{session_limits, web};
 use crate::broker::model::{NewWorkspace, WorkspaceChange};
 use crate::domain::route::{TargetSpec, is_target_name};
+use crate::domain::session_times::SessionLimits;
 use crate::domain::upstream::{CredentialSource, TrustRule};
 use crate::domain::user::Role;
 use crate::domain::workspace::{Workspace, WorkspaceFields, WorkspaceSpec};
@@ -107,6 +108,7 @@ pub(in crate::broker) fn workspace(
         single_seat: fields.target.is_some() && properties.protocol.has_screen(),
         allowed_roles: Role::ALL.to_vec(),
         maintenance: false,
+        session_limits: SessionLimits::default(),
         spec: WorkspaceSpec::from_fields(new.kind, fields)?,
         created_at: now,
         updated_at: now,
@@ -224,6 +226,7 @@ pub(in crate::broker) fn apply_change(
         "policy.read_only",
         &mut names,
     );
+    session_limits::apply_change(&mut next.session_limits, change.session_limits, &mut names)?;
     let server = &change.upstream;
     set_if_changed(
         &mut fields.upstream.credential_source,

@@ -51,6 +51,7 @@ fn routes() -> Vec<Route> {
         sessions::active,
         sessions::get,
         sessions::disconnect,
+        sessions::extend,
         sessions::ticket,
         sessions::enter_credential,
         sessions::all_live,

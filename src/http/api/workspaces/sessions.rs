@@ -1,6 +1,7 @@
 //! Sessions: the caller's own, and every session for admins.
 
 use super::dto::Message;
+use super::dto::extension::{ExtendSession, ExtendedSession};
 use super::dto::session::{Session, SessionParams, Ticket};
 use super::dto::upstream::CredentialInput;
 use super::error_body::Problem;
@@ -66,7 +67,8 @@ pub async fn get(
     ok(Session::new(view, state.settings.apps.as_ref()))
 }
 
-/// Disconnects one of the caller's sessions: its streams and its tunnel end at once.
+/// Ends one of the caller's sessions: its streams, its tunnel and its desktop end at once. To leave it
+/// running, just close its streams.
 #[utoipa::path(post, path = "/api/sessions/{id}/disconnect", tag = "sessions", operation_id = "disconnectSession", params(("id" = uuid::Uuid, Path, description = "Session")),
     responses((status = 200, body = Message), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "It already ended", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
@@ -78,6 +80,26 @@ pub async fn disconnect(
 ) -> ApiResult {
     state.broker.sessions().disconnect(&source, &caller, id.session()?).await?;
     message("Session disconnected")
+}
+
+/// Extends one of the caller's active sessions: it ends later, and its streams go on. How far is said
+/// by its workspace and the installation: `extendable_until` of the session.
+#[utoipa::path(post, path = "/api/sessions/{id}/extend", tag = "sessions", operation_id = "extendSession", params(("id" = uuid::Uuid, Path, description = "Session")),
+    request_body = ExtendSession,
+    responses((status = 200, body = ExtendedSession), (status = 401, body = Problem),
+        (status = 403, description = "The caller's role may not launch its workspace any more", body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "It is not active, or would last longer than it may", body = Problem), (status = 422, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn extend(
+    state: web::Data<AppState>,
+    RequestMeta(source): RequestMeta,
+    Authenticated(caller): Authenticated,
+    id: PathId,
+    JsonBody(body): JsonBody<ExtendSession>,
+) -> ApiResult {
+    let by = body.duration()?;
+    let view = state.broker.sessions().extend(&source, &caller, id.session()?, by).await?;
+    ok(ExtendedSession::new(Session::new(view, state.settings.apps.as_ref()), by))
 }
 
 /// Creates a ticket for the session's stream: one use, 30 s.

@@ -3,7 +3,7 @@
  * when the pointer returns to the desktop.
  */
 import type { Session } from '../../api/types';
-import { span } from '../../lib/format';
+import { span, upcoming } from '../../lib/format';
 import { viewer as s } from '../../lib/strings';
 import { readLatency } from '../core/latency';
 import { type Chord, chordsOf } from '../core/keys';
@@ -30,7 +30,7 @@ export interface ToolbarActions {
 }
 
 const CLOSE_AFTER_MS = 600;
-/** The remaining time is shown below this. */
+/** The remaining time is shown below this, the time of the end above. */
 const TELL_TIME_LEFT_MS = 60 * 60_000;
 
 export class Toolbar {
@@ -180,6 +180,7 @@ export class Toolbar {
     if ((session.viewers ?? 0) > 1) facts.push(s.windows(session.viewers));
     const left = session.expires_at ? Date.parse(session.expires_at) - now : Infinity;
     if (left < TELL_TIME_LEFT_MS) facts.push(s.timeLeft(span(left)));
+    else if (left < Infinity) facts.push(s.until(upcoming(session.expires_at, now)));
     this.#facts.textContent = facts.join(', ');
   }
 

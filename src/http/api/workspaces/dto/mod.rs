@@ -3,10 +3,12 @@
 pub mod audit;
 pub mod audit_query;
 pub mod auth;
+pub mod extension;
 pub mod host;
 pub mod ops;
 pub mod request;
 pub mod session;
+pub mod session_limits;
 pub mod tunnel;
 pub mod upstream;
 pub mod user;

@@ -22,9 +22,9 @@ pub enum SessionStatus {
     Creating,
     /// Can be used.
     Active,
-    /// Its user disconnected it.
+    /// Its user ended it.
     Disconnected,
-    /// Stopped, ended by an admin or a rule, expired, or its launch failed.
+    /// Ended by an admin or a rule, with its workspace, expired, idle, or its launch failed.
     Terminated,
 }
 
@@ -53,6 +53,7 @@ const TERMINATED: &[EndReason] = &[
     EndReason::UserDisabled,
     EndReason::WorkspaceRemoved,
     EndReason::Expired,
+    EndReason::IdleTimeout,
     EndReason::HostLost,
     EndReason::LaunchFailed,
 ];
@@ -69,6 +70,7 @@ pub enum SessionEndReason {
     UserDisabled,
     WorkspaceRemoved,
     Expired,
+    IdleTimeout,
     HostLost,
     LaunchFailed,
 }
@@ -84,6 +86,7 @@ impl From<EndReason> for SessionEndReason {
             EndReason::UserDisabled => Self::UserDisabled,
             EndReason::WorkspaceRemoved => Self::WorkspaceRemoved,
             EndReason::Expired => Self::Expired,
+            EndReason::IdleTimeout => Self::IdleTimeout,
             EndReason::HostLost => Self::HostLost,
             EndReason::LaunchFailed => Self::LaunchFailed,
         }
@@ -117,9 +120,18 @@ pub struct Session {
     /// Why it ended; null until then.
     #[schema(required = true)]
     pub end_reason: Option<SessionEndReason>,
-    /// When it is ended at the latest.
+    /// When it ends unless it is extended.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
+    /// Until when its user can extend it; null when they cannot.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub extendable_until: Option<Timestamp>,
+    /// It ends after this time without input; null: never.
+    #[schema(required = true)]
+    pub idle_timeout_seconds: Option<u64>,
+    /// When it ends unless there is input; null: never.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub idle_ends_at: Option<Timestamp>,
     /// Its address inside its tunnel; the host's address there when it uses the host's tunnel; the
     /// target's without a tunnel.
     pub ip_address: String,
@@ -223,6 +235,9 @@ impl Session {
             ended_at: s.ended_at,
             end_reason: s.state.end_reason().map(Into::into),
             expires_at: s.expires_at,
+            extendable_until: view.extendable_until,
+            idle_timeout_seconds: view.idle_end.map(|idle| idle.timeout.as_secs()),
+            idle_ends_at: view.idle_end.map(|idle| idle.at),
             ip_address: address.clone(),
             tunnel_status: view.tunnel.state.into(),
             mfa_verified: s.mfa.is_some(),

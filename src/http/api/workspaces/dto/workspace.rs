@@ -1,5 +1,6 @@
 //! Workspaces.
 
+use super::session_limits::SessionLimits;
 use super::tunnel::{TunnelStatus, protocol};
 use super::upstream::{Clipboard, StreamPolicy, WorkspaceServer};
 use super::user::{MfaProof, UserRole};
@@ -186,6 +187,8 @@ pub struct Workspace {
     pub allowed_roles: Vec<UserRole>,
     /// Taken out of service.
     pub maintenance: bool,
+    /// How long its sessions last.
+    pub session_limits: SessionLimits,
     /// Stream policy.
     pub policy: StreamPolicy,
     /// Its server; null for types that have none.
@@ -224,6 +227,7 @@ impl From<WorkspaceView> for Workspace {
             network: w.network,
             allowed_roles: w.allowed_roles.into_iter().map(UserRole::from).collect(),
             maintenance: w.maintenance,
+            session_limits: w.session_limits.into(),
             policy: w.policy.into(),
             server: view.upstream.map(Into::into),
             web: web.map(Into::into),
@@ -281,7 +285,7 @@ pub struct LaunchTunnel {
 /// The limits of a session.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SessionPolicy {
-    /// Maximum duration.
+    /// Maximum duration, with extensions.
     pub max_duration_seconds: u64,
     /// It ends after this time without input; null: never.
     #[schema(required = true)]
@@ -314,7 +318,7 @@ impl From<Launched> for Launch {
                 recording: false,
                 policy: SessionPolicy {
                     max_duration_seconds: l.max_duration.as_secs(),
-                    idle_timeout_seconds: None,
+                    idle_timeout_seconds: l.idle_timeout.map(|timeout| timeout.as_secs()),
                     clipboard: stream.clipboard.into(),
                     files: stream.files,
                     read_only: stream.read_only,

@@ -1,5 +1,6 @@
 //! Workspaces to create or change.
 
+use super::session_limits::SessionLimitsInput;
 use super::upstream::{StreamPolicyInput, WorkspaceServerInput};
 use super::user::UserRole;
 use super::web::WebApplicationInput;
@@ -42,6 +43,8 @@ pub struct CreateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
+    /// How long its sessions last; the installation's in a new workspace.
+    session_limits: Option<SessionLimitsInput>,
     /// Target (required for types `vnc` and `html5`; a workspace of type `rdp` without one is a
     /// desktop that a host's agent starts). Another target ends the workspace's sessions and
     /// removes every credential and certificate of the old one.
@@ -73,6 +76,7 @@ impl TryFrom<CreateWorkspace> for NewWorkspace {
             target: b.target.map(Into::into),
             password: b.password,
             policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
+            session_limits: b.session_limits.map(Into::into).unwrap_or_default(),
             upstream: b.server.map(UpstreamChange::try_from).transpose()?.unwrap_or_default(),
             web: b.web.map(WebChange::try_from).transpose()?.unwrap_or_default(),
         };
@@ -109,6 +113,8 @@ pub struct UpdateWorkspace {
     allowed_roles: Option<Vec<UserRole>>,
     /// Taken out of service.
     maintenance: Option<bool>,
+    /// How long its sessions last; the installation's in a new workspace.
+    session_limits: Option<SessionLimitsInput>,
     /// Target (required for types `vnc` and `html5`; a workspace of type `rdp` without one is a
     /// desktop that a host's agent starts). Another target ends the workspace's sessions and
     /// removes every credential and certificate of the old one.
@@ -140,6 +146,7 @@ impl TryFrom<UpdateWorkspace> for WorkspaceChange {
             target: b.target.map(Into::into),
             password: b.password,
             policy: b.policy.map(PolicyChange::from).unwrap_or_default(),
+            session_limits: b.session_limits.map(Into::into).unwrap_or_default(),
             upstream: b.server.map(UpstreamChange::try_from).transpose()?.unwrap_or_default(),
             web: b.web.map(WebChange::try_from).transpose()?.unwrap_or_default(),
         })
