@@ -9,6 +9,7 @@
 
 mod baselines;
 mod browser;
+mod connections;
 mod desktop;
 mod first_frame;
 mod machine;
@@ -151,6 +152,10 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     if settings.includes('f') {
         let outcome = scenarios::memory(&settings, &mut rows).await;
         push_or_report(&mut rows, "f", outcome);
+    }
+    if settings.includes('k') {
+        let outcome = connections::measure(&settings, &mut rows).await;
+        push_or_report(&mut rows, "k", outcome);
     }
     if settings.includes('r') {
         let outcome = rdp::measure(&settings, &mut rows).await;

@@ -1,4 +1,4 @@
-//! The whole product, for line (w): `portcullis serve` and `portcullis agent` in a folder, a
+//! The whole product, for lines (k) and (w): `portcullis serve` and `portcullis agent` in a folder, a
 //! signed-in administrator, and the requests by which a browser opens an application.
 
 use std::net::SocketAddr;
@@ -25,6 +25,7 @@ pub struct ProductTestbed {
     agent: Child,
     client: reqwest::Client,
     address: SocketAddr,
+    authority: PathBuf,
     token: String,
     host: String,
     session_kib: f64,
@@ -127,6 +128,7 @@ impl ProductTestbed {
             agent,
             client,
             address: at,
+            authority: ca,
             token: String::new(),
             host: String::new(),
             session_kib: 0.0,
@@ -206,6 +208,16 @@ impl ProductTestbed {
             }
             return Ok(serde_json::from_str(&text).unwrap_or(Value::Null));
         }
+    }
+
+    /// Of the gateway.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate of the authority that clients trust.
+    pub fn authority(&self) -> &Path {
+        &self.authority
     }
 
     pub fn gateway(&self) -> u32 {

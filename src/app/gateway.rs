@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::keys::{self, Keys};
 use super::lease::{self, GatewayLease};
 use super::open::{self, SystemClock};
+use super::open_files;
 use super::tls;
 use crate::auth::Vault;
 use crate::broker::Broker;
@@ -148,6 +149,8 @@ impl Gateway {
         );
         let limits = http::server_limits::ServerLimits {
             drain_timeout: config.server.drain_timeout.0,
+            connections: open_files::connections(config.limits.connections),
+            connections_per_address: config.limits.connections_per_address,
             ..http::server_limits::ServerLimits::default()
         };
         let server = http::server::start(state, vec![listener], &certificate.tls, limits)

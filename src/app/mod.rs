@@ -6,7 +6,7 @@
 //! | [`gateway`], [`lease`] | assembling, starting and stopping a gateway; its lease on the database |
 //! | [`agent`] | running an agent |
 //! | [`demo`], [`demo_seed`], [`demo_board`] | gateway and agent on one machine, with data |
-//! | [`open`] | opening a gateway's data |
+//! | [`open`], [`open_files`] | opening a gateway's data; the limit of open files |
 //! | [`admin`], [`audit`], [`shell`] | administration from the shell |
 //! | [`keys`], [`tls`] | keys and certificates |
 
@@ -23,6 +23,7 @@ pub mod gateway;
 pub mod keys;
 pub mod lease;
 pub mod open;
+mod open_files;
 pub mod shell;
 mod signals;
 pub mod tls;

@@ -94,6 +94,14 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "limits.waiting_sign_ins must be 16 to 65536",
         ),
         (
+            (64..=1_000_000).contains(&c.limits.connections),
+            "limits.connections must be 64 to 1000000",
+        ),
+        (
+            (16..=c.limits.connections).contains(&c.limits.connections_per_address),
+            "limits.connections_per_address must be 16 to limits.connections",
+        ),
+        (
             within(
                 c.limits.known_browser_life,
                 DurationSetting::hours(1),

@@ -90,6 +90,8 @@ pub struct Limits {
     pub refusals_per_user: QuotaSetting,
     pub public_requests_per_address: QuotaSetting,
     pub requests_per_address: QuotaSetting,
+    pub connections: usize,
+    pub connections_per_address: usize,
 }
 
 /// `[sessions]`
@@ -232,6 +234,8 @@ impl Default for Limits {
             refusals_per_user: limit(100, seconds(20)),
             public_requests_per_address: limit(2000, ms(10)),
             requests_per_address: limit(10_000, ms(1)),
+            connections: 8192,
+            connections_per_address: 2048,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::broker::core::stream_registry::StreamMeters;
 use crate::broker::model::Gauges;
 use crate::domain::route::{BUCKETS_MS, Hop, LatencyHistogram, PathMetrics};
 use crate::domain::sync::lock;
+use crate::http::connections::metrics::ConnectionMetrics;
 use crate::http::hub_status::HubStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -121,6 +122,7 @@ pub struct Metrics {
     legs: Family<LegLabels, Gauge>,
     handshake_ages: Family<BucketLabels, Gauge>,
     direct: Gauge,
+    pub(super) connections: ConnectionMetrics,
     open: Mutex<OpenStreams>,
 }
 
@@ -229,6 +231,7 @@ impl Metrics {
             "Live sessions on direct targets, without a tunnel",
             direct.clone(),
         );
+        let connections = ConnectionMetrics::register(ours);
         let open = Mutex::new(OpenStreams::default());
         Self {
             registry,
@@ -247,6 +250,7 @@ impl Metrics {
             legs,
             handshake_ages,
             direct,
+            connections,
             open,
         }
     }

@@ -8,6 +8,9 @@
 //! | [`apps`] | origins of web applications |
 //! | [`cookie_header`] | cookies of a request by their exact name |
 //! | [`head_limit`], [`head_refusal_io`] | requests whose head is too large: 431 with an explanation |
+//! | [`connections`] | connections of all clients: limits, which one is closed for another |
+//! | [`http2_gateway`], [`actix_exchange`] | HTTP/2 on the gateway's own names |
+//! | [`browser_io`], [`h2_streams`] | a browser that does not read: its connection, its HTTP/2 streams |
 //! | [`extract`] | extractors: request metadata, caller, body, query, path |
 //! | [`error`] | errors of handlers, and the status of each kind |
 //! | [`json_error`], [`json_path`] | what is wrong with a JSON body, in words of the API |
@@ -24,15 +27,20 @@
 //! agent, as audited. **Browser origin**: scheme, host and port of a page (RFC 6454). **Cookie
 //! mode**: a client that keeps its tokens in cookies.
 
+mod actix_exchange;
 pub mod api;
 pub mod application;
 pub mod apps;
+mod browser_io;
+mod connections;
 pub mod cookie_header;
 pub mod error;
 pub mod extract;
 mod forwarded;
+mod h2_streams;
 pub mod head_limit;
 mod head_refusal_io;
+mod http2_gateway;
 pub mod hub_status;
 mod json_error;
 mod json_path;

@@ -3,6 +3,7 @@
 use super::apps::acceptor::{self, Acceptor};
 use super::apps::context::Apps;
 use super::apps::settings::with_alpn;
+use super::connections::stages::ConnectionStages;
 use super::server_limits::ServerLimits;
 use super::state::AppState;
 use actix_web::dev::{Server, ServerHandle};
@@ -34,7 +35,8 @@ pub fn start(
 ) -> io::Result<RunningServer> {
     let mut server = Server::build()
         .workers(limits.workers)
-        .max_concurrent_connections(limits.connections_per_worker)
+        // Never reached: connections beyond the limits are refused or closed, and do not wait.
+        .max_concurrent_connections(ConnectionStages::total_max(limits.connections))
         .shutdown_timeout(limits.drain_timeout.as_secs().max(1))
         .disable_signals();
     let apps = state
@@ -45,7 +47,13 @@ pub fn start(
     if let Some(apps) = &apps {
         tokio::spawn(Arc::clone(apps).close_idle(state.clone()));
     }
-    let front = Acceptor { state: state.clone(), tls: with_alpn(tls), apps, limits };
+    let stages = Arc::new(ConnectionStages::new(
+        limits.connections,
+        limits.connections_per_address,
+        state.settings.trusted_proxies.clone(),
+        &state.metrics.connections,
+    ));
+    let front = Acceptor { state: state.clone(), tls: with_alpn(tls), apps, stages, limits };
     let signal = server.graceful_shutdown_signal();
     let stopping = move || {
         let signal = signal.clone();

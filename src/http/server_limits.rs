@@ -7,13 +7,18 @@ use std::time::Duration;
 pub struct ServerLimits {
     /// Worker threads.
     pub workers: usize,
-    /// Connections at once, per worker; more wait in the accept queue.
-    pub connections_per_worker: usize,
+    /// Connections at once, over all workers. One of eight is only for clients from which somebody
+    /// has signed in.
+    pub connections: usize,
+    /// Connections of one address (IPv6: a /64) at once.
+    pub connections_per_address: usize,
     /// A connection without a request is closed after this.
     pub keep_alive: Duration,
+    /// An HTTP/2 connection takes no further requests after this.
+    pub connection_age: Duration,
     /// Time limit for reading a request head.
     pub head_timeout: Duration,
-    /// Time limit for a TLS handshake.
+    /// Time limit for a ClientHello, and for the rest of a TLS handshake.
     pub handshake_timeout: Duration,
     /// Time limit for closing a connection.
     pub disconnect_timeout: Duration,
@@ -27,8 +32,11 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             workers: std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16),
-            connections_per_worker: 4096,
+            connections: 8192,
+            connections_per_address: 2048,
             keep_alive: Duration::from_secs(75),
+            // The default of common proxies.
+            connection_age: Duration::from_secs(3600),
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
             disconnect_timeout: Duration::from_secs(2),

@@ -6,6 +6,7 @@ mod audit;
 mod audit_tampered;
 mod auth;
 mod browser;
+mod connections;
 mod cookies;
 mod input;
 mod known_browser;

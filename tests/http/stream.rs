@@ -9,10 +9,14 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// Opens it, or says with which status it was refused.
-async fn connect(app: &TestApp, path: &str, headers: &[(&str, &str)]) -> Result<Socket, u16> {
+pub(super) async fn connect(
+    app: &TestApp,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Socket, u16> {
     let mut request = format!("wss://localhost:{}{path}", app.port).into_client_request().unwrap();
     for (name, value) in headers {
         let name = reqwest::header::HeaderName::try_from(*name).unwrap();
@@ -26,11 +30,11 @@ async fn connect(app: &TestApp, path: &str, headers: &[(&str, &str)]) -> Result<
     }
 }
 
-async fn launch(client: &Client) -> String {
+pub(super) async fn launch(client: &Client) -> String {
     client.post(&format!("/api/workspaces/{WORKSPACE}/launch"), json!({})).await.json()["session_id"].as_str().unwrap().to_owned()
 }
 
-async fn ticket(client: &Client, session: &str) -> String {
+pub(super) async fn ticket(client: &Client, session: &str) -> String {
     let answer = client.post(&format!("/api/sessions/{session}/ticket"), json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let answer = answer.json();

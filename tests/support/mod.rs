@@ -9,6 +9,7 @@ pub mod client;
 pub mod fake_fleet;
 pub mod fake_rdp;
 pub mod forge;
+pub mod http2_frames;
 pub mod logs;
 pub mod pdeathsig;
 pub mod process_guard;

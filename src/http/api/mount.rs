@@ -1,6 +1,7 @@
 //! Serves an API: routing, authentication before the handlers, 405.
 
 use super::definition::{Access, Api, Route};
+use crate::http::actix_exchange::connection_of;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::RequestMeta;
 use crate::http::state::app_state;
@@ -86,6 +87,9 @@ async fn authorize(api: &Api, access: Access, req: &HttpRequest) -> ApiResult<()
         }
         Access::Authenticated => {
             let caller = (api.authenticate)(req.clone()).await?;
+            if let Some(connection) = connection_of(req) {
+                connection.set_authenticated();
+            }
             req.extensions_mut().insert(caller);
             Ok(())
         }

@@ -1,15 +1,22 @@
 //! A connection under the apps domain, apps by hyper: HTTP/1.1 or HTTP/2, by ALPN. hyper's parser
 //! is strict, its bodies stream, and it sends `100 Continue` only when the body is polled.
 
-use super::browser_io::{BrowserIo, WriteProgress};
 use super::context::{Apps, RequestContext};
 use super::dispatch::{HEADERS_MAX, refuse_large_head, respond};
-use super::h2_streams::{H2Executor, StreamProgress, TrackedBody};
 use super::header_timer::HeaderReadTimer;
+use super::pages;
 use super::table::OpenApp;
 use crate::broker::core::stream_registry::StreamAuthorization;
 use crate::domain::sync::lock;
+use crate::http::browser_io::{BrowserIo, WriteProgress};
+use crate::http::connections::header_block_io::HeaderBlockIo;
+use crate::http::connections::http2::{self, APP_BUFFERS};
+use crate::http::connections::lifetime::{Lifetime, LifetimeEvent};
+use crate::http::connections::pool::{ConnectionHandle, ConnectionSlot, RequestGuard};
+use crate::http::connections::slot_io::SlotIo;
+use crate::http::h2_streams::{H2Executor, StreamProgress, TrackedBody};
 use crate::http::head_limit::HEAD_MAX;
+use crate::http::http2_gateway::kept_head;
 use crate::http::observe::method_label;
 use crate::http::server_limits::ServerLimits;
 use crate::http::state::AppState;
@@ -18,10 +25,10 @@ use actix_web::rt::net::TcpStream;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -33,18 +40,6 @@ use tokio::sync::{Notify, watch};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// Largest list of header fields that HTTP/2 reads, as it counts them (RFC 9113 section 6.5.2): all
-/// cookies that browsers keep for a site, 180 of 4 KiB, so that [`refuse_large_head`] can answer
-/// them. The library answers a larger one with an empty 431.
-const HEADER_LIST_MAX: u32 = 768 * 1024;
-/// Concurrent requests on an HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
-/// HTTP/2 flow-control windows, in bytes: what a browser may send before the application accepts it,
-/// per stream and per connection.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Between HTTP/2 PING frames; also how long the peer has to answer one.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long requests in progress may take to end after the authorization for an application is
 /// revoked; then the connection is reset.
 const REVOKE_TIMEOUT: Duration = Duration::from_millis(800);
@@ -55,6 +50,7 @@ pub(super) struct ConnectionContext {
     pub(super) apps: Arc<Apps>,
     pub(super) peer: Option<IpAddr>,
     pub(super) limits: ServerLimits,
+    pub(super) handle: ConnectionHandle,
 }
 
 /// The applications that the requests of a connection were sent to: nearly always one, but HTTP/2 may
@@ -145,12 +141,13 @@ impl ConnectionApps {
     }
 }
 
-/// Serves a connection to its end. `stopping` resolves when the gateway starts its shutdown.
-pub(super) async fn serve(
+/// Serves a connection to its end.
+pub(super) async fn serve<F: Future<Output = ()>>(
     context: ConnectionContext,
     stream: TlsStream<TcpStream>,
+    slot: ConnectionSlot,
     is_http2: bool,
-    stopping: impl Future<Output = ()>,
+    lifetime: Lifetime<F>,
 ) {
     let apps = Arc::new(ConnectionApps::default());
     let context = Arc::new(context);
@@ -165,20 +162,14 @@ pub(super) async fn serve(
     });
     let io = BrowserIo::new(stream, is_http2, limits.write_stall_timeout);
     let progress = io.progress();
-    let io = TokioIo::new(io);
     if is_http2 {
-        let mut builder = http2::Builder::new(H2Executor { stall: limits.write_stall_timeout });
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEADER_LIST_MAX)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_INTERVAL);
-        let connection = builder.serve_connection(io, service);
-        drive(connection, |c| c.graceful_shutdown(), &progress, &apps, stopping).await;
+        let io = HeaderBlockIo::new(io, (*slot).clone(), limits.head_timeout);
+        let io = TokioIo::new(SlotIo::new(io, slot));
+        let executor = H2Executor { stall: limits.write_stall_timeout };
+        let connection = http2::builder(executor, APP_BUFFERS).serve_connection(io, service);
+        drive(connection, |c| c.graceful_shutdown(), &progress, &apps, lifetime).await;
     } else {
+        let io = TokioIo::new(SlotIo::new(io, slot));
         let mut builder = http1::Builder::new();
         builder
             .timer(HeaderReadTimer::default())
@@ -186,36 +177,37 @@ pub(super) async fn serve(
             .max_headers(HEADERS_MAX)
             .max_header_size(HEAD_MAX);
         let connection = builder.serve_connection(io, service).with_upgrades();
-        drive(connection, |c| c.graceful_shutdown(), &progress, &apps, stopping).await;
+        drive(connection, |c| c.graceful_shutdown(), &progress, &apps, lifetime).await;
     }
 }
 
 /// Events that end a connection.
 enum Event {
-    Shutdown,
+    Lifetime(LifetimeEvent),
     /// The authorization for one of its applications is revoked.
     Revoked,
 }
 
-/// Drives a connection until it ends by itself, by a shutdown, or by a revocation.
-async fn drive<C, E>(
+/// Drives a connection until it ends by itself, by its lifetime, or by a revocation.
+async fn drive<C, E, F>(
     connection: C,
     graceful_shutdown: impl Fn(Pin<&mut C>),
     progress: &WriteProgress,
     apps: &ConnectionApps,
-    stopping: impl Future<Output = ()>,
+    mut lifetime: Lifetime<F>,
 ) where
     C: Future<Output = Result<(), E>>,
     E: std::error::Error,
+    F: Future<Output = ()>,
 {
-    let (mut connection, mut stopping) = (pin!(connection), pin!(stopping));
-    let (mut is_stopping, mut is_revoked) = (false, false);
+    let mut connection = pin!(connection);
+    let mut is_revoked = false;
     let outcome = loop {
         // In a `FuturesUnordered`, so that they are polled only when they are woken themselves and
         // not at each read or write: they lock state that all connections share.
         let mut events = FuturesUnordered::from_iter([async {
             tokio::select! {
-                () = stopping.as_mut(), if !is_stopping => Event::Shutdown,
+                event = lifetime.next() => Event::Lifetime(event),
                 () = apps.any_revoked() => Event::Revoked,
             }
         }]);
@@ -224,11 +216,14 @@ async fn drive<C, E>(
             event = events.next() => event,
         };
         drop(events);
-        if let Some(Event::Shutdown) = event {
-            // The server waits up to its drain timeout, then the thread ends.
-            is_stopping = true;
-            graceful_shutdown(connection.as_mut());
-            continue;
+        match event {
+            Some(Event::Lifetime(LifetimeEvent::Retire)) => {
+                // At a shutdown the server waits up to its drain timeout, then the thread ends.
+                graceful_shutdown(connection.as_mut());
+                continue;
+            }
+            Some(Event::Lifetime(LifetimeEvent::Close)) => return,
+            Some(Event::Revoked) | None => {}
         }
         // Requests in progress end by themselves; those without a response yet get a page.
         let all_revoked = apps.all_revoked();
@@ -261,8 +256,9 @@ async fn handle(
     apps: Arc<ConnectionApps>,
     request: Request<Incoming>,
     refusal: Option<Response<Body>>,
-) -> Result<Response<TrackedBody>, Infallible> {
+) -> Result<Response<TrackedBody<Body>>, Infallible> {
     let started_at = Instant::now();
+    let mut guard = context.handle.begin_request(kept_head(&request));
     let method = request.method().clone();
     // Long polls have a route of their own: they would distort the duration of other requests.
     let route = if request.uri().path() == "/.portcullis/state" { "apps state" } else { "apps" };
@@ -270,6 +266,7 @@ async fn handle(
     let request_context =
         RequestContext { state: &context.state, apps: &context.apps, peer: context.peer };
     let on_app = |app: &_| {
+        context.handle.set_authenticated();
         let reset_token = apps.hold(app);
         if let Some(progress) = &progress {
             progress.reset_on(reset_token);
@@ -277,6 +274,7 @@ async fn handle(
     };
     let response = match refusal {
         Some(refusal) => refusal,
+        None if guard.is_none() => pages::rate_limited(&context.apps.settings),
         None => respond(&request_context, request, on_app).await,
     };
     context.state.metrics.record_request(
@@ -285,5 +283,11 @@ async fn handle(
         response.status().as_u16(),
         started_at.elapsed(),
     );
-    Ok(response.map(|body| TrackedBody::new(body, progress)))
+    if let Some(guard) = &mut guard {
+        guard.set_answered();
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        guard.take().into_iter().for_each(RequestGuard::keep);
+    }
+    Ok(response.map(|body| TrackedBody::new(body, progress, guard)))
 }

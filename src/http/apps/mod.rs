@@ -8,8 +8,6 @@
 //! | [`acceptor`] | one TCP port, two HTTP servers, chosen by the server name in the TLS ClientHello |
 //! | [`connection`] | an HTTP/1.1 or HTTP/2 connection: limits, shutdown, revocation |
 //! | [`header_timer`] | the timer of HTTP/1.1 request heads |
-//! | [`browser_io`] | the connection's bytes: write timeout, reset |
-//! | [`h2_streams`] | the same for one HTTP/2 stream |
 //! | [`host_header`] | which session a request's host names |
 //! | [`context`] | what all connections share, and what handlers need of a request |
 //! | [`dispatch`] | chooses the handler of a request: gateway page, refusal, or application |
@@ -26,13 +24,11 @@
 //! application.
 
 pub(super) mod acceptor;
-mod browser_io;
 mod connection;
 pub(super) mod context;
 mod dispatch;
 mod entry;
 pub mod fetch_metadata;
-mod h2_streams;
 mod header_timer;
 pub mod host_header;
 mod pages;

@@ -18,7 +18,7 @@
 //! another's address is tried again by the next rule.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -30,7 +30,7 @@ use boringtun::x25519;
 
 use super::counters::Counters;
 use super::endpoints::Endpoints;
-use crate::domain::rate_limit::{HashedRateLimiter, Quota, TotalRateLimiter};
+use crate::domain::rate_limit::{HashedRateLimiter, Quota, TotalRateLimiter, client_network};
 use crate::tunnel::keys::{PrivateKey, PublicKey};
 
 /// Length of a handshake initiation, in bytes.
@@ -78,12 +78,12 @@ impl GateLimits {
     /// The source's own limit first: what it refuses takes nothing from the total.
     fn accepts(&mut self, from: SocketAddr, known: bool, now: u64) -> bool {
         (known && self.known_total.try_acquire(now))
-            || (self.unknown_per_source.try_acquire(source_prefix(from.ip()), now)
+            || (self.unknown_per_source.try_acquire(client_network(from.ip()), now)
                 && self.unknown_total.try_acquire(now))
     }
 
     fn accepts_validated(&mut self, from: SocketAddr, now: u64) -> bool {
-        self.cookie_validated_per_source.try_acquire(source_prefix(from.ip()), now)
+        self.cookie_validated_per_source.try_acquire(client_network(from.ip()), now)
             && self.cookie_validated_total.try_acquire(now)
     }
 
@@ -270,14 +270,6 @@ fn check_cookie(
             Cookie::Reply(reply)
         }
         _ => Cookie::Refused { cost: COOKIE_COST },
-    }
-}
-
-/// What one subscriber has: an address, or a /64 (RFC 6177).
-fn source_prefix(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 

@@ -302,7 +302,7 @@ impl Connection {
                 return Poll::Ready(Err(ProxyError::ResponseTimeout));
             }
             Poll::Ready(UploadError::Browser(error)) => {
-                return Poll::Ready(Err(ProxyError::ConnectionClosed(io::Error::other(error))));
+                return Poll::Ready(Err(ProxyError::InvalidRequest(io::Error::other(error))));
             }
             Poll::Pending => {}
         }

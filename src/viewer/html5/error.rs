@@ -25,6 +25,8 @@ pub enum ProxyError {
     ConnectionClosed(io::Error),
     /// Its response is not valid HTTP, or not the protocol that was requested.
     InvalidResponse(Box<dyn std::error::Error + Send + Sync>),
+    /// The browser's request body is not valid HTTP, or not as long as it says.
+    InvalidRequest(io::Error),
     /// The browser did not send the whole request in time.
     RequestTimeout,
     /// The gateway has no credential to sign in with.
@@ -59,6 +61,7 @@ impl ProxyError {
             Self::ResponseTimeout => "application_slow",
             Self::ConnectionClosed(_) => "application_hung_up",
             Self::InvalidResponse(_) => "application_garbled",
+            Self::InvalidRequest(_) => "request_invalid",
             Self::RequestTimeout => "request_incomplete",
             Self::CredentialRequired(_) => "credential_required",
             Self::AuditUnavailable => "not_recorded",
@@ -121,6 +124,13 @@ impl ProxyError {
                 "Tell your administrator: another service may be behind this workspace's port.",
                 true,
             ),
+            Self::InvalidRequest(_) => (
+                StatusCode::BAD_REQUEST,
+                "The request is not understood.",
+                "Its body is not valid HTTP, or not as long as it says.",
+                "Try again. If it stays, tell your administrator which application you use.",
+                true,
+            ),
             Self::RequestTimeout => (
                 StatusCode::REQUEST_TIMEOUT,
                 "The request did not arrive.",
@@ -171,9 +181,10 @@ impl std::fmt::Display for ProxyError {
 impl std::error::Error for ProxyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unreachable(error) | Self::Tls(error) | Self::ConnectionClosed(error) => {
-                Some(error)
-            }
+            Self::Unreachable(error)
+            | Self::Tls(error)
+            | Self::ConnectionClosed(error)
+            | Self::InvalidRequest(error) => Some(error),
             Self::InvalidResponse(error) => Some(&**error),
             Self::Certificate(_)
             | Self::ResponseTimeout

@@ -10,6 +10,7 @@ use crate::broker::model::{StreamProof, TooManyViewers};
 use crate::domain::Error;
 use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
+use crate::http::actix_exchange::connection_of;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{PathId, QueryParams, RequestMeta};
 use crate::http::origin::{BrowserOrigin, classify_origin};
@@ -94,6 +95,9 @@ pub async fn open(
         Err(error) if is_viewer_limit(&error) => return refuse_viewer(&req, payload),
         Err(error) => return Err(error.into()),
     };
+    if let Some(connection) = connection_of(&req) {
+        connection.set_authenticated();
+    }
     if grant.lease.upstream().web_app().is_some() {
         state.broker.streams().close(&source, grant, "not_a_desktop").await?;
         return Err(ApiError::new(

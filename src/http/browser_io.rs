@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 /// Write progress and reset flag, shared with the task that drives the connection, which does not
 /// own its stream.
 #[derive(Debug, Default)]
-pub(super) struct WriteProgress {
+pub(in crate::http) struct WriteProgress {
     /// The last write waits for the browser.
     blocked: AtomicBool,
     /// Number of completed writes.
@@ -28,35 +28,39 @@ pub(super) struct WriteProgress {
 
 impl WriteProgress {
     /// Number of completed writes.
-    pub(super) fn completed(&self) -> u64 {
+    pub(in crate::http) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }
 
     /// Whether a write is blocked and none has completed since [`Self::completed`] was `completed`.
-    pub(super) fn is_stalled_since(&self, completed: u64) -> bool {
+    pub(in crate::http) fn is_stalled_since(&self, completed: u64) -> bool {
         self.blocked.load(Ordering::Relaxed) && self.completed() == completed
     }
 
     /// Resets the connection when it is dropped: the kernel discards unsent data.
-    pub(super) fn reset_on_close(&self) {
+    pub(in crate::http) fn reset_on_close(&self) {
         self.reset_on_close.store(true, Ordering::Relaxed);
     }
 }
 
 /// The byte stream of a browser's connection.
-pub(super) struct BrowserIo {
+pub(in crate::http) struct BrowserIo {
     stream: WriteTimeout<HeadRefusalIo<TlsStream<TcpStream>>>,
     progress: Arc<WriteProgress>,
 }
 
 impl BrowserIo {
     /// A blocked write fails after `stall`.
-    pub(super) fn new(stream: TlsStream<TcpStream>, is_http2: bool, stall: Duration) -> Self {
+    pub(in crate::http) fn new(
+        stream: TlsStream<TcpStream>,
+        is_http2: bool,
+        stall: Duration,
+    ) -> Self {
         let stream = HeadRefusalIo::new(stream, is_http2);
         Self { stream: WriteTimeout::new(stream, stall), progress: Arc::default() }
     }
 
-    pub(super) fn progress(&self) -> Arc<WriteProgress> {
+    pub(in crate::http) fn progress(&self) -> Arc<WriteProgress> {
         Arc::clone(&self.progress)
     }
 

@@ -1,12 +1,13 @@
 //! Streams of an HTTP/2 connection. Requests, tabs and even applications share the connection, so a
 //! stream whose browser accepts nothing, or whose authorization is lost, must end alone.
 //!
-//! hyper spawns a task per stream through [`H2Executor`], which keeps the stream's
+//! hyper spawns a task per stream through [`H2Executor`] or [`LocalH2Executor`], which keeps the stream's
 //! [`StreamProgress`] in a task-local variable. The service reads it there, and the response body
 //! ([`TrackedBody`]) updates it: a frame after which hyper does not poll for another waits for the
 //! browser's flow-control window.
 
-use crate::viewer::html5::{Body, BoxError};
+use super::connections::pool::RequestGuard;
+use crate::viewer::html5::BoxError;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use hyper::rt::Executor;
@@ -28,7 +29,7 @@ tokio::task_local! {
 
 /// Progress of one stream. Read and written in the stream's task alone.
 #[derive(Debug, Default)]
-pub(super) struct StreamProgress {
+pub(in crate::http) struct StreamProgress {
     /// Frames produced so far.
     frames_sent: AtomicU64,
     /// The body was not polled again since the last frame.
@@ -39,21 +40,21 @@ pub(super) struct StreamProgress {
 
 impl StreamProgress {
     /// That of the current task's stream; `None` on HTTP/1.1.
-    pub(super) fn current() -> Option<Arc<Self>> {
+    pub(in crate::http) fn current() -> Option<Arc<Self>> {
         CURRENT_STREAM.try_with(Arc::clone).ok()
     }
 
     /// Resets the stream when the token is cancelled.
-    pub(super) fn reset_on(&self, token: CancellationToken) {
+    pub(in crate::http) fn reset_on(&self, token: CancellationToken) {
         let _ = self.reset_token.set(token);
     }
 }
 
 /// Spawns the tasks of a connection's streams.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct H2Executor {
+pub(in crate::http) struct H2Executor {
     /// A stream whose browser accepts nothing for this long is reset.
-    pub(super) stall: Duration,
+    pub(in crate::http) stall: Duration,
 }
 
 impl<F> Executor<F> for H2Executor
@@ -61,28 +62,44 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let progress = Arc::<StreamProgress>::default();
-        let mut watchdog = StreamWatchdog {
-            progress: Arc::clone(&progress),
-            stall: self.stall,
-            timer: None,
-            timed_frame: None,
-            reset: None,
-        };
-        let supervised = async move {
-            let mut stream = pin!(stream);
-            // Dropping the future of a stream resets it (RFC 9113 section 6.4).
-            poll_fn(|cx| {
-                if stream.as_mut().poll(cx).is_ready() {
-                    Poll::Ready(())
-                } else {
-                    watchdog.poll(cx)
-                }
-            })
-            .await;
-        };
-        tokio::spawn(CURRENT_STREAM.scope(progress, supervised));
+        tokio::spawn(supervise(stream, self.stall));
     }
+}
+
+/// The same for streams whose tasks stay on this thread.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct LocalH2Executor {
+    pub(in crate::http) stall: Duration,
+}
+
+impl<F> Executor<F> for LocalH2Executor
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::task::spawn_local(supervise(stream, self.stall));
+    }
+}
+
+/// Runs a stream until it ends or must be reset.
+fn supervise(stream: impl Future<Output = ()>, stall: Duration) -> impl Future<Output = ()> {
+    let progress = Arc::<StreamProgress>::default();
+    let mut watchdog = StreamWatchdog {
+        progress: Arc::clone(&progress),
+        stall,
+        timer: None,
+        timed_frame: None,
+        reset: None,
+    };
+    let supervised = async move {
+        let mut stream = pin!(stream);
+        // Dropping the future of a stream resets it (RFC 9113 section 6.4).
+        poll_fn(|cx| {
+            if stream.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { watchdog.poll(cx) }
+        })
+        .await;
+    };
+    CURRENT_STREAM.scope(progress, supervised)
 }
 
 /// Resolves when a stream must be reset.
@@ -120,17 +137,23 @@ impl StreamWatchdog {
 }
 
 /// A response body that records its progress.
-pub(super) struct TrackedBody {
-    body: Body,
+pub(in crate::http) struct TrackedBody<B> {
+    body: B,
     /// Data beyond [`FRAME_MAX`] of the last frame.
     rest: Bytes,
     progress: Option<Arc<StreamProgress>>,
+    /// The request is in progress until the body has ended.
+    _request: Option<RequestGuard>,
 }
 
-impl TrackedBody {
+impl<B> TrackedBody<B> {
     /// `progress`: of the stream; `None`: the body is passed through.
-    pub(super) fn new(body: Body, progress: Option<Arc<StreamProgress>>) -> Self {
-        Self { body, rest: Bytes::new(), progress }
+    pub(in crate::http) fn new(
+        body: B,
+        progress: Option<Arc<StreamProgress>>,
+        request: Option<RequestGuard>,
+    ) -> Self {
+        Self { body, rest: Bytes::new(), progress, _request: request }
     }
 
     fn next_frame(&mut self, mut data: Bytes, progress: &StreamProgress) -> Frame<Bytes> {
@@ -143,7 +166,10 @@ impl TrackedBody {
     }
 }
 
-impl hyper::body::Body for TrackedBody {
+impl<B> hyper::body::Body for TrackedBody<B>
+where
+    B: hyper::body::Body<Data = Bytes, Error = BoxError> + Unpin,
+{
     type Data = Bytes;
     type Error = BoxError;
 
