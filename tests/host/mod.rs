@@ -8,6 +8,7 @@ mod enroll;
 mod gateway_harness;
 mod harness;
 mod hostile;
+mod limits;
 mod orphans;
 mod rdp;
 mod scripted_agent;

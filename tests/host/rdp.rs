@@ -116,9 +116,9 @@ async fn proves_itself_by_a_certificate_of_its_own_and_leaves_nothing() {
     // As often as one likes: each connection is served for itself.
     assert_eq!(certificate(desktop.connect().await.unwrap()).await, reported);
 
-    // Its folder is the agent's alone, its socket and its key the user's alone.
+    // Its folder is the agent's alone, its key the user's alone.
     let folder = session_folder(dir.path(), spec.session_id);
-    for (name, mode) in [("", 0o700), ("ws", 0o700), ("etc/rdp.key", 0o600)] {
+    for (name, mode) in [("", 0o700), ("etc/rdp.key", 0o600)] {
         assert_eq!(
             std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777,
             mode,

@@ -79,7 +79,7 @@ struct Prepared {
     folder: PathBuf,
     command: Vec<OsString>,
     group: super::limits::Group,
-    socket: Socket,
+    uid: u32,
     password: SecretString,
     certificate: Option<String>,
 }
@@ -152,7 +152,7 @@ impl Inner {
         let prepared = tokio::task::spawn_blocking(move || inner.prepare(&spec))
             .await
             .map_err(|_| LaunchError::Ended)??;
-        let Prepared { folder, command, group, socket, password, certificate } = prepared;
+        let Prepared { folder, command, group, uid, password, certificate } = prepared;
         let mut arguments = command.into_iter();
         let mut process = Command::new(arguments.next().unwrap_or_default());
         process
@@ -176,6 +176,7 @@ impl Inner {
                 return Err(io_error("sandbox")(error));
             }
         };
+        let socket = Socket::new(child.id(), screen.socket_name(), uid);
         let desktop = Desktop::supervised(
             OwnedResources { session_id, child, group, folder },
             password,
@@ -240,7 +241,7 @@ impl Inner {
         let made = self
             .session_folder(spec, &folder, account, &password)
             .map_err(io_error("session folder"));
-        let (socket, certificate) = match made {
+        let certificate = match made {
             Ok(made) => made,
             Err(error) => {
                 let _ = fs::remove_dir_all(&folder);
@@ -248,14 +249,9 @@ impl Inner {
             }
         };
         let group = self.cgroups.create_group(spec.session_id, &self.limits);
-        let folders = Folders {
-            desktop_files: &self.share,
-            etc: &folder.join("etc"),
-            socket: &folder.join("ws"),
-            home: &home,
-        };
+        let folders = Folders { desktop_files: &self.share, etc: &folder.join("etc"), home: &home };
         let command = sandbox::command(spec, folders, account, &self.limits, &group);
-        Ok(Prepared { folder, command, group, socket, password, certificate })
+        Ok(Prepared { folder, command, group, uid: account.uid, password, certificate })
     }
 
     fn session_folder(
@@ -264,9 +260,9 @@ impl Inner {
         folder: &Path,
         account: Account,
         password: &SecretString,
-    ) -> io::Result<(Socket, Option<String>)> {
+    ) -> io::Result<Option<String>> {
         files::create_new_private_dir(folder)?;
-        let (etc, ws) = (folder.join("etc"), folder.join("ws"));
+        let etc = folder.join("etc");
         files::create_public_dir(&etc)?;
         for (name, text) in sandbox::etc_files(spec, account.uid) {
             files::write_public(&etc.join(name), text.as_bytes())?;
@@ -284,12 +280,10 @@ impl Inner {
         };
         let secret = etc.join(secret);
         files::create_private(&secret)?.write_all(&secret_bytes)?;
-        files::create_new_private_dir(&ws)?;
         if account.switch_user {
             chown(&secret, Some(account.uid), Some(account.uid))?;
-            chown(&ws, Some(account.uid), Some(account.uid))?;
         }
-        Ok((Socket::new(&ws, spec.protocol.socket_name(), account.uid)?, certificate))
+        Ok(certificate)
     }
 }
 

@@ -10,7 +10,7 @@
 use super::homes::Account;
 use super::limits::{Group, Limits};
 use super::spec::{DesktopSpec, DisplayProtocol};
-use super::{desktop_files, rdp};
+use super::{desktop_files, rdp, socket};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -41,10 +41,13 @@ const ETC_FILES: &[&str] = &[
 ];
 /// Where a root agent's outer sandbox mounts the session's folders.
 const STAGING_DIR: &str = "/mnt";
-/// Size of `/tmp`.
-const TMP_BYTES: &str = "1073741824";
-/// Size of `/run`.
-const RUN_BYTES: &str = "67108864";
+/// Sizes of the writable file systems in memory, as parts of a desktop's memory. Together they are
+/// less than half of it, so that a full one does not end the desktop.
+const TMP_PART: u64 = 4;
+const SHM_PART: u64 = 8;
+const RUN_PART: u64 = 64;
+/// Bytes of the folder of the server's socket.
+const SOCKET_FOLDER_BYTES: u64 = 64 * 1024;
 /// Joins cgroups and then executes the command that follows them. A shell, because a process must
 /// join by itself before it has children.
 const JOIN_CGROUPS_SCRIPT: &str =
@@ -57,8 +60,6 @@ pub struct Folders<'a> {
     pub desktop_files: &'a Path,
     /// `passwd`, `group`, `hosts` of this session, and its `vncpasswd`, or certificate and key.
     pub etc: &'a Path,
-    /// Contains the server's socket.
-    pub socket: &'a Path,
     pub home: &'a Path,
 }
 
@@ -104,8 +105,7 @@ pub fn command(
     }
     if account.switch_user {
         let stage = Path::new(STAGING_DIR);
-        let [share, etc, socket, home] =
-            ["share", "etc", "socket", "home"].map(|name| stage.join(name));
+        let [share, etc, home] = ["share", "etc", "home"].map(|name| stage.join(name));
         arguments.push_all([
             "bwrap",
             "--die-with-parent",
@@ -119,7 +119,6 @@ pub fn command(
         for (how, from, to) in [
             ("--ro-bind", folders.desktop_files, &share),
             ("--ro-bind", folders.etc, &etc),
-            ("--bind", folders.socket, &socket),
             ("--bind", folders.home, &home),
         ] {
             arguments.push(how);
@@ -140,7 +139,7 @@ pub fn command(
         push_inner_sandbox(
             &mut arguments,
             spec,
-            Folders { desktop_files: &share, etc: &etc, socket: &socket, home: &home },
+            Folders { desktop_files: &share, etc: &etc, home: &home },
             limits,
         );
     } else {
@@ -173,10 +172,14 @@ fn push_inner_sandbox(
     }
     arguments.push_all(["--proc", "/proc", "--dev", "/dev", "--dir", "/etc"]);
     // In memory, and limited in size, since there may be no cgroup that counts it.
-    arguments.push_all([
-        "--perms", "1777", "--size", TMP_BYTES, "--tmpfs", "/tmp", "--size", RUN_BYTES, "--tmpfs",
-        "/run",
-    ]);
+    for (mode, bytes, path) in [
+        ("1777", limits.memory / SHM_PART, "/dev/shm"),
+        ("1777", limits.memory / TMP_PART, "/tmp"),
+        ("0755", limits.memory / RUN_PART, "/run"),
+        ("0700", SOCKET_FOLDER_BYTES, socket::FOLDER),
+    ] {
+        arguments.push_all(["--perms", mode, "--size", &bytes.to_string(), "--tmpfs", path]);
+    }
     arguments.push_all([
         "--perms",
         "1777",
@@ -187,7 +190,7 @@ fn push_inner_sandbox(
         "--dir",
         "/run/user",
     ]);
-    arguments.push_all(["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]);
+    arguments.push_all(["--symlink", "/tmp", "/var/tmp", "--symlink", "/run", "/var/run"]);
     arguments.push_all(["--ro-bind-try", "/var/cache/fontconfig", "/var/cache/fontconfig"]);
     for name in ETC_FILES {
         let path = format!("/etc/{name}");
@@ -218,8 +221,9 @@ fn push_inner_sandbox(
             ]);
         }
     }
-    arguments.bind("--bind", folders.socket, "/run/ws");
     arguments.bind("--bind", folders.home, &home);
+    // What is left are mount points and links.
+    arguments.push_all(["--remount-ro", "/dev", "--remount-ro", "/"]);
     arguments.push_all(["--chdir", &home]);
     let (width, height) = limits.geometry;
     for (name, value) in [
