@@ -1,12 +1,18 @@
 //! The status line and the fields of a response.
+//!
+//! A line that has no field name before its colon, or no colon, is left out, as browsers do: some
+//! servers write such lines. If it looks like one that frames the body, the head is invalid, since
+//! server and gateway could disagree on where the response ends.
 
 use super::fields::{FIELDS_MAX, HEAD_MAX, Malformed, from_httparse, header_map};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, Version};
 use std::mem::MaybeUninit;
 
 /// Start of every response.
 const VERSION_PREFIX: &[u8] = b"HTTP/1.";
+/// Fields on which the length of a body, or whether the connection goes on, depends.
+const FRAMING_FIELDS: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
 
 /// The head of a response.
 #[derive(Clone, Debug)]
@@ -43,25 +49,14 @@ impl HeadDecoder {
         }
         self.scanned = 0;
         let octets = arrived.split_to(end).freeze();
-        let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-        let mut response = httparse::Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-            &mut response,
-            &octets,
-            &mut headers,
-        );
-        match parsed.map_err(from_httparse)? {
-            httparse::Status::Complete(length) if length == octets.len() => {}
-            httparse::Status::Complete(_) | httparse::Status::Partial => {
-                return Err(Malformed::Head);
+        let head = match parse(&octets) {
+            Err(httparse::Error::HeaderName) => {
+                let kept = without_invalid_lines(&octets).ok_or(Malformed::Head)?;
+                parse(&kept)
             }
-        }
-        let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-        let status = response
-            .code
-            .and_then(|code| StatusCode::from_u16(code).ok())
-            .ok_or(Malformed::Head)?;
-        Ok(Some(Head { version, status, fields: header_map(&octets, response.headers)? }))
+            parsed => parsed,
+        };
+        head.map_err(from_httparse)?.map(Some)
     }
 
     /// The end of the head, after its empty line. Octets are searched once.
@@ -79,4 +74,50 @@ impl HeadDecoder {
         self.scanned = arrived.len();
         None
     }
+}
+
+/// Parses a whole head, with its empty line.
+fn parse(octets: &Bytes) -> Result<Result<Head, Malformed>, httparse::Error> {
+    let mut headers = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        octets,
+        &mut headers,
+    )?;
+    if parsed != httparse::Status::Complete(octets.len()) {
+        return Ok(Err(Malformed::Head));
+    }
+    let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    let Some(status) = response.code.and_then(|code| StatusCode::from_u16(code).ok()) else {
+        return Ok(Err(Malformed::Head));
+    };
+    Ok(header_map(octets, response.headers).map(|fields| Head { version, status, fields }))
+}
+
+/// The head without lines that name no field. `None`: such a line may frame the body, or continues
+/// the one before (obs-fold, RFC 9112 section 5.2).
+fn without_invalid_lines(octets: &Bytes) -> Option<Bytes> {
+    let mut kept = BytesMut::with_capacity(octets.len());
+    for (i, line) in octets.split_inclusive(|b| *b == b'\n').enumerate() {
+        let text = line.trim_ascii_end();
+        let name = text.split(|b| *b == b':').next().unwrap_or_default();
+        if i == 0 || text.is_empty() || (name.len() < text.len() && is_token(name)) {
+            kept.extend_from_slice(line);
+            continue;
+        }
+        let frames_body = FRAMING_FIELDS.iter().any(|field| {
+            name.windows(field.len()).any(|window| window.eq_ignore_ascii_case(field.as_bytes()))
+        });
+        if frames_body || text.starts_with(b" ") || text.starts_with(b"\t") {
+            return None;
+        }
+    }
+    Some(kept.freeze())
+}
+
+/// A field name (RFC 9110 section 5.6.2).
+fn is_token(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
 }
