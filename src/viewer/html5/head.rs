@@ -5,7 +5,8 @@
 //! | hop-by-hop fields, and those that `Connection` names (RFC 9110 section 7.6.1) | removed | removed |
 //! | framing (`Content-Length`, `Transfer-Encoding`) | generated from the body | generated from the body |
 //! | user and client (`Forwarded`, `X-Forwarded-*`, ...) | the browser's removed, also when spelled with `_`; the gateway's added | - |
-//! | `Host`, `Origin`, `Referer`, `Destination` | mapped to the application's own host | - |
+//! | `Host`, `Origin`, `Referer` | mapped to the application's own host | - |
+//! | `Destination`, `If` (RFC 4918 sections 10.3 and 10.4) | resources mapped to the application's own scheme and host: servers refuse those of another | - |
 //! | `Location`, `Content-Location`, `Refresh`, `Access-Control-Allow-Origin` | - | mapped to the public origin |
 //! | cookies | the application's ([`super::cookies`]) | host-only |
 //! | framing policy (`X-Frame-Options`, `frame-ancestors`) | - | replaced: the viewer page and the origin itself |
@@ -16,6 +17,7 @@
 
 use super::cookies::CookieJar;
 use super::origin_map::{AppOrigin, OriginMap};
+use super::url_fields::{DESTINATION, IF, rewrite_refresh, rewrite_resources, rewrite_url_field};
 use crate::domain::web_app::WebAppConfig;
 use crate::protocol::http1::write_field;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -23,7 +25,6 @@ use hyper::{HeaderMap, Method};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const ORIGIN_AGENT_CLUSTER: HeaderName = HeaderName::from_static("origin-agent-cluster");
 /// Initial capacity of a head, in bytes: enough for most.
@@ -187,7 +188,11 @@ impl HeadRewriter {
             if is_removed {
                 continue;
             }
-            if *name == header::ORIGIN || *name == header::REFERER || *name == DESTINATION {
+            if *name == DESTINATION || *name == IF {
+                write_field(out, name, &rewrite_resources(name, value, &self.origins));
+                continue;
+            }
+            if *name == header::ORIGIN || *name == header::REFERER {
                 if let Some(value) = rewrite_url_field(name, value, &self.origins) {
                     write_field(out, name, &value);
                 }
@@ -252,27 +257,6 @@ impl HeadRewriter {
     }
 }
 
-/// Maps the URL in a field to the application's host; `None`: the field is removed, because it
-/// names a page of the gateway.
-fn rewrite_url_field(
-    name: &HeaderName,
-    value: &HeaderValue,
-    origins: &OriginMap,
-) -> Option<HeaderValue> {
-    let Ok(url) = value.to_str() else { return Some(value.clone()) };
-    if *name == header::REFERER
-        && url
-            .strip_prefix(origins.gateway_origin())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
-    {
-        return None;
-    }
-    match origins.to_upstream(url) {
-        Some(mapped) => HeaderValue::from_str(&mapped).ok(),
-        None => Some(value.clone()),
-    }
-}
-
 /// Writes `Forwarded` (RFC 7239) and the `X-Forwarded-*` fields.
 fn write_forwarded(out: &mut Vec<u8>, origins: &OriginMap, client: IpAddr) {
     let (authority, node) = (origins.public_authority().as_bytes(), client.to_string());
@@ -307,15 +291,6 @@ fn map_each(
     for value in values.iter().filter_map(map) {
         headers.append(&name, value);
     }
-}
-
-/// `Refresh: 5; url=...` (HTML standard, shared declarative refresh steps).
-fn rewrite_refresh(value: &HeaderValue, origins: &OriginMap) -> Option<HeaderValue> {
-    let text = value.to_str().ok()?;
-    let at = text.to_ascii_lowercase().find("url=")? + 4;
-    let (before, url) = text.split_at_checked(at)?;
-    let url = url.trim().trim_matches(['"', '\'']);
-    HeaderValue::from_str(&format!("{before}{}", origins.to_public(url)?)).ok()
 }
 
 /// Removes `frame-ancestors` (CSP3 section 6.4.2) from each policy of a list.

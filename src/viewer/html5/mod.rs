@@ -12,7 +12,7 @@
 //! | `revocation` | ends the waits of all connections at the end of the session |
 //! | `request_body`, `upload` | request bodies: from the browser, to the application |
 //! | `response_body`, `forwarded_body` | response bodies: from the application, to the browser |
-//! | `head`, `origin_map`, `cookies` | rewriting of request and response heads (no I/O) |
+//! | `head`, `url_fields`, `origin_map`, `cookies` | rewriting of request and response heads (no I/O) |
 //! | `policy` | which requests and responses are allowed (no I/O) |
 //! | `ws`, `ws_relay` | WebSockets: both handshakes, then messages in both directions |
 //! | `supervisor` | ends the application, and writes the request log |
@@ -54,6 +54,7 @@ mod revocation;
 mod serve;
 mod supervisor;
 mod upload;
+mod url_fields;
 pub mod write_timeout;
 mod ws;
 mod ws_relay;

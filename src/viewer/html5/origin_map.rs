@@ -149,10 +149,21 @@ impl OriginMap {
         if self.upstream_host.is_empty() {
             return None;
         }
+        self.to_resource(url)
+    }
+
+    /// Maps a URL of the public origin to the URL by which the application knows the resource: by its
+    /// own scheme, at the host that it sees in `Host`. `None`: it stays unchanged.
+    pub(super) fn to_resource(&self, url: &str) -> Option<String> {
         let (scheme, authority, rest) = split_absolute(url)?;
         let is_public = scheme.eq_ignore_ascii_case("https")
             && authority.eq_ignore_ascii_case(&self.public_authority);
-        is_public.then(|| format!("{}://{}{rest}", self.scheme, self.upstream_host))
+        let host = if self.upstream_host.is_empty() {
+            &self.public_authority
+        } else {
+            &self.upstream_host
+        };
+        is_public.then(|| format!("{}://{host}{rest}", self.scheme))
     }
 
     /// Whether a browser's `Origin` is the public origin.
@@ -224,9 +235,11 @@ pub(super) mod tests {
         ] {
             assert_eq!(map.to_upstream(other), None, "{other}");
         }
+        let map = origin_map(Scheme::Http, "");
+        assert_eq!(map.to_upstream("https://s1.apps.gw.test:8443/x"), None);
         assert_eq!(
-            origin_map(Scheme::Http, "").to_upstream("https://s1.apps.gw.test:8443/x"),
-            None
+            map.to_resource("https://s1.apps.gw.test:8443/x").as_deref(),
+            Some("http://s1.apps.gw.test:8443/x")
         );
     }
 
