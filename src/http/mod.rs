@@ -11,6 +11,7 @@
 //! | [`connections`] | connections of all clients: limits, which one is closed for another |
 //! | [`http2_gateway`], [`actix_exchange`] | HTTP/2 on the gateway's own names |
 //! | [`browser_io`], [`h2_streams`] | a browser that does not read: its connection, its HTTP/2 streams |
+//! | [`body_refusal`] | HTTP/1.1 requests whose body is not valid |
 //! | [`extract`] | extractors: request metadata, caller, body, query, path |
 //! | [`error`] | errors of handlers, and the status of each kind |
 //! | [`json_error`], [`json_path`] | what is wrong with a JSON body, in words of the API |
@@ -31,6 +32,7 @@ mod actix_exchange;
 pub mod api;
 pub mod application;
 pub mod apps;
+mod body_refusal;
 mod browser_io;
 mod connections;
 pub mod cookie_header;

@@ -9,6 +9,7 @@ use super::connection::{self, ConnectionContext};
 use super::context::Apps;
 use crate::http::actix_exchange::CountedBody;
 use crate::http::application::application;
+use crate::http::body_refusal::SharedIo;
 use crate::http::browser_io::BrowserIo;
 use crate::http::connections::client::Client;
 use crate::http::connections::header_block_io::HeaderBlockIo;
@@ -39,7 +40,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// The byte stream of an HTTP/1.1 connection to one of the gateway's own names.
-type Http1Io = SlotIo<HeadRefusalIo<TlsStream<TcpStream>>>;
+type Http1Io = SharedIo<SlotIo<HeadRefusalIo<TlsStream<TcpStream>>>>;
 
 /// What the acceptor of a thread is built from.
 #[derive(Clone)]
@@ -78,8 +79,8 @@ where
                 .client_request_timeout(limits.head_timeout)
                 .client_disconnect_timeout(limits.disconnect_timeout)
                 .on_connect_ext(|io: &Http1Io, data| {
-                    socket_shutdown::on_connect(io.get_ref().get_ref(), data);
-                    data.insert(io.handle());
+                    io.with(|io| socket_shutdown::on_connect(io.get_ref().get_ref(), data));
+                    data.insert(io.with(SlotIo::handle));
                 })
                 .finish(move |request: actix_http::Request| {
                     let connection = request.conn_data::<ConnectionHandle>();
@@ -131,10 +132,11 @@ where
                         }
                         Some(_) | None => {
                             let io = SlotIo::new(HeadRefusalIo::new(stream, is_http2), slot);
-                            let served = forward(&*http1, (io, Protocol::Http1, peer));
+                            let io = SharedIo::new(io);
+                            let served = forward(&*http1, (io.clone(), Protocol::Http1, peer));
                             tokio::select! {
                                 // The error is logged where it happened.
-                                _ = served => {}
+                                _ = served => io.refuse_body(limits.disconnect_timeout).await,
                                 () = handle.closing() => {}
                             }
                         }

@@ -35,6 +35,8 @@ pub(super) struct Connection {
     share: Arc<ClientShare>,
     /// In progress.
     requests: AtomicUsize,
+    /// Since it was opened.
+    requests_started: AtomicU64,
     head_bytes: AtomicUsize,
     idle_since: AtomicU64,
     pub(super) is_authenticated: AtomicBool,
@@ -52,6 +54,7 @@ impl Connection {
             opened_at: now,
             share,
             requests: AtomicUsize::new(0),
+            requests_started: AtomicU64::new(0),
             head_bytes: AtomicUsize::new(0),
             idle_since: AtomicU64::new(now),
             is_authenticated: AtomicBool::new(false),
@@ -65,6 +68,10 @@ impl Connection {
     pub(super) fn idle_since(&self) -> Option<u64> {
         let idle = self.requests.load(Ordering::Acquire) == 0;
         idle.then(|| self.idle_since.load(Ordering::Acquire))
+    }
+
+    pub(super) fn requests_started(&self) -> u64 {
+        self.requests_started.load(Ordering::Acquire)
     }
 
     pub(super) fn is_forced(&self) -> bool {
@@ -89,6 +96,7 @@ impl Connection {
             return false;
         }
         self.requests.fetch_add(1, Ordering::AcqRel);
+        self.requests_started.fetch_add(1, Ordering::AcqRel);
         true
     }
 

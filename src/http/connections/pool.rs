@@ -110,6 +110,11 @@ impl ConnectionHandle {
         self.connection.closing.cancelled().await;
     }
 
+    /// Number of its requests since it was opened.
+    pub(super) fn requests_started(&self) -> u64 {
+        self.connection.requests_started()
+    }
+
     /// Whether its requests in progress are not waited for.
     pub(super) fn is_forced(&self) -> bool {
         self.connection.is_forced()
