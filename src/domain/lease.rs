@@ -4,7 +4,7 @@
 use super::policy::StreamPermit;
 use super::route::SessionRoute;
 use super::session::Session;
-use super::upstream::Upstream;
+use super::upstream::{ProtocolSettings, Upstream};
 use std::net::IpAddr;
 
 /// A lease: made from a [`StreamPermit`], which only policy makes. `dial` takes nothing else.
@@ -25,6 +25,14 @@ impl Lease {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Has an RDP server told the browser's keyboard layout, unless the workspace names one.
+    pub fn prefer_keyboard_layout(&mut self, layout: u32) {
+        if let ProtocolSettings::Rdp { keyboard_layout: unset @ None } = &mut self.upstream.protocol
+        {
+            *unset = Some(layout);
+        }
     }
 
     #[must_use]

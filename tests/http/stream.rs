@@ -64,6 +64,21 @@ on_both! {
 }
 
 on_both! {
+    async fn a_stream_takes_the_layout_of_the_browsers_keyboard(db) {
+        let app = TestApp::start(db).await;
+        let member = app.signed_in("member").await;
+        let session = launch(&member).await;
+        let answer = member.post(&format!("/api/sessions/{session}/ticket"), json!({})).await.json();
+        assert_eq!(answer["keyboard"], json!(null), "no RDP server, no layout");
+        let url = ticket(&member, &session).await;
+        for wrong in ["german", "0x", "0x0", "0x123456789", "0x407%00"] {
+            assert_eq!(connect(&app, &format!("{url}&keyboard={wrong}"), &[]).await.unwrap_err(), 400, "{wrong}");
+        }
+        connect(&app, &format!("{url}&keyboard=0x00000407"), &[]).await.expect("the ticket was not used");
+    }
+}
+
+on_both! {
     async fn a_ticket_is_for_its_session_and_a_session_for_its_owner(db) {
         let app = TestApp::start(db).await;
         let (member, other) = (app.signed_in("member").await, app.signed_in("other").await);

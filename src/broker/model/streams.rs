@@ -8,6 +8,8 @@ use crate::domain::secret::SecretString;
 pub struct Ticket {
     pub ticket: SecretString,
     pub expires_at: Timestamp,
+    /// RDP: the keyboard layout that the workspace has.
+    pub keyboard_layout: Option<u32>,
 }
 
 /// What opens a stream.

@@ -26,6 +26,7 @@ use crate::domain::policy::{self, Denial, StreamPermit};
 use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::route::SessionRoute;
 use crate::domain::session::State;
+use crate::domain::upstream::ProtocolSettings;
 use crate::domain::user::RequestSource;
 use crate::domain::{Error, Result, SessionId, Timestamp};
 use crate::store::{TicketRow, Tx};
@@ -102,7 +103,8 @@ impl Streams {
             used_at: None,
             expires_at,
         };
-        self.store
+        let keyboard_layout = self
+            .store
             .transact(move |tx| {
                 let permit = match permit_stream(tx, &who, id, &context, &entry)? {
                     Decision::Allowed(permit) => permit,
@@ -110,10 +112,17 @@ impl Streams {
                 };
                 tx.insert_ticket(&hash, &row)?;
                 tx.add_entry(&entry.clone().on_session(permit.session()));
-                Ok(Decision::Allowed(()))
+                let session = permit.session();
+                let workspace = tx
+                    .workspace(&session.workspace_id)?
+                    .filter(|w| w.organization_id == session.organization_id);
+                Ok(Decision::Allowed(workspace.and_then(|w| match w.driver().protocol() {
+                    ProtocolSettings::Rdp { keyboard_layout } => keyboard_layout,
+                    ProtocolSettings::Rfb { .. } | ProtocolSettings::Http(_) => None,
+                })))
             })
             .await?;
-        Ok(Ticket { ticket, expires_at })
+        Ok(Ticket { ticket, expires_at, keyboard_layout })
     }
 
     /// Redeems the proof, checks the owner, limits the number of streams, audits `open_stream`.

@@ -9,7 +9,7 @@
 //! | `CS_CORE` | the protocol the server selected | it differs from what the client was told when the gateway performed NLA |
 //! | `CS_CORE` | the client's build, at least Windows XP's | xrdp never announces a new desktop size to an older one |
 //! | `CS_CORE` | no graphics pipeline | the sizes in it could not be checked ([`super::dynamic`]) |
-//! | `CS_CORE` | keyboard layout | when the workspace configures one |
+//! | `CS_CORE` | keyboard layout, and type where it needs one | the workspace's, or else the browser's: its component tells none |
 //! | `CS_NET` | names of channels that are not allowed | see [`super::channels`] |
 //! | `CS_MULTITRANSPORT` | no transports | the gateway carries TCP only |
 
@@ -28,6 +28,7 @@ const SC_MESSAGE_CHANNEL: u16 = 0x0c04;
 mod core {
     pub(super) const KEYBOARD_LAYOUT: usize = 16;
     pub(super) const CLIENT_BUILD: usize = 20;
+    pub(super) const KEYBOARD_TYPE: usize = 56;
     pub(super) const HIGH_COLOR_DEPTH: usize = 140;
     pub(super) const SUPPORTED_COLOR_DEPTHS: usize = 142;
     pub(super) const EARLY_CAPABILITY_FLAGS: usize = 144;
@@ -47,6 +48,11 @@ const ALL_DEPTHS: u8 = 0x0f;
 const WANT_32BPP_AND_TYPE: u8 = 0x22;
 /// `RNS_UD_CS_SUPPORT_DYNVC_GFX_PROTOCOL`, in the flags' high byte.
 const GRAPHICS_PIPELINE: u8 = 0x01;
+/// The language of the Japanese layouts, in their lower half.
+const JAPANESE: u32 = 0x0411;
+/// The Japanese keyboard of 106 keys: type 7, subtype 2, in little-endian order. With type 4 a
+/// server takes it for an English one, whose keys have other characters.
+const JAPANESE_KEYBOARD: [u8; 8] = [7, 0, 0, 0, 2, 0, 0, 0];
 /// `CONNECTION_TYPE_LAN`: the server need not save bandwidth.
 const LAN: u8 = 6;
 
@@ -67,7 +73,7 @@ const RESPONSE: &str = "MCS Connect-Response";
 pub struct CoreEdits {
     /// The security protocol the server selected ([`super::x224::ConnectionConfirm::selected`]).
     pub selected: u32,
-    /// Keyboard layout (an input locale identifier, such as 0x407 for German), if configured.
+    /// Keyboard layout (an input locale identifier, such as 0x407 for German), if known.
     pub keyboard_layout: Option<u32>,
 }
 
@@ -149,6 +155,9 @@ fn edit_core(block: &mut [u8], edits: CoreEdits) -> Result<(), RdpError> {
     }
     if let Some(layout) = edits.keyboard_layout {
         write_at(block, core::KEYBOARD_LAYOUT, &layout.to_le_bytes(), WHAT)?;
+        if layout & 0xffff == JAPANESE {
+            write_at(block, core::KEYBOARD_TYPE, &JAPANESE_KEYBOARD, WHAT)?;
+        }
     }
     if u32_at(block, core::CLIENT_BUILD).is_none_or(|build| build < MIN_CLIENT_BUILD) {
         write_at(block, core::CLIENT_BUILD, &MIN_CLIENT_BUILD.to_le_bytes(), WHAT)?;

@@ -1,6 +1,7 @@
 //! The early PDUs: the edits, and nothing else.
 
 use super::*;
+use portcullis::protocol::rdp::gcc;
 use portcullis::protocol::rdp::x224::{self, NegotiationFailure};
 
 fn wide(text: &str) -> Vec<u8> {
@@ -108,6 +109,16 @@ fn the_clients_logon_data_never_reaches_the_server() {
             assert!(contains(&up, &both), "domain, user, password, no shell, no folder");
         }
     }
+}
+
+#[test]
+fn a_japanese_layout_has_a_japanese_keyboard() {
+    let mut initial = xrdp()[0].1.clone();
+    let edits = CoreEdits { selected: 1, keyboard_layout: Some(0x411) };
+    gcc::edit_initial(&mut initial, edits, OPEN).unwrap();
+    let core = initial.windows(4).position(|w| w == [0x01, 0xc0, 0xea, 0x00]).unwrap();
+    assert_eq!(initial[core + 16..core + 20], 0x411_u32.to_le_bytes());
+    assert_eq!(initial[core + 56..core + 64], [7, 0, 0, 0, 2, 0, 0, 0], "type 7, subtype 2");
 }
 
 #[test]

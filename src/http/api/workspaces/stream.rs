@@ -9,6 +9,7 @@ use crate::broker::core::stream_registry::StreamGrant;
 use crate::broker::model::{StreamProof, TooManyViewers};
 use crate::domain::Error;
 use crate::domain::secret::SecretString;
+use crate::domain::upstream;
 use crate::domain::user::RequestSource;
 use crate::http::actix_exchange::connection_of;
 use crate::http::error::{ApiError, ApiResult};
@@ -36,6 +37,9 @@ pub struct StreamQuery {
     /// One-use ticket; without one, a bearer token or the cookie is required.
     #[param(value_type = Option<String>)]
     ticket: Option<SecretString>,
+    /// `rdp`: the layout of the browser's keyboard, such as `0x00000407` for German; told to the
+    /// server unless the workspace has one (`keyboard` of the ticket).
+    keyboard: Option<String>,
 }
 
 /// The session's stream: a WebSocket of binary messages.
@@ -76,6 +80,13 @@ pub async fn open(
     if page == BrowserOrigin::Foreign || (needs_origin && page == BrowserOrigin::Absent) {
         return deny_and_audit(&req, None, "foreign_origin").await;
     }
+    let keyboard = upstream::parse_keyboard_layout(query.keyboard.as_deref().unwrap_or_default())
+        .ok_or_else(|| {
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "keyboard must be a Windows input locale identifier, such as 0x00000407",
+        )
+    })?;
     let granted = match query.ticket {
         Some(ticket) => {
             state.broker.streams().open(&source, id.session()?, StreamProof::Ticket(&ticket)).await
@@ -90,13 +101,16 @@ pub async fn open(
         }
         None => return Err(ApiError::unauthenticated()),
     };
-    let grant = match granted {
+    let mut grant = match granted {
         Ok(grant) => grant,
         Err(error) if is_viewer_limit(&error) => return refuse_viewer(&req, payload),
         Err(error) => return Err(error.into()),
     };
     if let Some(connection) = connection_of(&req) {
         connection.set_authenticated();
+    }
+    if let Some(layout) = keyboard {
+        grant.lease.prefer_keyboard_layout(layout);
     }
     if grant.lease.upstream().web_app().is_some() {
         state.broker.streams().close(&source, grant, "not_a_desktop").await?;

@@ -273,6 +273,10 @@ pub struct Ticket {
     pub expires_at: Timestamp,
     /// Path of the stream.
     pub url: String,
+    /// `rdp`: the keyboard layout that the workspace has the server told, such as `0x00000407`;
+    /// null: the browser's own (`keyboard` of the stream).
+    #[schema(required = true)]
+    pub keyboard: Option<String>,
 }
 
 impl Ticket {
@@ -283,6 +287,7 @@ impl Ticket {
             ticket: ticket.ticket.expose().clone(),
             expires_at: ticket.expires_at,
             url: format!("/api/sessions/{session}/stream"),
+            keyboard: ticket.keyboard_layout.map(|id| format!("0x{id:08x}")),
         }
     }
 }
