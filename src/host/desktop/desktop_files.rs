@@ -16,6 +16,7 @@ const KEYBOARD_MAX: u64 = 256 * 1024;
 const FILES: &[(&str, &str)] = &[
     ("start.sh", include_str!("session/start.sh")),
     ("start-rdp.sh", include_str!("session/start-rdp.sh")),
+    ("keymap.sh", include_str!("session/keymap.sh")),
     ("seen.sh", include_str!("session/seen.sh")),
     ("xorg.conf", include_str!("session/xorg.conf")),
     ("xrdp/xrdp.ini", include_str!("session/xrdp/xrdp.ini")),
