@@ -14,7 +14,7 @@ function setUp() {
   const states: ConnectionState[] = [];
   const pictures: unknown[] = [];
   const session = vi.fn(async (): Promise<Session> => live);
-  const ticket = vi.fn(async () => ({ ticket: 't', expires_at: '', url: '/stream' }));
+  const ticket = vi.fn(async () => ({ ticket: 't', expires_at: '', url: '/stream', keyboard: null }));
   const connection = new ViewerConnection(
     {
       session,
@@ -22,7 +22,7 @@ function setUp() {
       protocol: async () => (url, events) => {
         const protocol = {
           close: vi.fn(() => events.closed({ code: 0, reason: '', lastFrame: null })),
-          setSizing() {}, setQuality() {}, setKeyboardMode() {}, sendChord() {}, sendText() {}, setRemoteClipboard() {}, focus() {},
+          setSizing() {}, setQuality() {}, setKeyboardMode() {}, sendChord() {}, sendText() {}, setRemoteClipboard: async () => ({ replaced: '', offered: false }), key() {}, releaseInput() {}, composes: () => false,
         };
         sockets.push({ ...events, protocol, url });
         return protocol;
@@ -36,7 +36,7 @@ function setUp() {
         return () => (timers = timers.filter((other) => other !== timer));
       },
     },
-    { state: (state) => states.push(state), session() {}, lastFrame: (canvas) => pictures.push(canvas), clipboard() {}, pinched() {}, reloadLoop() {} },
+    { state: (state) => states.push(state), session() {}, lastFrame: (canvas) => pictures.push(canvas), clipboard() {}, pinched() {}, lost() {}, reloadLoop() {} },
   );
   const settle = async () => {
     for (let i = 0; i < 10; i += 1) await Promise.resolve();

@@ -149,6 +149,8 @@ describe('viewer parts', () => {
   it('compute what was typed on a touch keyboard', () => {
     expect(difference('ab', 'abc')).toEqual({ deleted: 0, typed: 'c' });
     expect(difference('ab', 'a')).toEqual({ deleted: 1, typed: '' });
+    expect(difference('\u00a0😀', '\u00a0')).toEqual({ deleted: 1, typed: '' });
+    expect(difference('\u00a0a😀', '\u00a0a😁')).toEqual({ deleted: 1, typed: '😁' });
     expect(difference('teh', 'the')).toEqual({ deleted: 2, typed: 'he' });
   });
   it('show the QR code as an image without scripts', () => {

@@ -1,8 +1,12 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type Gesture, Gestures } from '../src/viewer/core/gestures';
-import { keyOf } from '../src/viewer/core/keys';
+import { keyOf, textKeysOf, usKeysOf } from '../src/viewer/core/keys';
+import { layoutOf } from '../src/viewer/core/layout';
 import { allowedBy } from '../src/viewer/core/protocol';
 import { INITIAL, Meter, adjust, levelOf } from '../src/viewer/core/quality';
+import { strokesOf } from '../src/viewer/rdp/layout-characters';
+import { serverInputOf } from '../src/viewer/rdp/server-input';
 import { scancodeOf } from '../src/viewer/rdp/scancodes';
 import { desktopSize, fitted, moved } from '../src/viewer/rdp/screen';
 import { splitName } from '../src/viewer/ui/credential';
@@ -181,5 +185,107 @@ describe('splitting the WASM from its script', () => {
     expect(() => split('', () => '', 's')).toThrow(/0 times/);
     expect(() => split(code('AAAAAAAA'), () => '', 's')).toThrow(/no WASM/);
     expect(only('abc', /b/g)[0]).toBe('b');
+  });
+});
+
+describe('the keyboard layout that an RDP server is told', () => {
+  const german = new Map([['KeyY', 'z'], ['KeyZ', 'y'], ['BracketLeft', 'ü'], ['Semicolon', 'ö'], ['Quote', 'ä'], ['Minus', 'ß'], ['KeyQ', 'q'], ['Slash', '-']]);
+  const us = new Map([['KeyY', 'y'], ['KeyZ', 'z'], ['BracketLeft', '['], ['Semicolon', ';'], ['Quote', "'"], ['Minus', '-'], ['KeyQ', 'q'], ['Slash', '/'], ['Backslash', '\\']]);
+  const french = new Map([['KeyQ', 'a'], ['KeyA', 'q'], ['KeyW', 'z'], ['KeyZ', 'w'], ['Semicolon', 'm'], ['Digit2', 'é']]);
+  const japanese = new Map([['BracketLeft', '@'], ['BracketRight', '['], ['Quote', ':'], ['Semicolon', ';'], ['Equal', '^'], ['KeyQ', 'q']]);
+
+  it('is the one whose keys the browser reports, whatever its language', () => {
+    expect(layoutOf(german, ['en-US'])).toBe('0x00000407');
+    expect(layoutOf(french, ['de-DE'])).toBe('0x0000040c');
+    expect(layoutOf(japanese, ['en-US'])).toBe('0x00000411');
+    expect(layoutOf(us, ['en-GB', 'en'])).toBe('0x00000409');
+  });
+
+  it('is one of its language where several have the same keys', () => {
+    expect(layoutOf(new Map([['KeyQ', 'a'], ['KeyA', 'q'], ['Semicolon', 'm']]), ['fr-BE'])).toBe('0x0000080c');
+    expect(layoutOf(us, ['pl'])).toBe('0x00000415');
+  });
+
+  it('is that of the language where the browser does not report its keys', () => {
+    const of = (...languages: string[]) => [layoutOf(null, languages), layoutOf(us, languages)];
+    expect(of('de-DE', 'de', 'en')).toEqual(['0x00000407', '0x00000407']);
+    expect(of('de-CH')).toEqual(['0x00000807', '0x00000807']);
+    expect(of('fr-CA')).toEqual(['0x00001009', '0x00001009']);
+    expect(of('ja')).toEqual(['0x00000411', '0x00000411']);
+    expect(layoutOf(null, ['en-GB'])).toBe('0x00000809');
+    expect(layoutOf(null, [])).toBe('0x00000409');
+    expect(layoutOf(new Map(), ['zh-CN', 'en'])).toBe('0x00000409');
+  });
+
+  it('has Latin letters', () => expect(layoutOf(us, ['ru-RU', 'en'])).toBe('0x00000409'));
+});
+
+describe('characters on a server that types by layout', () => {
+  const GERMAN = '0x00000407';
+  it('are sent as they are when the layout has them', () => {
+    for (const character of 'aA?ß€@{ö') expect(strokesOf(character, GERMAN), character).toEqual([character]);
+    for (const character of 'éèàùç') expect(strokesOf(character, '0x0000040c'), character).toEqual([character]);
+    expect(strokesOf('я', '0x00000419')).toEqual(['я']);
+  });
+
+  it('are composed by a dead key when it has one', () => {
+    expect(strokesOf('é', GERMAN)).toEqual(['´', 'e']);
+    expect(strokesOf('Ê', GERMAN)).toEqual(['^', 'E']);
+    expect(strokesOf('^', GERMAN)).toEqual(['^', ' ']);
+    expect(strokesOf('´', GERMAN)).toEqual(['´', '´']);
+  });
+
+  it('are reported when it has not', () => {
+    for (const character of ['я', '日', '😀', 'ñ']) expect(strokesOf(character, '0x00000409'), character).toBeNull();
+    expect(strokesOf('a', '0x00000419')).toBeNull();
+  });
+
+  it('are those of the language, or of US English, for a layout without a map', () => {
+    expect(strokesOf('é', '0x00020409')).toBeNull();
+    expect(strokesOf('a', '0x00000405')).toEqual(['a']);
+    expect(strokesOf('a', '')).toEqual(['a']);
+  });
+});
+
+describe('what an RDP server takes', () => {
+  const capture = (name: string) => readFileSync(new URL(`../../tests/protocol/rdp/${name}.txt`, import.meta.url), 'utf8').split('\n').filter((line) => line.startsWith('< ')).map((line) => Uint8Array.from(Buffer.from(line.slice(2), 'hex')));
+  it('is known from its Demand Active PDU', () => {
+    expect(capture('xrdp').map(serverInputOf).filter(Boolean)).toEqual(['layout']);
+    expect(capture('shadow').map(serverInputOf).filter(Boolean)).toEqual(['scancodes']);
+  });
+
+  it('is every character for Windows: its later kind of fast-path input only, and for FreeRDP with Unicode: it repeats the layout', () => {
+    const changed = (of: string, flags: number) => {
+      const pdu = capture(of).find(serverInputOf)!.slice();
+      const at = Buffer.from(pdu).indexOf(Buffer.from([0x0d, 0, 0x58, 0])) + 4;
+      pdu.set([flags & 0xff, flags >> 8], at);
+      return serverInputOf(pdu);
+    };
+    expect(changed('xrdp', 0x0135)).toBe('unicode');
+    expect(changed('shadow', 0x0039)).toBe('unicode');
+  });
+
+  it('is not guessed from bytes that are cut off', () => {
+    const whole = capture('xrdp').find(serverInputOf)!;
+    for (let n = 0; n < 200; n += 1) expect(serverInputOf(whole.subarray(0, n))).toBeUndefined();
+  });
+});
+
+describe('text over RFB', () => {
+  it('has the scancodes and Shift that servers need which read no keysyms', () => {
+    const keys = [...'a@B~\n'].map((character) => textKeysOf(character).map(({ keysym, code }) => `${keysym.toString(16)} ${code}`));
+    expect(keys).toEqual([['61 KeyA'], ['ffe1 ShiftLeft', '40 Digit2'], ['ffe1 ShiftLeft', '42 KeyB'], ['ffe1 ShiftLeft', '7e Backquote'], ['ff0d Enter']]);
+    expect(textKeysOf('日')).toEqual([{ keysym: 0x0100_65e5, code: '' }]);
+  });
+});
+
+describe('the keys of a US keyboard', () => {
+  const codes = (character: string) => usKeysOf(character)?.map(({ code }) => code) ?? null;
+  it('type every ASCII character, with Shift where it needs it', () => {
+    expect(codes('@')).toEqual(['ShiftLeft', 'Digit2']);
+    expect(codes('A')).toEqual(['ShiftLeft', 'KeyA']);
+    expect(codes('a')).toEqual(['KeyA']);
+    for (let n = 0x20; n < 0x7f; n += 1) expect(codes(String.fromCharCode(n)), String.fromCharCode(n)).not.toBeNull();
+    expect(codes('é')).toBeNull();
   });
 });

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { dismissHint, launch, screenshot, testsOn } from './helpers.ts';
-import { pressKeys } from './layouts.ts';
+import { JAPANESE, LAYOUTS, pressKeys } from './layouts.ts';
 import { SCREEN, fileOnHost, startCat, waitForDesktop, waitForPicture, waitForShell } from './screen.ts';
 import { type Testbed, eventually } from './testbed.ts';
 import { NLA, NlaDesktop } from './upstreams.ts';
@@ -71,6 +71,7 @@ const { test, bed } = testsOn({
     events = await EventWindow.start(bed.testbed, nla.display);
     // A German desktop, under a keyboard that is not.
     await bed.api('POST', '/api/workspaces', { id: 'ws-rdp', name: 'Windows-style', type: 'rdp', requires_mfa: false, server: { keyboard: '0x00000407' } }, 201);
+    await bed.api('POST', '/api/workspaces', { id: 'ws-any', name: 'Without a layout', type: 'rdp', requires_mfa: false }, 201);
     const nlaWorkspace = { name: 'Accounting', type: 'rdp', target: bed.service('nla'), requires_mfa: false };
     await bed.api('POST', '/api/workspaces', { id: 'ws-nla', ...nlaWorkspace, server: { credential: 'workspace', username: NLA.username }, password: NLA.password }, 201);
     await bed.api('POST', '/api/workspaces', { id: 'ws-own', ...nlaWorkspace, server: { credential: 'user' } }, 201);
@@ -132,6 +133,67 @@ test('characters arrive unchanged, whatever keys they are on here', async ({ pag
   await page.keyboard.press('Enter');
   await page.keyboard.press('Control+d');
   expect(await fileOnHost(join(bed.home, 'text.txt'))).toBe('züßÖ@€{y\n');
+});
+
+/** A desktop without a layout of its own, in a browser of that language. */
+async function openForeign(page: Page, locale: string): Promise<{ page: Page; close: () => Promise<void> }> {
+  const context = await page.context().browser()!.newContext({ storageState: await page.context().storageState(), locale, permissions: ['clipboard-read', 'clipboard-write'] });
+  await dismissHint(context);
+  const foreign = await context.newPage();
+  await launch(foreign, bed.testbed, 'ws-any');
+  await waitForDesktop(foreign);
+  await waitForShell(foreign, bed.home);
+  return { page: foreign, close: () => context.close() };
+}
+
+/** What a terminal on the desktop gets from `act`. */
+async function typedInto(page: Page, file: string, act: () => Promise<void>): Promise<string> {
+  await startCat(page, bed.home, file);
+  await act();
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Control+d');
+  return fileOnHost(join(bed.home, file));
+}
+
+for (const [locale, [text, strokes]] of Object.entries({ 'de-DE': LAYOUTS.German!, 'fr-FR': LAYOUTS.French!, 'ja-JP': JAPANESE })) {
+  test(`a ${locale} keyboard types its characters on an RDP desktop without a layout`, async ({ page }) => {
+    const { page: foreign, close } = await openForeign(page, locale);
+    expect(await typedInto(foreign, `${locale}.txt`, () => pressKeys(foreign, strokes))).toBe(`${text}\n`);
+    await close();
+  });
+}
+
+test('characters arrive whole when keys overlap, under Caps Lock, and composed', async ({ page }) => {
+  const { page: german, close } = await openForeign(page, 'de-DE');
+  const keys = await german.context().newCDPSession(german);
+  const key = (type: 'keyDown' | 'keyUp', code: string, key: string, modifiers = 0) => keys.send('Input.dispatchKeyEvent', { type, code, key, modifiers, ...(type === 'keyDown' && key.length === 1 ? { text: key } : {}) });
+  const text = await typedInto(german, 'overlap.txt', async () => {
+    // The next key goes down before this one is up.
+    await key('keyDown', 'ShiftLeft', 'Shift', 8);
+    await key('keyDown', 'Minus', '?', 8);
+    await key('keyUp', 'ShiftLeft', 'Shift');
+    await key('keyDown', 'KeyE', 'e');
+    await key('keyUp', 'Minus', 'ß');
+    await key('keyUp', 'KeyE', 'e');
+    await key('keyDown', 'CapsLock', 'CapsLock');
+    await key('keyUp', 'CapsLock', 'CapsLock');
+    await key('keyDown', 'KeyE', 'E');
+    await key('keyUp', 'KeyE', 'E');
+    await keys.send('Input.imeSetComposition', { text: '^', selectionStart: 1, selectionEnd: 1 });
+    await keys.send('Input.insertText', { text: 'ê' });
+  });
+  expect(text).toBe('?eEê\n');
+  await close();
+});
+
+test('a character that the layout does not have is named', async ({ page }) => {
+  const { page: german, close } = await openForeign(page, 'de-DE');
+  const text = await typedInto(german, 'lost.txt', async () => {
+    await german.keyboard.insertText('aяb');
+    await expect(german.getByTestId('flash')).toContainText('does not have: я');
+  });
+  expect(text).toBe('ab\n');
+  await close();
 });
 
 test('a user\'s own credential is asked for once, kept, and forgotten on request', async ({ page }) => {

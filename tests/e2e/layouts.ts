@@ -38,6 +38,9 @@ export const LAYOUTS: Record<string, TypedText> = {
   ],
 };
 
+/** A Japanese keyboard of 106 keys: ASCII only, on other keys than a US one. */
+export const JAPANESE: TypedText = ['a@:+_"^', [['KeyA', 'a'], ['BracketLeft', '@'], ['Quote', ':'], ['+Semicolon', '+'], ['+IntlRo', '_'], ['+Digit2', '"'], ['Equal', '^']]];
+
 const parse = ([code, key]: readonly [string, string]): Stroke => ({ code: code.replace(/^[+^]/, ''), key, shift: code.startsWith('+'), altGr: code.startsWith('^') });
 
 /** Presses the keys as that keyboard would: with the events that Chromium on Linux gives for it. */

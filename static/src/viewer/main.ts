@@ -9,6 +9,7 @@ import { ApiError, gatewayNow } from '../api/http';
 import type { Session } from '../api/types';
 import { viewer as s, common } from '../lib/strings';
 import { type HopFailure } from './core/hops';
+import { KeyboardFocus } from './core/keyboard';
 import { ViewerConnection, type ConnectionState } from './core/connection';
 import { type Allowed, type Capabilities, type Choices, type Driver, type OpenProtocol, type Sizing, allowedBy } from './core/protocol';
 import { chooseSizing, sizingFor, sizings } from './core/sizing';
@@ -93,14 +94,19 @@ async function withTimeout<T>(answer: Promise<T>): Promise<T> {
 const connection = new ViewerConnection(
   {
     session: () => withTimeout(api.session(id)),
-    ticket: () => withTimeout(api.ticket(id)),
+    ticket: async () => {
+      const ticket = await withTimeout(api.ticket(id));
+      // RDP servers are told a layout: the workspace's, or else this computer's.
+      return { ...ticket, keyboard: session?.workspace_type === 'rdp' ? (ticket.keyboard ?? (await (await import('./core/layout')).browserLayout())) : null };
+    },
     protocol,
-    streamUrl: ({ url, ticket }, { app_origin }) => {
+    streamUrl: ({ url, ticket, keyboard: layout }, { app_origin }) => {
       // Not navigated to: the frame reads the ticket from it and posts it.
       if (app_origin) return `${app_origin}/?ticket=${encodeURIComponent(ticket)}`;
       const stream = new URL(url, location.origin);
       stream.protocol = location.protocol === 'http:' ? 'ws:' : 'wss:';
       stream.searchParams.set('ticket', ticket);
+      if (layout) stream.searchParams.set('keyboard', layout);
       return stream.href;
     },
     now: () => Date.now(),
@@ -122,8 +128,9 @@ const connection = new ViewerConnection(
       if (connection.state.kind === 'ended') show(connection.state);
     },
     lastFrame: (canvas) => frozenFrame.replaceChildren(canvas),
-    clipboard: (text) => clipboard.received(text),
+    clipboard: (text) => void clipboard.received(text),
     pinched: (next) => setSizing(next),
+    lost: (text) => lostText.add(text),
     reloadLoop: offerTab,
   },
 );
@@ -135,14 +142,33 @@ function setSizing(next: Sizing): void {
   toolbar.showSizing();
 }
 
-const clipboard = new ClipboardPanel((text) => connection.protocol?.setRemoteClipboard(text));
+const clipboard = new ClipboardPanel({
+  send: (text) => connection.protocol?.setRemoteClipboard(text) ?? Promise.reject(new Error('Not connected')),
+  tell: (words) => flash(words),
+});
 const keyRow = new KeyRow({
   text: (text) => connection.protocol?.sendText(text),
   chord: (keys) => connection.protocol?.sendChord(keys),
 });
+const keys = new KeyboardFocus(h('textarea', { class: 'keyboard-focus', 'data-testid': 'keyboard-focus', 'aria-label': s.keyboard, autocapitalize: 'off', autocomplete: 'off', autocorrect: 'off', spellcheck: 'false' }), {
+  sink: () => connection.protocol,
+  paste: (data) => clipboard.paste(data),
+  pastes: () => connection.protocol !== null && can?.clipboardIn === true && clipboard.takes,
+  mac: /Mac|iPhone|iPad/.test(navigator.platform),
+});
+/** Gives the keyboard to the desktop. */
+const focusDesktop = (touch = false): void => {
+  const { protocol } = connection;
+  if (protocol?.focus) protocol.focus();
+  else if (allowed.input) keys.focus(touch);
+};
+
 const keyboard = touchKeyboard({ text: (text) => keyRow.text(text), chord: (keys) => keyRow.chord(keys) });
 keyboard.addEventListener('focus', () => (keyRow.element.hidden = false));
-keyboard.addEventListener('blur', () => (keyRow.element.hidden = true));
+keyboard.addEventListener('blur', () => {
+  keyRow.element.hidden = true;
+  keyRow.release();
+});
 
 const toolbar = new Toolbar({
   clipboard: () => clipboard.element,
@@ -168,7 +194,8 @@ const toolbar = new Toolbar({
       }
       await connection.check();
     }),
-  left: () => connection.protocol?.focus(),
+  entered: () => keys.release(),
+  left: () => focusDesktop(),
 });
 
 const timeLeft = new TimeLeft({
@@ -178,7 +205,7 @@ const timeLeft = new TimeLeft({
     toolbar.showSession(fresh, gatewayNow());
     timeLeft.show(fresh, !allowed.input);
     title();
-    if (!toolbar.isOpen) connection.protocol?.focus();
+    if (!toolbar.isOpen) focusDesktop();
   },
   explain: (error) => (error instanceof ApiError ? error.detail : ''),
   // A stream that is opened counts as input.
@@ -202,7 +229,7 @@ const keyboardButton = h(
   icon('touch', 24),
 );
 
-root.append(desktop, frozenFrame, overlay, keyboard, keyRow.element, keyboardButton, toolbar.element, timeLeft.element);
+root.append(desktop, frozenFrame, overlay, keys.field, keyboard, keyRow.element, keyboardButton, toolbar.element, timeLeft.element);
 
 /** Re-evaluates the sizing after the window or the policy changed. */
 function resize(): void {
@@ -228,11 +255,12 @@ function show(state: ConnectionState): void {
   toolbar.showState(state);
   title();
   clearInterval(ticking);
+  keys.release();
   if (state.kind === 'connected') {
     overlay.replaceChildren();
     // The last frame stays until the new one is drawn, to avoid a flash.
     requestAnimationFrame(() => requestAnimationFrame(() => frozenFrame.replaceChildren()));
-    if (!toolbar.isOpen) connection.protocol?.focus();
+    if (!toolbar.isOpen) focusDesktop();
     void clipboard.offer();
     firstHint();
   } else if (state.kind === 'opening' || state.kind === 'reconnecting') {
@@ -295,6 +323,7 @@ function end(state: Ended): void {
   toolbar.element.remove();
   timeLeft.element.remove();
   keyboard.remove();
+  keys.field.remove();
   keyRow.element.remove();
   keyboardButton.remove();
   document.querySelectorAll('.first-hint').forEach((card) => card.remove());
@@ -429,18 +458,36 @@ async function fullScreen(): Promise<void> {
   toolbar.close();
 }
 
+const FLASH_MS = 4_000;
+
 function flash(words: string): void {
-  const note = h('p', { class: 'flash', role: 'status' }, words);
+  const note = h('p', { class: 'flash', role: 'status', 'data-testid': 'flash' }, words);
+  document.querySelectorAll('.flash').forEach((earlier) => earlier.remove());
   root.append(note);
-  setTimeout(() => note.remove(), 4000);
+  setTimeout(() => note.remove(), FLASH_MS);
 }
+
+/** Tells which typed characters the desktop could not take: once for those that follow each other. */
+const lostText = {
+  text: '',
+  last: 0,
+  add(text: string): void {
+    const now = Date.now();
+    this.text = now - this.last > FLASH_MS ? text : this.text.includes(text) ? this.text : this.text + text;
+    this.last = now;
+    const shown = [...this.text];
+    const canPaste = can?.clipboardIn && allowed.clipboardIn;
+    flash((canPaste ? s.lostPaste : s.lost)(shown.slice(-LOST_SHOWN).join(' ')));
+  },
+};
+const LOST_SHOWN = 20;
 
 function firstHint(): void {
   if (remembered('hint')) return;
   const done = () => {
     remembered('hint', 'seen');
     card.remove();
-    if (!toolbar.isOpen) connection.protocol?.focus();
+    if (!toolbar.isOpen) focusDesktop();
   };
   const card = hint(done, isApplication());
   document.querySelector('[data-testid=first-hint]')?.remove();
@@ -448,8 +495,28 @@ function firstHint(): void {
   toolbar.whenFirstOpened(done);
 }
 
-// A click on the desktop closes the toolbar.
-desktop.addEventListener('pointerdown', () => toolbar.isOpen && toolbar.close(), true);
+desktop.addEventListener(
+  'pointerdown',
+  ({ pointerType, clientX, clientY }) => {
+    const touch = pointerType === 'touch';
+    // An open on-screen keyboard stays.
+    const typing = touch && document.activeElement === keyboard;
+    keys.place(clientX, clientY);
+    // A click on the desktop closes the toolbar.
+    if (toolbar.isOpen) toolbar.close();
+    if (typing) keyboard.focus({ preventScroll: true });
+    else focusDesktop(touch);
+  },
+  true,
+);
+// The focus stays in the text field, so that a key held for a click stays down.
+desktop.addEventListener('mousedown', (event) => event.preventDefault(), true);
+// Where the focused element went away, keys go to nobody until the focus is somewhere again.
+document.addEventListener('keydown', ({ target, key }) => {
+  if (target !== document.body || connection.state.kind !== 'connected') return;
+  if (!toolbar.isOpen) focusDesktop();
+  else if (key === 'Escape') toolbar.escape();
+});
 addEventListener('online', () => connection.retryNow());
 addEventListener('offline', () => connection.retryNow());
 addEventListener('pageshow', (event) => {

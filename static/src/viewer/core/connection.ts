@@ -57,6 +57,7 @@ export interface ConnectionEvents {
   lastFrame(canvas: HTMLCanvasElement): void;
   clipboard(text: string): void;
   pinched(sizing: Sizing): void;
+  lost(text: string): void;
   reloadLoop(): void;
 }
 
@@ -203,6 +204,9 @@ export class ViewerConnection {
       },
       pinched: (sizing) => {
         if (mine === this.protocol) this.#events.pinched(sizing);
+      },
+      lost: (text) => {
+        if (mine === this.protocol) this.#events.lost(text);
       },
       reloadLoop: () => {
         if (mine === this.protocol) this.#events.reloadLoop();

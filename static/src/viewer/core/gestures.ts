@@ -83,6 +83,16 @@ export class Gestures {
     this.#state = this.#fingers.size === 0 ? 'none' : 'spent';
   }
 
+  /** The system has taken the touch: no tap. */
+  cancel(id: number): void {
+    const at = this.#fingers.get(id);
+    if (!at) return;
+    this.#cancelHold?.();
+    this.#endDrag(at);
+    this.#state = 'spent';
+    this.up(id);
+  }
+
   #endDrag(at: Point): void {
     if (this.#state === 'drag') this.#act({ kind: 'drag', phase: 'end', ...at });
   }

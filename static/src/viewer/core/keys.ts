@@ -14,6 +14,12 @@ const fn = (n: number): Key => key(0xffbd + n, `F${n}`);
 export const BACKSPACE = key(0xff08, 'Backspace');
 export const ENTER = key(0xff0d, 'Enter');
 
+/** Every modifier that can be held. */
+export const HELD_MODIFIERS: readonly Key[] = [
+  CTRL, key(0xffe4, 'ControlRight'), key(0xffe1, 'ShiftLeft'), key(0xffe2, 'ShiftRight'),
+  ALT, key(0xffea, 'AltRight'), SUPER, key(0xffec, 'MetaRight'), key(0xfe03, ''),
+];
+
 /** Modifiers that an on-screen key holds down for the next key. */
 export const MODIFIERS = { ctrl: CTRL, alt: ALT, super: SUPER } as const;
 export type Modifier = keyof typeof MODIFIERS;
@@ -69,6 +75,26 @@ export function keysymOf(character: string): number {
   if (point === 0x09) return TAB.keysym;
   return point <= 0xff ? point : 0x0100_0000 | point;
 }
+
+const SHIFT_KEY = key(0xffe1, 'ShiftLeft');
+/** The characters of a US keyboard with Shift, and those of the same keys without. */
+const WITH_SHIFT = '~!@#$%^&*()_+{}|:"<>?';
+const WITHOUT_SHIFT = "`1234567890-=[]\\;',./";
+
+/** The keys that type an ASCII character on a US keyboard, in the order in which they go down; null for another character. */
+export function usKeysOf(character: string): readonly Key[] | null {
+  const at = WITH_SHIFT.indexOf(character);
+  const { code } = keyOf(at >= 0 ? (WITHOUT_SHIFT[at] ?? '') : character);
+  if (!code) return null;
+  const typed = { keysym: keysymOf(character), code };
+  return at >= 0 || /^[A-Z]$/.test(character) ? [SHIFT_KEY, typed] : [typed];
+}
+
+/**
+ * The keys that type a character over RFB. A server that reads scancodes (QEMU) needs those of a US keyboard, Shift included;
+ * others read the keysym.
+ */
+export const textKeysOf = (character: string): readonly Key[] => usKeysOf(character) ?? [{ keysym: keysymOf(character), code: '' }];
 
 /** The key a character stands on, on a US keyboard: what a shortcut such as Ctrl C needs. */
 export function keyOf(character: string): Key {

@@ -13,11 +13,14 @@ declare module '@novnc/novnc' {
     dragViewport: boolean;
     resizeSession: boolean;
     viewOnly: boolean;
+    focusOnClick: boolean;
     background: string;
     qualityLevel: number;
     compressionLevel: number;
+    /** What the server announced, by bit. Private to noVNC, which has no other way to tell. */
+    readonly _clipboardServerCapabilitiesFormats?: Readonly<Record<number, boolean>>;
+    readonly _clipboardServerCapabilitiesActions?: Readonly<Record<number, boolean>>;
     disconnect(): void;
-    focus(options?: FocusOptions): void;
     sendKey(keysym: number, code: string, down?: boolean): void;
     clipboardPasteFrom(text: string): void;
     addEventListener<K extends keyof RfbEvents>(type: K, listener: (event: RfbEvents[K]) => void): void;

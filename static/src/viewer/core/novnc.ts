@@ -1,11 +1,28 @@
 /** RFB through noVNC. The WebSocket is created here, because noVNC does not report its close code and reason. */
 import RFB from '@novnc/novnc';
-import { keysymOf } from './keys';
-import type { Capabilities, Choices, Key, OpenProtocol, Protocol, ProtocolEvents, Quality, Sizing } from './protocol';
+import { copyOf } from './keyboard';
+import { HELD_MODIFIERS, textKeysOf } from './keys';
+import type { Capabilities, Choices, Key, OpenProtocol, PasteResult, Protocol, ProtocolEvents, Quality, Sizing } from './protocol';
 import { INITIAL, LIGHT, type Level, Meter, SHARP, adjust, levelOf } from './quality';
 
-/** Time limit of the RFB handshake. */
+/** Bits of the extended clipboard (rfbproto): text, and the announcement of some. */
+const TEXT_FORMAT = 1;
+const NOTIFY_ACTION = 1 << 27;
+/** Time limit of the connection, and of the RFB handshake with the gateway. */
 const HANDSHAKE_LIMIT_MS = 5_000;
+/** The gateway greets once the desktop has let it in; a desktop may ask a person, for a minute. The gateway has limits of its own. */
+const DESKTOP_LIMIT_MS = 95_000;
+
+/**
+ * TigerVNC gives each character that its keymap lacks a free keycode, and drops it when none is left. A pause after so many
+ * gives the agent's `keymap.sh` time to free them.
+ */
+const RARE_AT_ONCE = 60;
+const RARE_PAUSE_MS = 1_500;
+/** Nobody types so many different ones in this time. */
+const RARE_WINDOW_MS = 10_000;
+/** Keys that wait for such a pause, at most. */
+const WAITING_KEYS = 20_000;
 
 /** RFB sends keysyms, and scancodes too where the server supports it (QEMU extended key event), so there is no keyboard mode. */
 export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: true, keyboardModes: false, windows: false, application: false };
@@ -19,6 +36,10 @@ class NoVnc implements Protocol {
   #control = INITIAL;
   #quality: Quality = 'auto';
   #connected = false;
+  /** Characters beyond Latin-1 in the present window. */
+  readonly #rare = new Set<string>();
+  #rareSince = 0;
+  readonly #waiting: (() => void)[] = [];
   #closed = false;
 
   constructor(target: HTMLElement, url: string, choices: Choices, events: ProtocolEvents) {
@@ -38,15 +59,27 @@ class NoVnc implements Protocol {
     this.#canvas = target.querySelector('canvas');
     this.#canvas?.setAttribute('data-testid', 'viewer-screen');
     rfb.background = 'transparent';
+    // The page's own text field has the focus (`keyboard.ts`).
+    rfb.focusOnClick = false;
+    this.#canvas?.removeAttribute('tabindex');
     rfb.viewOnly = !choices.allowed.input;
     this.setQuality(choices.quality);
     this.setSizing(choices.sizing);
     this.#watchPinches(target);
 
-    const tooLong = setTimeout(() => this.close(), HANDSHAKE_LIMIT_MS);
+    let tooLong: ReturnType<typeof setTimeout> | undefined;
+    const within = (ms: number) => {
+      clearTimeout(tooLong);
+      tooLong = setTimeout(() => this.close(), ms);
+    };
+    within(HANDSHAKE_LIMIT_MS);
+    socket.addEventListener('open', () => within(DESKTOP_LIMIT_MS), { once: true });
+    socket.addEventListener('message', () => within(HANDSHAKE_LIMIT_MS), { once: true });
     rfb.addEventListener('connect', () => {
       clearTimeout(tooLong);
       this.#connected = true;
+      // A stream that broke may have left them down.
+      for (const { keysym, code } of HELD_MODIFIERS) rfb.sendKey(keysym, code, false);
       events.connected();
     });
     rfb.addEventListener('disconnect', () => {
@@ -88,20 +121,68 @@ class NoVnc implements Protocol {
   setKeyboardMode(): void {}
 
   sendChord(keys: readonly Key[]): void {
+    this.#inOrder(() => {
+      this.#press(keys);
+    });
+  }
+
+  sendText(text: string): void {
+    for (const character of text.replaceAll('\r\n', '\n').normalize('NFC')) this.#inOrder(() => this.#type(character));
+  }
+
+  #press(keys: readonly Key[]): void {
     for (const { keysym, code } of keys) this.#rfb.sendKey(keysym, code, true);
     for (const { keysym, code } of keys.toReversed()) this.#rfb.sendKey(keysym, code, false);
   }
 
-  sendText(text: string): void {
-    for (const character of text) this.#rfb.sendKey(keysymOf(character), '');
+  #type(character: string): void {
+    const now = performance.now();
+    if (now - this.#rareSince > RARE_WINDOW_MS) {
+      this.#rare.clear();
+      this.#rareSince = now;
+    }
+    if (character > '\u00ff') this.#rare.add(character);
+    this.#press(textKeysOf(character));
   }
 
-  setRemoteClipboard(text: string): void {
-    this.#rfb.clipboardPasteFrom(text);
+  /** Runs what sends a key, after those before it. */
+  #inOrder(send: () => void): void {
+    if (this.#waiting.length === 0 && this.#rare.size < RARE_AT_ONCE) return send();
+    // More than this at once is no person's typing.
+    if (this.#waiting.length >= WAITING_KEYS) return;
+    this.#waiting.push(send);
+    if (this.#waiting.length === 1) this.#resume();
   }
 
-  focus(): void {
-    this.#rfb.focus({ preventScroll: true });
+  #resume(): void {
+    setTimeout(() => {
+      this.#rare.clear();
+      const waiting = this.#waiting.splice(0);
+      for (const send of this.#closed ? [] : waiting) this.#inOrder(send);
+    }, RARE_PAUSE_MS);
+  }
+
+  /** The server reads the announcement before the keys that follow it. */
+  async setRemoteClipboard(text: string): Promise<PasteResult> {
+    const rfb = this.#rfb;
+    if (this.#closed) throw new Error('The stream is closed');
+    // As noVNC decides it (`clipboardPasteFrom`): without the extended clipboard, text is ISO 8859-1.
+    const extended = Boolean(rfb._clipboardServerCapabilitiesFormats?.[TEXT_FORMAT] && rfb._clipboardServerCapabilitiesActions?.[NOTIFY_ACTION]);
+    rfb.clipboardPasteFrom(text);
+    const replaced = extended ? '' : [...new Set(text)].filter((character) => character > '\u00ff').join(' ');
+    return { replaced, offered: extended };
+  }
+
+  key(event: KeyboardEvent): void {
+    // noVNC's own keyboard handler translates it.
+    const copy = copyOf(event);
+    this.#inOrder(() => this.#canvas?.dispatchEvent(copy));
+  }
+
+  releaseInput(): void {}
+
+  composes(): boolean {
+    return true;
   }
 
   #apply({ quality, compression }: Level): void {

@@ -43,6 +43,8 @@ export interface ProtocolEvents {
   clipboard(text: string): void;
   /** A pinch: apart is `actual`, together is `fit`. */
   pinched(sizing: Sizing): void;
+  /** The desktop has no way to take this typed text. */
+  lost(text: string): void;
   /** A web application keeps reloading: it may not work inside a frame. */
   reloadLoop(): void;
 }
@@ -54,7 +56,7 @@ export type Sizing = 'fit' | 'remote' | 'actual';
 export type Quality = 'auto' | 'sharp' | 'light';
 
 /** `position` sends scancodes, interpreted by the layout of the desktop; `character` sends the characters of the local layout. */
-export type KeyboardMode = 'position' | 'character';
+export type KeyboardMode = 'character' | 'position';
 
 /** What a protocol supports; controls for anything else are hidden. */
 export interface Capabilities {
@@ -100,11 +102,27 @@ export interface Protocol {
   /** Presses the keys in order and releases them in reverse order. */
   sendChord(keys: readonly Key[]): void;
   sendText(text: string): void;
-  setRemoteClipboard(text: string): void;
-  focus(): void;
+  /** Gives the desktop text. What is sent after the promise has resolved finds it there. */
+  setRemoteClipboard(text: string): Promise<PasteResult>;
+  /** A key of the keyboard. */
+  key(event: KeyboardEvent, down: boolean): void;
+  /** Releases what is held besides the keys of `key`. */
+  releaseInput(): void;
+  /** Dead keys are combined in this browser; otherwise the desktop does it. */
+  composes(): boolean;
+  /** Focuses a protocol that reads the keyboard itself. */
+  focus?(): void;
 }
 
 export type OpenProtocol = (url: string, events: ProtocolEvents) => Protocol;
+
+/** What became of text for the desktop's clipboard. */
+export interface PasteResult {
+  /** Characters that the desktop cannot take, and got a question mark for. */
+  replaced: string;
+  /** The desktop knows of the text, and takes it when somebody pastes there. */
+  offered: boolean;
+}
 
 /** A loaded protocol module; `target` is the element it draws into. */
 export interface Driver {

@@ -3,7 +3,7 @@
  * for a cookie. A cross-origin frame cannot be observed, so the state of the application is polled there
  * (`/.portcullis/state`).
  */
-import { CLOSE, type Capabilities, type Closed, type OpenProtocol, type Protocol, type ProtocolEvents } from '../core/protocol';
+import { CLOSE, type Capabilities, type Closed, type OpenProtocol, type PasteResult, type Protocol, type ProtocolEvents } from '../core/protocol';
 
 export const capabilities: Capabilities = { clipboardIn: false, clipboardOut: false, quality: false, keyboardModes: false, windows: false, application: true };
 
@@ -221,7 +221,14 @@ class Frame implements Protocol {
   setKeyboardMode(): void {}
   sendChord(): void {}
   sendText(): void {}
-  setRemoteClipboard(): void {}
+  async setRemoteClipboard(): Promise<PasteResult> {
+    return { replaced: '', offered: false };
+  }
+  key(): void {}
+  releaseInput(): void {}
+  composes(): boolean {
+    return false;
+  }
 }
 
 export const driver = (target: HTMLElement): OpenProtocol => (url, events) => new Frame(target, url, events);

@@ -1,8 +1,11 @@
 /** Translates keyboard, mouse and touch input to RDP input events. */
 import type { Backend as Ironed } from '@devolutions/iron-remote-desktop-rdp';
 import { Gestures, type Gesture } from '../core/gestures';
+import { HELD_MODIFIERS, keyOf, usKeysOf } from '../core/keys';
 import type { Key, KeyboardMode, Sizing } from '../core/protocol';
+import { strokesOf } from './layout-characters';
 import { scancodeOf } from './scancodes';
+import type { ServerInput } from './server-input';
 
 type Module = typeof Ironed;
 type Session = Awaited<ReturnType<InstanceType<Module['SessionBuilder']>['connect']>>;
@@ -23,10 +26,27 @@ export interface InputPorts {
   /** With sizing `actual`, one finger pans. */
   pan(dx: number, dy: number): boolean;
   pinched(sizing: Sizing): void;
+  /** How the server takes characters. */
+  server(): ServerInput;
+  /** The keyboard layout that it was told. */
+  layout: string;
+  /** The server has no way to type this character. */
+  lost(character: string): void;
 }
 
+/**
+ * Whether a key types its character: without a shortcut's modifiers, or with those that select characters (AltGr, which
+ * Windows reports as Ctrl and Alt; Option on macOS).
+ */
+function isTyped(event: KeyboardEvent): boolean {
+  if ([...event.key].length !== 1) return false;
+  if (event.getModifierState('AltGraph')) return true;
+  return !event.ctrlKey && !event.metaKey && (!event.altKey || MAC);
+}
+const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
+
 export class Input {
-  mode: KeyboardMode = 'position';
+  #mode: KeyboardMode = 'character';
   readonly #ports: InputPorts;
   readonly #stop = new AbortController();
   readonly #gestures: Gestures;
@@ -35,6 +55,8 @@ export class Input {
   /** Modifiers released remotely although held locally, so that they are not applied twice to a Unicode character. */
   readonly #suppressed = new Set<string>();
   #locksKnown = false;
+  /** Keys whose character was typed when they went down. */
+  readonly #typed = new Set<string>();
   #dragged: { x: number; y: number } | null = null;
 
   constructor(ports: InputPorts) {
@@ -45,27 +67,35 @@ export class Input {
     });
     const { canvas } = ports;
     const { signal } = this.#stop;
-    canvas.addEventListener('keydown', (event) => this.#key(event, true), { signal });
-    canvas.addEventListener('keyup', (event) => this.#key(event, false), { signal });
-    canvas.addEventListener('blur', () => this.release(), { signal });
     canvas.addEventListener('pointerdown', (event) => this.#pointer(event, true), { signal });
     canvas.addEventListener('pointerup', (event) => this.#pointer(event, false), { signal });
-    canvas.addEventListener('pointercancel', (event) => this.#gestures.up(event.pointerId), { signal });
+    canvas.addEventListener('pointercancel', (event) => this.#gestures.cancel(event.pointerId), { signal });
     canvas.addEventListener('pointermove', (event) => this.#moved(event), { signal });
     canvas.addEventListener('wheel', (event) => this.#wheel(event), { signal, passive: false });
     canvas.addEventListener('contextmenu', (event) => event.preventDefault(), { signal });
-    document.addEventListener('visibilitychange', () => document.hidden && this.release(), { signal });
+    // A stream that broke may have left them down.
+    this.#send(HELD_MODIFIERS.flatMap(({ code }) => scancodeOf(code) ?? []).map((code) => ports.module.DeviceEvent.keyReleased(code)));
+  }
+
+  get mode(): KeyboardMode {
+    return this.#mode;
+  }
+
+  set mode(mode: KeyboardMode) {
+    this.#mode = mode;
+    this.#locksKnown = false;
   }
 
   end(): void {
     this.#stop.abort();
   }
 
-  /** Releases all keys and buttons; releases outside of the canvas are not reported. */
+  /** Releases all keys and buttons. */
   release(): void {
     this.#locksKnown = false;
     this.#held.clear();
     this.#suppressed.clear();
+    this.#typed.clear();
     this.#ports.session.releaseAllInputs();
   }
 
@@ -75,17 +105,9 @@ export class Input {
     this.#send([...codes.map((code) => DeviceEvent.keyPressed(code)), ...codes.toReversed().map((code) => DeviceEvent.keyReleased(code))]);
   }
 
-  /** Sends text as Unicode input; line ends and tabs as keys. */
+  /** Types text, whatever the keyboard mode is. */
   text(text: string): void {
-    const { DeviceEvent } = this.#ports.module;
-    for (const character of text) {
-      const code = character === '\n' ? scancodeOf('Enter') : character === '\t' ? scancodeOf('Tab') : undefined;
-      this.#send(
-        code === undefined
-          ? [DeviceEvent.unicodePressed(character), DeviceEvent.unicodeReleased(character)]
-          : [DeviceEvent.keyPressed(code), DeviceEvent.keyReleased(code)],
-      );
-    }
+    for (const character of text.replaceAll('\r\n', '\n').normalize('NFC')) this.#type(character);
   }
 
   #send(events: DeviceEvent[]): void {
@@ -95,23 +117,19 @@ export class Input {
     this.#ports.session.applyInputs(transaction);
   }
 
-  #key(event: KeyboardEvent, pressed: boolean): void {
-    event.preventDefault();
-    event.stopPropagation();
-    // Keys of an input method composition are ignored.
-    if (event.isComposing || event.key === 'Process') return;
-    if (!this.#locksKnown) this.#syncLocks(event);
+  key(event: KeyboardEvent, pressed: boolean): void {
     const { DeviceEvent } = this.#ports.module;
-    const shortcut = event.ctrlKey || event.altKey || event.metaKey;
-    const isCharacter = [...event.key].length === 1;
-    // AltGr is Ctrl and Alt on some systems and still produces a character.
-    const typed = this.mode === 'character' && isCharacter && (!shortcut || event.getModifierState('AltGraph'));
-    if (this.mode === 'character' && event.key === 'Dead') return;
-    if (typed) {
-      this.#send(pressed ? [...this.#suppressModifiers(), DeviceEvent.unicodePressed(event.key)] : [DeviceEvent.unicodeReleased(event.key)]);
+    const byCharacter = this.mode === 'character';
+    if (!pressed && this.#typed.delete(event.code)) return;
+    if (!this.#locksKnown) this.#syncLocks(event);
+    // A character has the case that Caps Lock gives it here already.
+    if (byCharacter && event.key === 'CapsLock') return;
+    if (pressed && byCharacter && isTyped(event)) {
+      this.#typed.add(event.code);
+      this.#type(event.key);
       return;
     }
-    const code = scancodeOf(event.code);
+    const code = scancodeOf(byCharacter ? this.#shortcutCode(event) : event.code);
     if (code === undefined) return;
     const before = pressed ? this.#restoreModifiers() : [];
     if (LAYOUT_MODIFIERS.includes(event.code)) {
@@ -119,6 +137,29 @@ export class Input {
       else this.#held.delete(event.code);
     }
     this.#send([...before, pressed ? DeviceEvent.keyPressed(code) : DeviceEvent.keyReleased(code)]);
+  }
+
+  /** The key of a shortcut: where the server knows no layout but its own, the one that has the character on a US keyboard. */
+  #shortcutCode({ key, code }: KeyboardEvent): string {
+    return this.#ports.server() === 'scancodes' && key.length === 1 && /^Key/.test(code) ? keyOf(key).code || code : code;
+  }
+
+  /**
+   * Types one character, each of its events pressed and released at once: xrdp presses Shift for as long as a character is
+   * down that needs it. One that the server has no way for is reported.
+   */
+  #type(character: string): void {
+    const { DeviceEvent } = this.#ports.module;
+    const server = this.#ports.server();
+    const keys = { '\n': 'Enter', '\t': 'Tab' }[character] ?? '';
+    const codes = keys ? [keys] : server === 'scancodes' ? usKeysOf(character)?.map(({ code }) => code) : null;
+    if (codes) {
+      const scancodes = codes.flatMap((code) => scancodeOf(code) ?? []);
+      return this.#send([...this.#suppressModifiers(), ...scancodes.map((code) => DeviceEvent.keyPressed(code)), ...scancodes.toReversed().map((code) => DeviceEvent.keyReleased(code))]);
+    }
+    const strokes = server === 'scancodes' ? null : server === 'layout' ? strokesOf(character, this.#ports.layout) : [character];
+    if (!strokes) return this.#ports.lost(character);
+    this.#send([...this.#suppressModifiers(), ...strokes.flatMap((one) => [DeviceEvent.unicodePressed(one), DeviceEvent.unicodeReleased(one)])]);
   }
 
   /** Releases the held modifiers remotely. */
@@ -138,7 +179,7 @@ export class Input {
   #syncLocks(event: KeyboardEvent): void {
     this.#locksKnown = true;
     const on = (name: string) => event.getModifierState(name);
-    this.#ports.session.synchronizeLockKeys(on('ScrollLock'), on('NumLock'), on('CapsLock'), on('KanaMode'));
+    this.#ports.session.synchronizeLockKeys(on('ScrollLock'), on('NumLock'), on('CapsLock') && this.mode === 'position', on('KanaMode'));
   }
 
   /** Window coordinates to desktop coordinates. */
@@ -160,10 +201,7 @@ export class Input {
   #pointer(event: PointerEvent, down: boolean): void {
     const { canvas, module } = this.#ports;
     event.preventDefault();
-    if (down) {
-      canvas.focus({ preventScroll: true });
-      canvas.setPointerCapture(event.pointerId);
-    }
+    if (down) canvas.setPointerCapture(event.pointerId);
     if (event.pointerType === 'touch') {
       if (down) this.#gestures.down(event.pointerId, { x: event.clientX, y: event.clientY });
       else this.#gestures.up(event.pointerId);

@@ -2,10 +2,11 @@
  * RDP through IronRDP's WASM. The gateway terminates TLS and signs in to the desktop, so user name and password here are
  * placeholders. The ticket decides the target; the destination only repeats the session id.
  */
-import { Backend, displayControl, enableCredssp, init } from '@devolutions/iron-remote-desktop-rdp';
-import { CLOSE, type Capabilities, type Choices, type Closed, type Key, type KeyboardMode, type OpenProtocol, type Protocol, type ProtocolEvents, type Sizing } from '../core/protocol';
+import { Backend, displayControl, enableCredssp, init, outboundMessageSizeLimit } from '@devolutions/iron-remote-desktop-rdp';
+import { CLOSE, type Capabilities, type Choices, type Closed, type Key, type KeyboardMode, type OpenProtocol, type PasteResult, type Protocol, type ProtocolEvents, type Sizing } from '../core/protocol';
 import { Input } from './input';
 import { Screen, desktopSize, minimumDesktop } from './screen';
+import { type ServerInput, serverInputOf } from './server-input';
 import { watchSocket } from './socket';
 
 type Session = Awaited<ReturnType<InstanceType<typeof Backend.SessionBuilder>['connect']>>;
@@ -20,6 +21,10 @@ const RESIZE_LIMIT_MS = 1_500;
 const SETTLED_MS = 3_000;
 /** How long to wait for the close frame that follows a refusal. */
 const CLOSE_LIMIT_MS = 2_000;
+/** Servers handle the clipboard in a process of its own: a key sent right after an announcement may arrive before it. */
+const CLIPBOARD_SETTLE_MS = 150;
+/** Frames to the gateway, which accepts 1 MiB. */
+const MAX_FRAME = 256 * 1024;
 const TEXT = 'text/plain';
 const PLACEHOLDER = 'portcullis';
 
@@ -54,6 +59,7 @@ class IronRdp implements Protocol {
   #began = 0;
   #sizing: Sizing;
   #mode: KeyboardMode;
+  #serverInput: ServerInput = 'unicode';
   #clipboardText: string | null = null;
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
   #closeTimer: ReturnType<typeof setTimeout> | undefined;
@@ -115,6 +121,13 @@ class IronRdp implements Protocol {
       if (this.#closed) return socket.close();
       // IronRDP dispatches a close event of its own when it drops the socket; only the browser's (trusted) one has code and reason.
       socket.addEventListener('close', ({ isTrusted, code, reason }) => isTrusted && this.#finish(code < 4000 || code === CLOSE.unreachable ? (this.#pendingClose ?? { code, reason }) : { code, reason }));
+      const read = async ({ data }: MessageEvent<Blob | ArrayBuffer>) => {
+        const found = serverInputOf(new Uint8Array(data instanceof Blob ? await data.arrayBuffer() : data));
+        if (!found) return;
+        this.#serverInput = found;
+        socket.removeEventListener('message', read);
+      };
+      socket.addEventListener('message', read);
       // IronRDP closes the socket when it reads a refusal; the close frame that follows has the reason.
       const close = socket.close.bind(socket);
       socket.close = () => (this.#session || this.#closed ? close() : void setTimeout(close, CLOSE_LIMIT_MS));
@@ -132,9 +145,10 @@ class IronRdp implements Protocol {
       .setCursorStyleCallbackContext(null)
       .setCursorStyleCallback((kind: string, data?: string, x?: number, y?: number) => this.#cursor(kind, data, x, y))
       .extension(displayControl(true))
-      .extension(enableCredssp(false));
+      .extension(enableCredssp(false))
+      .extension(outboundMessageSizeLimit(MAX_FRAME));
     if (allowed.clipboardIn || allowed.clipboardOut) {
-      builder.forceClipboardUpdateCallback(() => this.#sendClipboard(this.#clipboardText)).remoteClipboardChangedCallback((data: InstanceType<typeof Backend.ClipboardData>) => this.#receiveClipboard(data));
+      builder.forceClipboardUpdateCallback(() => void this.#sendClipboard(this.#clipboardText).catch(() => {})).remoteClipboardChangedCallback((data: InstanceType<typeof Backend.ClipboardData>) => this.#receiveClipboard(data));
     }
     return builder.connect();
   }
@@ -151,7 +165,16 @@ class IronRdp implements Protocol {
     this.#screen.place();
     if (this.#choices.allowed.input) {
       const { canvas } = this.#screen;
-      this.#input = new Input({ module: Backend, session, canvas, pan: (dx, dy) => this.#screen.pan(dx, dy), pinched: (sizing) => this.#events.pinched(sizing) });
+      this.#input = new Input({
+        module: Backend,
+        session,
+        canvas,
+        pan: (dx, dy) => this.#screen.pan(dx, dy),
+        pinched: (sizing) => this.#events.pinched(sizing),
+        server: () => this.#serverInput,
+        layout: new URL(this.#url).searchParams.get('keyboard') ?? '',
+        lost: (character) => this.#events.lost(character),
+      });
       this.#input.mode = this.#mode;
     }
     this.#events.connected();
@@ -177,11 +200,10 @@ class IronRdp implements Protocol {
     }
   }
 
-  #sendClipboard(text: string | null): void {
+  async #sendClipboard(text: string | null): Promise<void> {
     const data = new Backend.ClipboardData();
     if (text !== null && this.#choices.allowed.clipboardIn) data.addText(TEXT, text);
-    // Rejected while the clipboard channel is not open; IronRDP requests the text once it is.
-    this.#session?.onClipboardPaste(data).catch(() => {});
+    await this.#session?.onClipboardPaste(data);
   }
 
   /** With sizing "remote", requests the new size once the window size is final. */
@@ -219,6 +241,7 @@ class IronRdp implements Protocol {
   }
 
   #end(how: Omit<Closed, 'lastFrame'>): void {
+    if (this.#shown && !this.#closed) this.#releaseAll();
     this.#finish(how);
     // A session closes its socket itself (see `#run`); without one there is only the socket.
     if (!this.#session) return this.#socket?.close();
@@ -262,13 +285,33 @@ class IronRdp implements Protocol {
     this.#input?.text(text);
   }
 
-  setRemoteClipboard(text: string): void {
+  /** Rejected while the clipboard channel is not open; IronRDP requests the text once it is. */
+  async setRemoteClipboard(text: string): Promise<PasteResult> {
+    if (!this.#session || this.#closed) throw new Error('The stream is closed');
     this.#clipboardText = text;
-    this.#sendClipboard(text);
+    await this.#sendClipboard(text);
+    await new Promise((done) => setTimeout(done, CLIPBOARD_SETTLE_MS));
+    return { replaced: '', offered: true };
   }
 
-  focus(): void {
-    this.#screen.canvas.focus({ preventScroll: true });
+  key(event: KeyboardEvent, down: boolean): void {
+    this.#input?.key(event, down);
+  }
+
+  releaseInput(): void {
+    if (!this.#closed) this.#releaseAll();
+  }
+
+  #releaseAll(): void {
+    try {
+      this.#input?.release();
+    } catch {
+      // The session has ended already.
+    }
+  }
+
+  composes(): boolean {
+    return this.#mode === 'character';
   }
 }
 

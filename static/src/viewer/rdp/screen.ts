@@ -55,7 +55,6 @@ export class Screen {
     this.#target = target;
     this.canvas = document.createElement('canvas');
     this.canvas.className = 'rdp';
-    this.canvas.tabIndex = 0;
     this.canvas.setAttribute('data-testid', 'viewer-screen');
     target.append(this.canvas);
     this.#watch = new ResizeObserver(() => {

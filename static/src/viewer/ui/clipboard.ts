@@ -1,12 +1,30 @@
 /**
- * Clipboard synchronization. The panel always works manually. With permission of the browser, remote text is written to
- * the local clipboard, and local text is sent to the desktop when the page gets the focus.
+ * Clipboard synchronization. Into the desktop: by the `paste` event, which needs no permission, by itself where the browser
+ * permits reading, and by the panel. Out of it: written to this computer's clipboard, and into the panel.
+ *
+ * Text that cannot be transferred is refused in words, and nothing older is left in its place.
  */
+import { bytes } from '../../lib/format';
 import { viewer as s } from '../../lib/strings';
+import type { PasteResult } from '../core/protocol';
 import { h, remembered } from './dom';
 
-/** Largest text, below the frame limit of the gateway. */
-const LIMIT = 256 * 1024;
+/** Longest text, in bytes of UTF-8; servers take a little more. */
+export const LIMIT = 10 * 1024 * 1024;
+/** Longer text is not shown: a text field of this size blocks the page. */
+const SHOWN = 256 * 1024;
+
+export interface ClipboardPorts {
+  /** Resolves when the text is on its way before everything that is sent later; rejects when it cannot be sent. */
+  send(text: string): Promise<PasteResult>;
+  /** Tells the user, also while the panel is closed. */
+  tell(words: string): void;
+}
+
+/** The size in UTF-8; long text is not encoded to find out that it is too long. */
+export const sizeOf = (text: string): number => (text.length > LIMIT ? text.length : new TextEncoder().encode(text).length);
+
+type Reading = PermissionState | 'unknown';
 
 export class ClipboardPanel {
   readonly element: HTMLElement;
@@ -14,17 +32,26 @@ export class ClipboardPanel {
   readonly #note: HTMLElement;
   readonly #auto: HTMLInputElement;
   readonly #autoLabel = h('span', {}, s.clipboardAuto);
+  readonly #autoHint = h('p', { class: 'hint', 'data-testid': 'clipboard-auto-hint', hidden: true });
   readonly #hint = h('p', { id: 'clipboard-hint', class: 'hint' }, s.clipboardHint);
   readonly #sendButton: HTMLButtonElement;
   readonly #copyButton: HTMLButtonElement;
+  readonly #ports: ClipboardPorts;
   #in = true;
   #out = true;
-  readonly #send: (text: string) => void;
+  /** Whether the page may read this computer's clipboard. */
+  #reading: Reading = 'unknown';
   /** The text that both sides have, to avoid echoes. */
   #shared: string | null = null;
+  /** Text of the desktop that this computer's clipboard does not have yet. */
+  #unwritten: string | null = null;
+  /** Last known text of this computer's clipboard. */
+  #local: string | null = null;
+  /** Text too long to be shown, which the panel stands for. */
+  #long: string | null = null;
 
-  constructor(send: (text: string) => void) {
-    this.#send = send;
+  constructor(ports: ClipboardPorts) {
+    this.#ports = ports;
     this.#text = h('textarea', {
       'data-testid': 'clipboard-text',
       'aria-label': s.clipboardText,
@@ -32,11 +59,11 @@ export class ClipboardPanel {
       spellcheck: 'false',
       autocomplete: 'off',
       rows: '6',
+      input: () => (this.#long = null),
     });
     this.#note = h('p', { class: 'note', role: 'status', 'data-testid': 'clipboard-note' });
     this.#auto = h('input', { type: 'checkbox', 'data-testid': 'clipboard-auto', change: () => void this.#toggle() });
-    this.#auto.checked = remembered('clipboard') !== 'off';
-    this.#sendButton = h('button', { type: 'button', class: 'primary', 'data-testid': 'clipboard-send', click: () => this.#sendNow() }, s.clipboardSend);
+    this.#sendButton = h('button', { type: 'button', class: 'primary', 'data-testid': 'clipboard-send', click: () => void this.#sendNow() }, s.clipboardSend);
     this.#copyButton = h('button', { type: 'button', 'data-testid': 'clipboard-copy', click: () => void this.#copyNow() }, s.clipboardCopy);
     this.element = h(
       'section',
@@ -45,12 +72,19 @@ export class ClipboardPanel {
       this.#text,
       h('div', { class: 'row' }, this.#sendButton, this.#copyButton),
       h('label', { class: 'check' }, this.#auto, this.#autoLabel),
+      this.#autoHint,
       this.#note,
     );
-    addEventListener('focus', () => void this.offer());
+    addEventListener('focus', () => {
+      void this.#writeLate();
+      void this.offer();
+    });
+    // Some browsers permit writing only in response to a click or a key.
+    for (const type of ['pointerup', 'keydown']) addEventListener(type, () => void this.#writeLate(), true);
+    void this.#watchPermission();
   }
 
-  /** Which ways text may go; the gateway holds the stream to it, this only offers no more than that. */
+  /** Which ways text may go; the gateway enforces it. */
   allow(into: boolean, out: boolean): void {
     this.#in = into;
     this.#out = out;
@@ -59,6 +93,12 @@ export class ClipboardPanel {
     this.#text.readOnly = !into;
     this.#hint.textContent = into && out ? s.clipboardHint : into ? s.clipboardHintIn : s.clipboardHintOut;
     this.#autoLabel.textContent = into && out ? s.clipboardAuto : into ? s.clipboardAutoIn : s.clipboardAutoOut;
+    this.#showAuto();
+  }
+
+  /** Whether the desktop may be given text. */
+  get takes(): boolean {
+    return this.#in;
   }
 
   focus(): void {
@@ -67,32 +107,120 @@ export class ClipboardPanel {
   }
 
   /** The desktop has copied something. */
-  received(text: string): void {
-    if (!this.#out || text.length > LIMIT) return;
+  async received(text: string): Promise<void> {
+    if (!this.#out) return;
+    const size = sizeOf(text);
+    if (size > LIMIT) {
+      this.#unwritten = null;
+      return this.#refuse(s.clipboardTooLongOut(bytes(size)));
+    }
     this.#shared = text;
-    this.#text.value = text;
+    this.#show(text);
     this.#say(s.clipboardReceived);
-    if (this.#auto.checked && document.hasFocus()) void navigator.clipboard?.writeText(text).catch(() => {});
+    if (remembered('clipboard') === 'off') return;
+    this.#unwritten = text;
+    await this.#writeLate();
+    if (this.#unwritten === text) this.#say(document.hasFocus() ? s.clipboardNotWritten : s.clipboardReceived);
+  }
+
+  /**
+   * The user pastes into the desktop. False: the desktop must not paste, since it would paste something else.
+   */
+  async paste(data: DataTransfer): Promise<boolean> {
+    const text = data.getData('text/plain');
+    if (!text) {
+      if (data.types.length === 0) return true;
+      this.#refuse(s.clipboardOnlyText);
+      await this.#empty();
+      return false;
+    }
+    // The desktop has copied something since, which this computer's clipboard could not take.
+    if (this.#unwritten !== null && text === this.#local) return true;
+    return this.#give(text);
   }
 
   /** Gives this computer's clipboard to the desktop, if the browser has already permitted reading it. */
   async offer(): Promise<void> {
-    if (!this.#in || !this.#auto.checked || !navigator.clipboard?.readText) return;
+    if (!this.#in || remembered('clipboard') === 'off' || this.#reading !== 'granted' || !document.hasFocus()) return;
     try {
-      const permission = await navigator.permissions.query({ name: 'clipboard-read' as PermissionName });
-      if (permission.state !== 'granted' || !document.hasFocus()) return;
-      this.#give(await navigator.clipboard.readText());
+      const text = await navigator.clipboard.readText();
+      if (text && this.#unwritten === null) await this.#give(text);
     } catch {
-      // Not permitted, not text, or a browser without the question: the panel remains.
+      // Not text; the `paste` event says so when it is pasted.
     }
   }
 
-  #give(text: string): boolean {
-    if (!text || text === this.#shared || text.length > LIMIT) return false;
-    this.#shared = text;
-    this.#text.value = text;
-    this.#send(text);
-    return true;
+  /** True when the desktop has `text` now. */
+  async #give(text: string): Promise<boolean> {
+    this.#local = text;
+    if (text === this.#shared) return true;
+    const size = sizeOf(text);
+    if (size > LIMIT) {
+      this.#refuse(s.clipboardTooLong(bytes(size)));
+      await this.#empty();
+      return false;
+    }
+    return this.#transfer(text);
+  }
+
+  async #transfer(text: string): Promise<boolean> {
+    try {
+      const { replaced, offered } = await this.#ports.send(text);
+      this.#shared = text;
+      this.#unwritten = null;
+      this.#show(text);
+      this.#say(offered ? s.clipboardOffered : s.clipboardSent);
+      if (replaced) this.#refuse(s.clipboardReplaced(replaced));
+      return true;
+    } catch {
+      this.#shared = null;
+      this.#refuse(s.clipboardFailed);
+      return false;
+    }
+  }
+
+  /** What the desktop had before must not be pasted in place of what was refused. */
+  async #empty(): Promise<void> {
+    this.#shared = null;
+    await this.#ports.send('').catch(() => {});
+  }
+
+  async #writeLate(): Promise<void> {
+    const text = this.#unwritten;
+    if (text === null || !document.hasFocus()) return;
+    try {
+      await navigator.clipboard.writeText(text);
+      this.#local = text;
+      if (this.#unwritten === text) this.#unwritten = null;
+    } catch {
+      // Tried again at the next click or key.
+    }
+  }
+
+  async #watchPermission(): Promise<void> {
+    try {
+      const permission = await navigator.permissions.query({ name: 'clipboard-read' as PermissionName });
+      const update = () => {
+        this.#reading = permission.state;
+        this.#showAuto();
+        void this.offer();
+      };
+      permission.addEventListener('change', update);
+      update();
+    } catch {
+      // Firefox and Safari: only the `paste` event reads.
+      this.#showAuto();
+    }
+  }
+
+  /** The box is ticked where both ways work by themselves. */
+  #showAuto(): void {
+    const wanted = remembered('clipboard') !== 'off';
+    const reads = !this.#in || this.#reading === 'granted';
+    this.#auto.checked = wanted && reads;
+    this.#auto.disabled = !reads && this.#reading === 'denied';
+    this.#autoHint.hidden = reads;
+    this.#autoHint.textContent = this.#reading === 'denied' ? s.clipboardAutoDenied : s.clipboardAutoAsk;
   }
 
   async #toggle(): Promise<void> {
@@ -100,31 +228,51 @@ export class ClipboardPanel {
     if (!this.#auto.checked || !this.#in) return;
     try {
       // The click allows the browser to ask the person for permission.
-      this.#give(await navigator.clipboard.readText());
+      const text = await navigator.clipboard.readText();
+      this.#reading = 'granted';
+      if (text) await this.#give(text);
     } catch {
       this.#say(s.clipboardAutoOff);
     }
+    this.#showAuto();
   }
 
-  #sendNow(): void {
-    const text = this.#text.value;
-    if (text.length > LIMIT) return this.#say(s.clipboardTooLong);
-    this.#shared = text;
-    this.#send(text);
-    this.#say(s.clipboardSent);
+  async #sendNow(): Promise<void> {
+    const text = this.#long ?? this.#text.value;
+    const size = sizeOf(text);
+    if (size > LIMIT) {
+      await this.#empty();
+      return this.#say(s.clipboardTooLong(bytes(size)));
+    }
+    await this.#transfer(text);
   }
 
   async #copyNow(): Promise<void> {
+    const text = this.#long ?? this.#text.value;
     try {
-      await navigator.clipboard.writeText(this.#text.value);
+      await navigator.clipboard.writeText(text);
     } catch {
       this.#text.select();
-      document.execCommand('copy');
+      if (this.#long !== null || !document.execCommand('copy')) return this.#say(s.clipboardCopyFailed);
     }
+    this.#local = text;
+    this.#unwritten = null;
     this.#say(s.clipboardCopied);
+  }
+
+  #show(text: string): void {
+    const long = text.length > SHOWN;
+    this.#long = long ? text : null;
+    this.#text.value = long ? '' : text;
+    this.#text.placeholder = long ? s.clipboardLong(bytes(sizeOf(text))) : '';
   }
 
   #say(words: string): void {
     this.#note.textContent = words;
+  }
+
+  #refuse(words: string): void {
+    this.#say(words);
+    this.#ports.tell(words);
   }
 }

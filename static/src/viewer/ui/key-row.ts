@@ -35,6 +35,11 @@ export class KeyRow {
     if (button) button.textContent = windows ? s.modifiers.windows : s.modifiers.super;
   }
 
+  /** Lets go of the sticky modifiers. */
+  release(): void {
+    for (const name of [...this.#held]) this.#hold(name, false);
+  }
+
   /** Sends typed text with the sticky modifiers. */
   text(text: string): void {
     if (this.#held.size === 0) return this.#send.text(text);
@@ -45,7 +50,7 @@ export class KeyRow {
 
   chord(keys: readonly Key[]): void {
     const held = [...this.#held].map((name) => MODIFIERS[name]);
-    for (const name of [...this.#held]) this.#hold(name, false);
+    this.release();
     this.#send.chord([...held, ...keys]);
   }
 

@@ -4,7 +4,7 @@ import { viewer as s } from '../../lib/strings';
 import { h, remembered } from './dom';
 
 const QUALITIES: readonly Quality[] = ['auto', 'sharp', 'light'];
-const MODES: readonly KeyboardMode[] = ['position', 'character'];
+const MODES: readonly KeyboardMode[] = ['character', 'position'];
 
 const chosen = <T extends string>(key: string, all: readonly T[]): T => all.find((value) => value === remembered(key)) ?? (all[0] as T);
 

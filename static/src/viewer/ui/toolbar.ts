@@ -25,6 +25,8 @@ export interface ToolbarActions {
   ownTab(): void;
   keyboard(): void;
   disconnect(): void;
+  /** The keyboard is for the toolbar from here on. */
+  entered(): void;
   /** The toolbar closed; the desktop gets the focus. */
   left(): void;
 }
@@ -111,6 +113,7 @@ export class Toolbar {
         if (!(event.ctrlKey && event.altKey && event.shiftKey && event.code === 'KeyP')) return;
         event.preventDefault();
         event.stopImmediatePropagation();
+        actions.entered();
         this.toggle();
         if (this.isOpen) (bar.querySelector('.tool') as HTMLElement | null)?.focus();
       },
@@ -243,16 +246,29 @@ export class Toolbar {
     this.#buttons.sizing?.setAttribute('data-sizing', sizing);
   }
 
+  get #panels(): readonly (readonly [name: string, panel: HTMLElement])[] {
+    return [['clipboard', this.#clipboard], ['keys', this.#keys], ['settings', this.#settings]];
+  }
+
   get #panelShown(): boolean {
-    return !this.#clipboard.hidden || !this.#keys.hidden || !this.#settings.hidden;
+    return this.#panels.some(([, panel]) => !panel.hidden);
   }
 
   #panel(which: HTMLElement | null): void {
-    for (const [name, panel] of [['clipboard', this.#clipboard], ['keys', this.#keys], ['settings', this.#settings]] as const) {
+    for (const [name, panel] of this.#panels) {
       panel.hidden = panel !== which || !panel.hidden;
       this.#buttons[name]?.setAttribute('aria-expanded', String(!panel.hidden));
     }
+    if (which && !which.hidden) this.#actions.entered();
     if (which === this.#clipboard && !which.hidden) this.#actions.clipboardShown();
+  }
+
+  /** Closes the panel and focuses its button; without a panel, closes the toolbar. */
+  escape(): void {
+    const opened = this.#panels.find(([, panel]) => !panel.hidden);
+    if (!opened) return this.close();
+    this.#panel(null);
+    this.#buttons[opened[0]]?.focus();
   }
 
   #closeSoon(): void {
@@ -264,11 +280,7 @@ export class Toolbar {
 
   #key(event: KeyboardEvent): void {
     event.stopPropagation();
-    if (event.key === 'Escape') {
-      if (this.#panelShown) this.#panel(null);
-      else this.close();
-      return;
-    }
+    if (event.key === 'Escape') return this.escape();
     if (event.target instanceof HTMLTextAreaElement) return;
     const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
     if (!step) return;
