@@ -22,7 +22,7 @@ function setUp() {
       protocol: async () => (url, events) => {
         const protocol = {
           close: vi.fn(() => events.closed({ code: 0, reason: '', lastFrame: null })),
-          setSizing() {}, setQuality() {}, setKeyboardMode() {}, sendChord() {}, sendText() {}, setRemoteClipboard: async () => ({ replaced: '', offered: false }), key() {}, releaseInput() {}, composes: () => false,
+          setSizing() {}, setQuality() {}, follow() {}, setDensity() {}, setKeyboardMode() {}, sendChord() {}, sendText() {}, setRemoteClipboard: async () => ({ replaced: '', offered: false }), key() {}, releaseInput() {}, composes: () => false,
         };
         sockets.push({ ...events, protocol, url });
         return protocol;

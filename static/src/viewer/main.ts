@@ -11,17 +11,19 @@ import { viewer as s, common } from '../lib/strings';
 import { type HopFailure } from './core/hops';
 import { KeyboardFocus } from './core/keyboard';
 import { ViewerConnection, type ConnectionState } from './core/connection';
-import { type Allowed, type Capabilities, type Choices, type Driver, type OpenProtocol, type Sizing, allowedBy } from './core/protocol';
+import { type Allowed, type Capabilities, type Choices, type Driver, type OpenProtocol, type Sizing, allowedBy, pixelRatio } from './core/protocol';
 import { chooseSizing, sizingFor, sizings } from './core/sizing';
 import { minutesLeft } from './core/time-left';
 import { ClipboardPanel } from './ui/clipboard';
 import { credentialForm } from './ui/credential';
 import { h, icon, remembered } from './ui/dom';
 import { KeyRow } from './ui/key-row';
+import { Notice } from './ui/notice';
 import { confirmDisconnect, ending, hint, tabHint, waiting } from './ui/pages';
 import { Settings } from './ui/settings';
 import { TimeLeft } from './ui/time-left';
 import { Toolbar } from './ui/toolbar';
+import { WindowSize } from './ui/window-size';
 import { touchKeyboard } from './ui/touch-keyboard';
 
 /** A request that takes longer counts as a lost network. */
@@ -34,6 +36,8 @@ const desktop = h('div', { class: 'desktop', 'data-testid': 'viewer-canvas' });
 const frozenFrame = h('div', { class: 'frozen-frame', 'data-testid': 'viewer-frozen-frame', 'aria-hidden': 'true' });
 const overlay = h('div', { class: 'overlay', 'data-testid': 'viewer-overlay' });
 
+const notice = new Notice(root);
+
 let session: Session | null = null;
 /** Uses the screen height, because an on-screen keyboard shrinks the window. */
 const size = () => ({ width: innerWidth, height: Math.max(innerHeight, Math.min(innerWidth, screen.availHeight)) });
@@ -41,11 +45,12 @@ let sizing: Sizing = sizingFor(size(), remembered);
 
 let can: Capabilities | null = null;
 let allowed: Allowed = allowedBy(null);
-const settings = new Settings(({ quality, keyboard }) => {
+const settings = new Settings(({ quality, keyboard, density }) => {
+  connection.protocol?.setDensity(density);
   connection.protocol?.setQuality(quality);
   connection.protocol?.setKeyboardMode(keyboard);
 });
-const choices = (): Choices => ({ sizing, allowed, quality: settings.quality, keyboard: settings.keyboard });
+const choices = (): Choices => ({ sizing, allowed, quality: settings.quality, density: settings.density, follows: windowSize.leads, keyboard: settings.keyboard });
 
 /** Protocols are loaded on demand. */
 const DRIVERS: Record<string, () => Promise<Driver>> = { rdp: () => import('./rdp/ironrdp'), html5: () => import('./html5/frame') };
@@ -124,13 +129,14 @@ const connection = new ViewerConnection(
       offer();
       toolbar.showSession(fresh, gatewayNow());
       timeLeft.show(fresh, !allowed.input);
+      windowSize.others = Math.max(0, (fresh.viewers ?? 0) - (connection.state.kind === 'connected' ? 1 : 0));
       title();
       if (connection.state.kind === 'ended') show(connection.state);
     },
     lastFrame: (canvas) => frozenFrame.replaceChildren(canvas),
     clipboard: (text) => void clipboard.received(text),
     pinched: (next) => setSizing(next),
-    lost: (text) => lostText.add(text),
+    lost: (text) => notice.lost(text, can?.clipboardIn === true && allowed.clipboardIn),
     reloadLoop: offerTab,
   },
 );
@@ -144,7 +150,7 @@ function setSizing(next: Sizing): void {
 
 const clipboard = new ClipboardPanel({
   send: (text) => connection.protocol?.setRemoteClipboard(text) ?? Promise.reject(new Error('Not connected')),
-  tell: (words) => flash(words),
+  tell: (words) => notice.show(words),
 });
 const keyRow = new KeyRow({
   text: (text) => connection.protocol?.sendText(text),
@@ -229,7 +235,21 @@ const keyboardButton = h(
   icon('touch', 24),
 );
 
-root.append(desktop, frozenFrame, overlay, keys.field, keyboard, keyRow.element, keyboardButton, toolbar.element, timeLeft.element);
+/** Differences that come from rounding. */
+const SAME_PX = 4;
+const windowSize = new WindowSize(id, {
+  follow: (on) => connection.protocol?.follow(on),
+  differs: () => {
+    const canvas = desktop.querySelector('canvas');
+    if (sizing !== 'remote' || !allowed.input || !canvas || connection.state.kind !== 'connected') return false;
+    const ratio = pixelRatio(settings.density);
+    return Math.abs(canvas.width - desktop.clientWidth * ratio) > SAME_PX || Math.abs(canvas.height - desktop.clientHeight * ratio) > SAME_PX;
+  },
+});
+// The protocols resize their canvas without an event.
+new MutationObserver(() => windowSize.show()).observe(desktop, { subtree: true, attributeFilter: ['width', 'height'] });
+
+root.append(windowSize.note, desktop, frozenFrame, overlay, keys.field, keyboard, keyRow.element, keyboardButton, toolbar.element, timeLeft.element);
 
 /** Re-evaluates the sizing after the window or the policy changed. */
 function resize(): void {
@@ -261,6 +281,7 @@ function show(state: ConnectionState): void {
     // The last frame stays until the new one is drawn, to avoid a flash.
     requestAnimationFrame(() => requestAnimationFrame(() => frozenFrame.replaceChildren()));
     if (!toolbar.isOpen) focusDesktop();
+    windowSize.connected();
     void clipboard.offer();
     firstHint();
   } else if (state.kind === 'opening' || state.kind === 'reconnecting') {
@@ -323,6 +344,7 @@ function end(state: Ended): void {
   toolbar.element.remove();
   timeLeft.element.remove();
   keyboard.remove();
+  windowSize.note.remove();
   keys.field.remove();
   keyRow.element.remove();
   keyboardButton.remove();
@@ -370,7 +392,7 @@ async function ownTab(): Promise<boolean> {
     toolbar.close();
     return true;
   } catch {
-    flash(s.application.tabFailed);
+    notice.show(s.application.tabFailed);
     return false;
   }
 }
@@ -452,35 +474,11 @@ async function fullScreen(): Promise<void> {
   }
   await document.documentElement.requestFullscreen();
   await keys?.lock?.().then(
-    () => flash(s.fullScreenHint),
+    () => notice.show(s.fullScreenHint),
     () => {},
   );
   toolbar.close();
 }
-
-const FLASH_MS = 4_000;
-
-function flash(words: string): void {
-  const note = h('p', { class: 'flash', role: 'status', 'data-testid': 'flash' }, words);
-  document.querySelectorAll('.flash').forEach((earlier) => earlier.remove());
-  root.append(note);
-  setTimeout(() => note.remove(), FLASH_MS);
-}
-
-/** Tells which typed characters the desktop could not take: once for those that follow each other. */
-const lostText = {
-  text: '',
-  last: 0,
-  add(text: string): void {
-    const now = Date.now();
-    this.text = now - this.last > FLASH_MS ? text : this.text.includes(text) ? this.text : this.text + text;
-    this.last = now;
-    const shown = [...this.text];
-    const canPaste = can?.clipboardIn && allowed.clipboardIn;
-    flash((canPaste ? s.lostPaste : s.lost)(shown.slice(-LOST_SHOWN).join(' ')));
-  },
-};
-const LOST_SHOWN = 20;
 
 function firstHint(): void {
   if (remembered('hint')) return;
@@ -499,6 +497,7 @@ desktop.addEventListener(
   'pointerdown',
   ({ pointerType, clientX, clientY }) => {
     const touch = pointerType === 'touch';
+    windowSize.lead();
     // An open on-screen keyboard stays.
     const typing = touch && document.activeElement === keyboard;
     keys.place(clientX, clientY);

@@ -20,6 +20,9 @@ declare module '@novnc/novnc' {
     /** What the server announced, by bit. Private to noVNC, which has no other way to tell. */
     readonly _clipboardServerCapabilitiesFormats?: Readonly<Record<number, boolean>>;
     readonly _clipboardServerCapabilitiesActions?: Readonly<Record<number, boolean>>;
+    /** Private to noVNC, which knows no other pixels than those of CSS. */
+    _requestRemoteResize(): void;
+    _screenSize(): { w: number; h: number };
     disconnect(): void;
     sendKey(keysym: number, code: string, down?: boolean): void;
     clipboardPasteFrom(text: string): void;

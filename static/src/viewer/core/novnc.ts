@@ -2,7 +2,7 @@
 import RFB from '@novnc/novnc';
 import { copyOf } from './keyboard';
 import { HELD_MODIFIERS, textKeysOf } from './keys';
-import type { Capabilities, Choices, Key, OpenProtocol, PasteResult, Protocol, ProtocolEvents, Quality, Sizing } from './protocol';
+import { type Capabilities, type Choices, type Density, type Key, type OpenProtocol, type PasteResult, type Protocol, type ProtocolEvents, type Quality, type Sizing, pixelRatio } from './protocol';
 import { INITIAL, LIGHT, type Level, Meter, SHARP, adjust, levelOf } from './quality';
 
 /** Bits of the extended clipboard (rfbproto): text, and the announcement of some. */
@@ -27,8 +27,29 @@ const WAITING_KEYS = 20_000;
 /** RFB sends keysyms, and scancodes too where the server supports it (QEMU extended key event), so there is no keyboard mode. */
 export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: true, quality: true, keyboardModes: false, windows: false, application: false };
 
+/** noVNC, which asks for a size in CSS pixels, with a choice of the screen's own. */
+class DenseRfb extends RFB {
+  density: Density = 'normal';
+  requesting = false;
+
+  override _requestRemoteResize(): void {
+    this.requesting = true;
+    super._requestRemoteResize();
+    this.requesting = false;
+  }
+
+  /** Also where the picture is scaled to, which stays in CSS pixels. */
+  override _screenSize(): { w: number; h: number } {
+    const { w, h } = super._screenSize();
+    const ratio = this.requesting ? pixelRatio(this.density) : 1;
+    return { w: w * ratio, h: h * ratio };
+  }
+}
+
 class NoVnc implements Protocol {
-  readonly #rfb: RFB;
+  readonly #rfb: DenseRfb;
+  #sizing: Sizing;
+  #follows: boolean;
   readonly #canvas: HTMLCanvasElement | null;
   readonly #events: ProtocolEvents;
   readonly #meter = new Meter();
@@ -54,8 +75,11 @@ class NoVnc implements Protocol {
     });
     socket.addEventListener('message', ({ data }) => this.#measure((data as ArrayBuffer).byteLength));
 
-    const rfb = new RFB(target, socket, { shared: true });
+    const rfb = new DenseRfb(target, socket, { shared: true });
     this.#rfb = rfb;
+    this.#sizing = choices.sizing;
+    this.#follows = choices.follows;
+    rfb.density = choices.density;
     this.#canvas = target.querySelector('canvas');
     this.#canvas?.setAttribute('data-testid', 'viewer-screen');
     rfb.background = 'transparent';
@@ -110,7 +134,24 @@ class NoVnc implements Protocol {
     this.#rfb.scaleViewport = sizing !== 'actual';
     this.#rfb.clipViewport = sizing === 'actual';
     this.#rfb.dragViewport = sizing === 'actual';
-    this.#rfb.resizeSession = sizing === 'remote' && !this.#rfb.viewOnly;
+    this.#sizing = sizing;
+    this.#requestSize();
+  }
+
+  follow(on: boolean): void {
+    this.#follows = on;
+    this.#requestSize();
+  }
+
+  setDensity(density: Density): void {
+    this.#rfb.density = density;
+    this.#requestSize();
+  }
+
+  /** noVNC requests it when this is set, if the desktop has another one. */
+  #requestSize(): void {
+    this.#rfb.resizeSession = false;
+    this.#rfb.resizeSession = this.#sizing === 'remote' && this.#follows && !this.#rfb.viewOnly;
   }
 
   setQuality(quality: Quality): void {

@@ -52,6 +52,10 @@ export interface ProtocolEvents {
 /** `fit` scales the screen to the window; `remote` resizes the desktop to the window; `actual` shows it unscaled, with panning. */
 export type Sizing = 'fit' | 'remote' | 'actual';
 
+/** Pixels of the desktop in this window: one for each CSS pixel, or for each of the screen's. */
+export type Density = 'normal' | 'sharp';
+export const pixelRatio = (density: Density): number => (density === 'sharp' ? Math.max(1, devicePixelRatio) : 1);
+
 /** `auto` follows the measured bandwidth. */
 export type Quality = 'auto' | 'sharp' | 'light';
 
@@ -84,6 +88,9 @@ export interface Allowed {
 export interface Choices {
   sizing: Sizing;
   quality: Quality;
+  density: Density;
+  /** Whether the desktop follows this window's size; otherwise another window decides it. */
+  follows: boolean;
   keyboard: KeyboardMode;
   allowed: Allowed;
 }
@@ -97,6 +104,9 @@ export interface Key {
 export interface Protocol {
   close(): void;
   setSizing(sizing: Sizing): void;
+  /** Whether the desktop follows this window's size; from then on, and at once. */
+  follow(on: boolean): void;
+  setDensity(density: Density): void;
   setQuality(quality: Quality): void;
   setKeyboardMode(mode: KeyboardMode): void;
   /** Presses the keys in order and releases them in reverse order. */

@@ -217,6 +217,8 @@ class Frame implements Protocol {
 
   // Not applicable to web applications.
   setSizing(): void {}
+  follow(): void {}
+  setDensity(): void {}
   setQuality(): void {}
   setKeyboardMode(): void {}
   sendChord(): void {}

@@ -3,7 +3,7 @@
  * placeholders. The ticket decides the target; the destination only repeats the session id.
  */
 import { Backend, displayControl, enableCredssp, init, outboundMessageSizeLimit } from '@devolutions/iron-remote-desktop-rdp';
-import { CLOSE, type Capabilities, type Choices, type Closed, type Key, type KeyboardMode, type OpenProtocol, type PasteResult, type Protocol, type ProtocolEvents, type Sizing } from '../core/protocol';
+import { CLOSE, type Capabilities, type Choices, type Closed, type Density, type Key, type KeyboardMode, type OpenProtocol, type PasteResult, type Protocol, type ProtocolEvents, type Sizing, pixelRatio } from '../core/protocol';
 import { Input } from './input';
 import { Screen, desktopSize, minimumDesktop } from './screen';
 import { type ServerInput, serverInputOf } from './server-input';
@@ -59,6 +59,8 @@ class IronRdp implements Protocol {
   #began = 0;
   #sizing: Sizing;
   #mode: KeyboardMode;
+  #density: Density;
+  #follows: boolean;
   #serverInput: ServerInput = 'unicode';
   #clipboardText: string | null = null;
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
@@ -73,7 +75,9 @@ class IronRdp implements Protocol {
     this.#mode = choices.keyboard;
     this.#screen = new Screen(target, () => this.#windowChanged());
     this.#screen.sizing = choices.sizing;
-    this.#requestedSize = desktopSize(choices.sizing === 'remote' ? this.#screen.viewport : minimumDesktop(this.#screen.viewport));
+    this.#density = choices.density;
+    this.#follows = choices.follows;
+    this.#requestedSize = choices.sizing === 'remote' ? this.#windowSize : desktopSize(minimumDesktop(this.#screen.viewport));
     void this.#run();
   }
 
@@ -209,15 +213,15 @@ class IronRdp implements Protocol {
   /** With sizing "remote", requests the new size once the window size is final. */
   #windowChanged(): void {
     clearTimeout(this.#resizeTimer);
-    if (this.#sizing !== 'remote' || !this.#session || !this.#choices.allowed.input) return;
+    if (this.#sizing !== 'remote' || !this.#follows || !this.#session || !this.#choices.allowed.input) return;
     this.#resizeTimer = setTimeout(() => this.#followWindow(), RESIZE_SETTLE_MS);
   }
 
   #followWindow(): void {
-    const { width, height } = desktopSize(this.#screen.viewport);
+    const { width, height } = this.#windowSize;
     if (this.#closed || (width === this.#requestedSize.width && height === this.#requestedSize.height)) return;
     this.#requestedSize = { width, height };
-    if (supportsResize) this.#session?.resize(width, height);
+    if (supportsResize) this.#session?.resize(width, height, Math.round(pixelRatio(this.#density) * 100));
     else if (!fixedSize) return this.#reconnect();
     this.#resizeTimer = setTimeout(() => {
       if (this.#closed || this.#fits({ width, height })) return;
@@ -268,6 +272,29 @@ class IronRdp implements Protocol {
     this.#sizing = sizing;
     this.#screen.sizing = sizing;
     this.#windowChanged();
+  }
+
+  follow(on: boolean): void {
+    this.#follows = on;
+    this.#claimSize();
+  }
+
+  setDensity(density: Density): void {
+    this.#density = density;
+    this.#claimSize();
+  }
+
+  /** Another window may have changed the size since it was requested. */
+  #claimSize(): void {
+    const { width, height } = this.#screen.canvas;
+    if (this.#session) this.#requestedSize = { width, height };
+    this.#windowChanged();
+  }
+
+  get #windowSize(): { width: number; height: number } {
+    const { width, height } = this.#screen.viewport;
+    const ratio = pixelRatio(this.#density);
+    return desktopSize({ width: width * ratio, height: height * ratio });
   }
 
   setQuality(): void {}

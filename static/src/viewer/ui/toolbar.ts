@@ -10,6 +10,7 @@ import { type Chord, chordsOf } from '../core/keys';
 import type { ConnectionState } from '../core/connection';
 import type { Allowed, Capabilities, Sizing } from '../core/protocol';
 import { h, icon, type IconName } from './dom';
+import { isDense } from './settings';
 
 export interface ToolbarActions {
   clipboard(): HTMLElement;
@@ -200,7 +201,7 @@ export class Toolbar {
     show('keyboard', allowed.input && !can.application);
     show('sizing', !can.application);
     show('tab', can.application);
-    show('settings', can.quality || (can.keyboardModes && allowed.input));
+    show('settings', can.quality || (allowed.input && (can.keyboardModes || (isDense() && !can.application))));
     this.#chords.replaceChildren(
       ...chordsOf(can.windows).map((chord) => h('button', { type: 'button', 'data-testid': `key-${chord.id}`, click: () => this.#actions.chord(chord) }, chord.label)),
     );
