@@ -9,6 +9,7 @@ let sent: string[];
 let told: string[];
 let local: string;
 let writes: boolean;
+let limit: number | undefined;
 let result: () => Promise<PasteResult>;
 
 const settled = () => new Promise((done) => setTimeout(done));
@@ -39,7 +40,8 @@ async function open(reading: Reading): Promise<void> {
   };
   Object.defineProperty(navigator, 'clipboard', { value: clipboard, configurable: true });
   document.body.replaceChildren();
-  panel = new ClipboardPanel({ send: (words) => (sent.push(words), result()), tell: (words) => told.push(words) });
+  limit = undefined;
+  panel = new ClipboardPanel({ limit: () => limit, send: (words) => (sent.push(words), result()), tell: (words) => told.push(words) });
   document.body.append(panel.element);
   panel.allow(true, true);
   await settled();
@@ -102,6 +104,14 @@ describe('text into the desktop', () => {
     expect(sent.at(-1)).toBe('before');
   });
 
+  it('that is longer than this desktop takes is refused in words', async () => {
+    await open('prompt');
+    limit = 8;
+    expect(await panel.paste(text('12345678'))).toBe(true);
+    expect(await panel.paste(text('123456789'))).toBe(false);
+    expect([sent.at(-1), told[0]?.includes('at most 8 B')]).toEqual(['', true]);
+  });
+
   it('that is a picture is refused in words', async () => {
     await open('prompt');
     expect(await panel.paste(text('', ['Files']))).toBe(false);
@@ -161,6 +171,12 @@ describe('text out of the desktop', () => {
     local = 'mine';
     await panel.received('x'.repeat(LIMIT + 1));
     expect([local, told[0]?.includes('copied too much'), note()?.includes('copied too much')]).toEqual(['mine', true, true]);
+  });
+
+  it('that was announced and does not come is told', async () => {
+    await open('prompt');
+    panel.lost();
+    expect(told[0]).toContain('did not arrive');
   });
 
   it('waits for a click where the browser wants one, and older text of this computer is not pasted over it', async () => {

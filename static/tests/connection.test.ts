@@ -36,7 +36,7 @@ function setUp() {
         return () => (timers = timers.filter((other) => other !== timer));
       },
     },
-    { state: (state) => states.push(state), session() {}, lastFrame: (canvas) => pictures.push(canvas), clipboard() {}, pinched() {}, lost() {}, reloadLoop() {} },
+    { state: (state) => states.push(state), session() {}, lastFrame: (canvas) => pictures.push(canvas), clipboard() {}, clipboardLost() {}, pinched() {}, lost() {}, reloadLoop() {} },
   );
   const settle = async () => {
     for (let i = 0; i < 10; i += 1) await Promise.resolve();

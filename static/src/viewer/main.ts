@@ -135,6 +135,7 @@ const connection = new ViewerConnection(
     },
     lastFrame: (canvas) => frozenFrame.replaceChildren(canvas),
     clipboard: (text) => void clipboard.received(text),
+    clipboardLost: () => clipboard.lost(),
     pinched: (next) => setSizing(next),
     lost: (text) => notice.lost(text, can?.clipboardIn === true && allowed.clipboardIn),
     reloadLoop: offerTab,
@@ -150,6 +151,7 @@ function setSizing(next: Sizing): void {
 
 const clipboard = new ClipboardPanel({
   send: (text) => connection.protocol?.setRemoteClipboard(text) ?? Promise.reject(new Error('Not connected')),
+  limit: () => connection.protocol?.textLimit,
   tell: (words) => notice.show(words),
 });
 const keyRow = new KeyRow({

@@ -56,6 +56,7 @@ export interface ConnectionEvents {
   /** The last frame of a broken stream. */
   lastFrame(canvas: HTMLCanvasElement): void;
   clipboard(text: string): void;
+  clipboardLost(): void;
   pinched(sizing: Sizing): void;
   lost(text: string): void;
   reloadLoop(): void;
@@ -201,6 +202,9 @@ export class ViewerConnection {
       },
       clipboard: (text) => {
         if (mine === this.protocol) this.#events.clipboard(text);
+      },
+      clipboardLost: () => {
+        if (mine === this.protocol) this.#events.clipboardLost();
       },
       pinched: (sizing) => {
         if (mine === this.protocol) this.#events.pinched(sizing);

@@ -21,6 +21,8 @@ declare module '@novnc/novnc' {
     readonly _clipboardServerCapabilitiesFormats?: Readonly<Record<number, boolean>>;
     readonly _clipboardServerCapabilitiesActions?: Readonly<Record<number, boolean>>;
     /** Private to noVNC, which knows no other pixels than those of CSS. */
+    _handleServerCutText(): boolean;
+    static messages: { extendedClipboardRequest(sock: unknown, formats: readonly number[]): void };
     _requestRemoteResize(): void;
     _screenSize(): { w: number; h: number };
     disconnect(): void;

@@ -18,6 +18,8 @@ const DESKTOP_LIMIT_MS = 95_000;
  * gives the agent's `keymap.sh` time to free them.
  */
 const RARE_AT_ONCE = 60;
+/** Text that was requested and is not there by then does not come. */
+const TEXT_LIMIT_MS = 10_000;
 const RARE_PAUSE_MS = 1_500;
 /** Nobody types so many different ones in this time. */
 const RARE_WINDOW_MS = 10_000;
@@ -29,8 +31,24 @@ export const capabilities: Capabilities = { clipboardIn: true, clipboardOut: tru
 
 /** noVNC, which asks for a size in CSS pixels, with a choice of the screen's own. */
 class DenseRfb extends RFB {
+  /** The text of the desktop was requested. */
+  requestedText: () => void = () => {};
   density: Density = 'normal';
   requesting = false;
+
+  /** The server announces text, and noVNC requests it; a server that cannot read the text of a program gives none. */
+  override _handleServerCutText(): boolean {
+    const { extendedClipboardRequest } = RFB.messages;
+    RFB.messages.extendedClipboardRequest = (sock, formats) => {
+      extendedClipboardRequest(sock, formats);
+      this.requestedText();
+    };
+    try {
+      return super._handleServerCutText();
+    } finally {
+      RFB.messages.extendedClipboardRequest = extendedClipboardRequest;
+    }
+  }
 
   override _requestRemoteResize(): void {
     this.requesting = true;
@@ -61,6 +79,7 @@ class NoVnc implements Protocol {
   readonly #rare = new Set<string>();
   #rareSince = 0;
   readonly #waiting: (() => void)[] = [];
+  #textDue: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
 
   constructor(target: HTMLElement, url: string, choices: Choices, events: ProtocolEvents) {
@@ -110,7 +129,16 @@ class NoVnc implements Protocol {
       clearTimeout(tooLong);
       this.#finish(code, reason);
     });
-    if (choices.allowed.clipboardOut) rfb.addEventListener('clipboard', (event) => events.clipboard(event.detail.text));
+    if (choices.allowed.clipboardOut) {
+      rfb.addEventListener('clipboard', (event) => {
+        clearTimeout(this.#textDue);
+        events.clipboard(event.detail.text);
+      });
+      rfb.requestedText = () => {
+        clearTimeout(this.#textDue);
+        this.#textDue = setTimeout(() => !this.#closed && events.clipboardLost(), TEXT_LIMIT_MS);
+      };
+    }
     // The gateway has authenticated to the desktop already, so a request for credentials is an error.
     rfb.addEventListener('credentialsrequired', () => this.close());
   }

@@ -41,6 +41,8 @@ export interface ProtocolEvents {
   closed(how: Closed): void;
   /** The remote clipboard has new text. */
   clipboard(text: string): void;
+  /** The desktop announced text, and did not give it. */
+  clipboardLost(): void;
   /** A pinch: apart is `actual`, together is `fit`. */
   pinched(sizing: Sizing): void;
   /** The desktop has no way to take this typed text. */
@@ -112,6 +114,8 @@ export interface Protocol {
   /** Presses the keys in order and releases them in reverse order. */
   sendChord(keys: readonly Key[]): void;
   sendText(text: string): void;
+  /** Longest text that the desktop takes, in bytes of UTF-8; undefined: as long as the page's own limit. */
+  readonly textLimit?: number;
   /** Gives the desktop text. What is sent after the promise has resolved finds it there. */
   setRemoteClipboard(text: string): Promise<PasteResult>;
   /** A key of the keyboard. */

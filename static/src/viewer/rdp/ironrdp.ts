@@ -312,13 +312,21 @@ class IronRdp implements Protocol {
     this.#input?.text(text);
   }
 
+  /** xrdp 0.9 cuts what is longer. */
+  get textLimit(): number | undefined {
+    return this.#serverInput === 'layout' ? 1024 * 1024 - 1 : undefined;
+  }
+
   /** Rejected while the clipboard channel is not open; IronRDP requests the text once it is. */
   async setRemoteClipboard(text: string): Promise<PasteResult> {
     if (!this.#session || this.#closed) throw new Error('The stream is closed');
-    this.#clipboardText = text;
-    await this.#sendClipboard(text);
+    // xrdp 0.9 gives nothing at all for text with a character beyond the basic plane.
+    const taken = this.#serverInput === 'layout' ? text.replace(/[\u{10000}-\u{10ffff}]/gu, '?') : text;
+    this.#clipboardText = taken;
+    await this.#sendClipboard(taken);
     await new Promise((done) => setTimeout(done, CLIPBOARD_SETTLE_MS));
-    return { replaced: '', offered: true };
+    const replaced = taken === text ? '' : [...new Set(text)].filter((character) => character > '\uffff' || character.length > 1).join(' ');
+    return { replaced, offered: true };
   }
 
   key(event: KeyboardEvent, down: boolean): void {

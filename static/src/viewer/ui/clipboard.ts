@@ -17,6 +17,8 @@ const SHOWN = 256 * 1024;
 export interface ClipboardPorts {
   /** Resolves when the text is on its way before everything that is sent later; rejects when it cannot be sent. */
   send(text: string): Promise<PasteResult>;
+  /** Longest text that this desktop takes, if less than what the page does. */
+  limit(): number | undefined;
   /** Tells the user, also while the panel is closed. */
   tell(words: string): void;
 }
@@ -112,7 +114,7 @@ export class ClipboardPanel {
     const size = sizeOf(text);
     if (size > LIMIT) {
       this.#unwritten = null;
-      return this.#refuse(s.clipboardTooLongOut(bytes(size)));
+      return this.#refuse(s.clipboardTooLongOut(bytes(size), bytes(LIMIT)));
     }
     this.#shared = text;
     this.#show(text);
@@ -121,6 +123,11 @@ export class ClipboardPanel {
     this.#unwritten = text;
     await this.#writeLate();
     if (this.#unwritten === text) this.#say(document.hasFocus() ? s.clipboardNotWritten : s.clipboardReceived);
+  }
+
+  /** The desktop announced text, and did not give it. */
+  lost(): void {
+    if (this.#out) this.#refuse(s.clipboardLost);
   }
 
   /**
@@ -154,16 +161,20 @@ export class ClipboardPanel {
   async #give(text: string): Promise<boolean> {
     this.#local = text;
     if (text === this.#shared) return true;
-    const size = sizeOf(text);
-    if (size > LIMIT) {
-      this.#refuse(s.clipboardTooLong(bytes(size)));
-      await this.#empty();
-      return false;
-    }
     return this.#transfer(text);
   }
 
+  get #limit(): number {
+    return Math.min(LIMIT, this.#ports.limit() ?? LIMIT);
+  }
+
   async #transfer(text: string): Promise<boolean> {
+    const size = sizeOf(text);
+    if (size > this.#limit) {
+      this.#refuse(s.clipboardTooLong(bytes(size), bytes(this.#limit)));
+      await this.#empty();
+      return false;
+    }
     try {
       const { replaced, offered } = await this.#ports.send(text);
       this.#shared = text;
@@ -239,11 +250,6 @@ export class ClipboardPanel {
 
   async #sendNow(): Promise<void> {
     const text = this.#long ?? this.#text.value;
-    const size = sizeOf(text);
-    if (size > LIMIT) {
-      await this.#empty();
-      return this.#say(s.clipboardTooLong(bytes(size)));
-    }
     await this.#transfer(text);
   }
 
