@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type Gesture, Gestures } from '../src/viewer/core/gestures';
-import { keyOf, textKeysOf, usKeysOf } from '../src/viewer/core/keys';
+import { keyOf, textKeysOf, usCharacterOf, usKeysOf } from '../src/viewer/core/keys';
 import { layoutOf } from '../src/viewer/core/layout';
 import { allowedBy } from '../src/viewer/core/protocol';
 import { INITIAL, Meter, adjust, levelOf } from '../src/viewer/core/quality';
@@ -280,6 +280,11 @@ describe('text over RFB', () => {
 });
 
 describe('the keys of a US keyboard', () => {
+  it('type the character with Shift, also where an event has the one without', () => {
+    const of = (key: string, code: string, shiftKey = true) => usCharacterOf({ key, code, shiftKey });
+    expect([of("'", 'Quote'), of('"', 'Quote'), of('9', 'Digit9'), of('9', 'Digit9', false), of('9', 'Numpad9'), of('A', 'KeyA')]).toEqual(['"', '"', '(', '9', '9', 'A']);
+  });
+
   const codes = (character: string) => usKeysOf(character)?.map(({ code }) => code) ?? null;
   it('type every ASCII character, with Shift where it needs it', () => {
     expect(codes('@')).toEqual(['ShiftLeft', 'Digit2']);

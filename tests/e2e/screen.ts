@@ -30,15 +30,16 @@ export async function waitForPicture(page: Page): Promise<void> {
   await eventually('the desktop is painted', async () => (await countColours(page)) > 2 || undefined, 20_000);
 }
 
-const SHIFTED: Record<string, string> = Object.fromEntries([...'~!@#$%^&*()_+{}|:"<>?'].map((c, i) => [c, '`1234567890-=[]\\;\',./'[i]!]));
+const SHIFTED_CODES = 'Backquote Digit1 Digit2 Digit3 Digit4 Digit5 Digit6 Digit7 Digit8 Digit9 Digit0 Minus Equal BracketLeft BracketRight Backslash Semicolon Quote Comma Period Slash'.split(' ');
+/** The key that types a character with Shift; by its name, so that the event has that character. */
+const SHIFTED: Record<string, string> = Object.fromEntries([...'~!@#$%^&*()_+{}|:"<>?'].map((c, i) => [c, SHIFTED_CODES[i]!]));
 
 /** Types a command by keys rather than by characters, as RDP takes it: a US keyboard, with Shift where it is needed. */
 export async function typeKeys(page: Page, command: string, at = { x: 300, y: 300 }): Promise<void> {
   await page.locator(SCREEN).click({ position: at });
   for (const character of command) {
-    const plain = SHIFTED[character] ?? (/[A-Z]/.test(character) ? character.toLowerCase() : null);
-    if (plain === null) await page.keyboard.press(character === ' ' ? 'Space' : character);
-    else await page.keyboard.press(`Shift+${/[a-z]/.test(plain) ? `Key${plain.toUpperCase()}` : plain}`);
+    const shifted = SHIFTED[character] ?? (/[A-Z]/.test(character) ? `Key${character}` : null);
+    await page.keyboard.press(shifted ? `Shift+${shifted}` : character === ' ' ? 'Space' : character);
   }
   await page.keyboard.press('Enter');
 }

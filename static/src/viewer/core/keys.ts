@@ -81,6 +81,15 @@ const SHIFT_KEY = key(0xffe1, 'ShiftLeft');
 const WITH_SHIFT = '~!@#$%^&*()_+{}|:"<>?';
 const WITHOUT_SHIFT = "`1234567890-=[]\\;',./";
 
+/**
+ * The character of a key event on a US keyboard. Some virtual keyboards report a key with Shift as the character it has
+ * without.
+ */
+export function usCharacterOf({ key, code, shiftKey }: Pick<KeyboardEvent, 'key' | 'code' | 'shiftKey'>): string {
+  const at = shiftKey ? WITHOUT_SHIFT.indexOf(key) : -1;
+  return at >= 0 && keyOf(key).code === code ? (WITH_SHIFT[at] ?? key) : key;
+}
+
 /** The keys that type an ASCII character on a US keyboard, in the order in which they go down; null for another character. */
 export function usKeysOf(character: string): readonly Key[] | null {
   const at = WITH_SHIFT.indexOf(character);

@@ -1,7 +1,7 @@
 /** Translates keyboard, mouse and touch input to RDP input events. */
 import type { Backend as Ironed } from '@devolutions/iron-remote-desktop-rdp';
 import { Gestures, type Gesture } from '../core/gestures';
-import { HELD_MODIFIERS, keyOf, usKeysOf } from '../core/keys';
+import { HELD_MODIFIERS, keyOf, usCharacterOf, usKeysOf } from '../core/keys';
 import type { Key, KeyboardMode, Sizing } from '../core/protocol';
 import { strokesOf } from './layout-characters';
 import { scancodeOf } from './scancodes';
@@ -11,6 +11,7 @@ type Module = typeof Ironed;
 type Session = Awaited<ReturnType<InstanceType<Module['SessionBuilder']>['connect']>>;
 type DeviceEvent = Parameters<InstanceType<Module['InputTransaction']>['addEvent']>[0];
 
+const US_LAYOUT = '0x00000409';
 const LEFT = 0;
 const RIGHT = 2;
 /** Unit of wheel deltas: pixels. */
@@ -126,7 +127,7 @@ export class Input {
     if (byCharacter && event.key === 'CapsLock') return;
     if (pressed && byCharacter && isTyped(event)) {
       this.#typed.add(event.code);
-      this.#type(event.key);
+      this.#type(this.#ports.layout === US_LAYOUT ? usCharacterOf(event) : event.key);
       return;
     }
     const code = scancodeOf(byCharacter ? this.#shortcutCode(event) : event.code);
