@@ -181,6 +181,7 @@ impl ControlHandler for StubLauncher {
             kinds,
             services,
             service_kinds,
+            limits: None,
         };
         std::future::ready(health).boxed()
     }

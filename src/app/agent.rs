@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::signals::StopSignals;
 use crate::config::{Agent, Config};
 use crate::host::agent::{self, AgentConfig, AgentError};
-use crate::host::desktop::Limits;
+use crate::host::desktop::{Limits, NetworkPolicy};
 use crate::host::enroll::{Enrollment, Trust};
 use crate::host::state::StateDir;
 use crate::telemetry;
@@ -61,6 +61,9 @@ pub fn config(settings: &Agent, state_dir: PathBuf, enrollment: Option<Enrollmen
         desktops: settings.max_desktops,
         memory: settings.desktop_memory_mib << 20,
         processes: settings.desktop_processes,
+        home: Some(settings.home_quota_mib << 20).filter(|bytes| *bytes > 0),
+        network: NetworkPolicy { allow: settings.network_allow.clone(), gateway: None },
+        required: settings.require_limits.iter().copied().collect(),
         ..Limits::default()
     };
     AgentConfig {

@@ -3,6 +3,8 @@
 use super::error::ConfigError;
 use super::settings::Config;
 use super::value::{DurationSetting, IsBlank, never_a_host};
+use crate::domain::Network;
+use crate::domain::host::DesktopLimit;
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     rules(config)
@@ -190,6 +192,18 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "agent.desktop_processes must be 64 to 65536",
         ),
         (
+            c.agent.home_quota_mib == 0 || (64..=16_777_216).contains(&c.agent.home_quota_mib),
+            "agent.home_quota_mib must be 64 to 16777216, or 0 for no limit",
+        ),
+        (
+            c.agent.home_quota_mib > 0 || !c.agent.require_limits.contains(&DesktopLimit::Home),
+            "agent.require_limits names home, which needs an agent.home_quota_mib",
+        ),
+        (
+            c.agent.network_allow.len() <= 32 && c.agent.network_allow.iter().all(is_reachable),
+            "agent.network_allow must be at most 32 IPv4 networks, and none of this host's loopback, link-local or multicast addresses",
+        ),
+        (
             c.agent.services.len() <= 32
                 && c.agent.service_addresses().len() == c.agent.services.len(),
             "agent.services must be at most 32 services, each under a name of its own",
@@ -199,6 +213,20 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "log.level must be error, warn, info, debug or trace, or a list such as info,portcullis::tunnel=debug",
         ),
     ]
+}
+
+/// Whether a desktop may be let into a network: not where the host or a cloud's metadata is.
+fn is_reachable(network: &Network) -> bool {
+    let never = [
+        Network::v4([0, 0, 0, 0], 8),
+        Network::v4([127, 0, 0, 0], 8),
+        Network::v4([169, 254, 0, 0], 16),
+        Network::v4([224, 0, 0, 0], 3),
+    ];
+    network.as_v4().is_some()
+        && never
+            .iter()
+            .all(|range| !range.contains(network.address) && !network.contains(range.address))
 }
 
 #[cfg(test)]
@@ -213,7 +241,16 @@ mod tests {
     #[test]
     fn each_refusal_names_its_key() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 21] = [
+        let cases: [(&str, Change); 25] = [
+            ("agent.network_allow", |c| {
+                c.agent.network_allow = vec![Network::v4([169, 254, 169, 254], 32)]
+            }),
+            ("agent.network_allow", |c| c.agent.network_allow = vec![Network::v4([0, 0, 0, 0], 0)]),
+            ("agent.home_quota_mib", |c| c.agent.home_quota_mib = 63),
+            ("agent.require_limits", |c| {
+                c.agent.home_quota_mib = 0;
+                c.agent.require_limits = vec![DesktopLimit::Home];
+            }),
             ("limits.waiting_sign_ins", |c| c.limits.waiting_sign_ins = 15),
             ("limits.known_browser_life", |c| {
                 c.limits.known_browser_life = DurationSetting::days(401)

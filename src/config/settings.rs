@@ -2,6 +2,7 @@
 
 use super::value::{DatabaseUrl, DirectTarget, DurationSetting, QuotaSetting};
 use crate::domain::Network;
+use crate::domain::host::DesktopLimit;
 use crate::domain::network::ProxyHeader;
 use crate::telemetry::Format;
 use serde::{Deserialize, Serialize};
@@ -152,6 +153,10 @@ pub struct Agent {
     pub max_desktops: usize,
     pub desktop_memory_mib: u64,
     pub desktop_processes: u64,
+    /// 0: no limit.
+    pub home_quota_mib: u64,
+    pub require_limits: Vec<DesktopLimit>,
+    pub network_allow: Vec<Network>,
     pub services: Vec<DirectTarget>,
 }
 
@@ -275,6 +280,9 @@ impl Default for Agent {
             max_desktops: 32,
             desktop_memory_mib: 4096,
             desktop_processes: 1024,
+            home_quota_mib: 20_480,
+            require_limits: Vec::new(),
+            network_allow: Vec::new(),
             services: Vec::new(),
         }
     }

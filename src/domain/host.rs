@@ -1,6 +1,7 @@
 //! Workspace hosts.
 
 use super::{HostId, OrganizationId, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// What is at the other end of a host's tunnel.
@@ -48,4 +49,40 @@ pub struct Host {
     /// When it enrolled, or was added.
     pub enrolled_at: Timestamp,
     pub last_seen_at: Option<Timestamp>,
+}
+
+/// What bounds a desktop on the host of an agent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DesktopLimit {
+    /// Bytes of memory, with files in memory.
+    Memory,
+    /// Its share of the processors.
+    Cpu,
+    /// Processes and threads.
+    Processes,
+    /// Bytes of its user's home.
+    Home,
+    /// What it reaches, where it may use a network.
+    Network,
+    /// The system calls it may make.
+    Seccomp,
+}
+
+impl DesktopLimit {
+    pub const ALL: [Self; 6] =
+        [Self::Memory, Self::Cpu, Self::Processes, Self::Home, Self::Network, Self::Seccomp];
+
+    /// Its name in settings, APIs and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Processes => "processes",
+            Self::Home => "home",
+            Self::Network => "network",
+            Self::Seccomp => "seccomp",
+        }
+    }
 }

@@ -88,6 +88,7 @@ impl FleetState {
         let capabilities = Arc::new(HostCapabilities {
             kinds: health.kinds,
             service_kinds: health.service_kinds,
+            limits: health.limits.map(|limits| limits.into_iter().collect()),
             services,
         });
         let mut hosts = self.hosts();

@@ -1,8 +1,7 @@
 //! The agent: enrols once, keeps its host tunnel connected, and serves the control API inside it.
 
 use super::control;
-use super::desktop::launcher::UIDS;
-use super::desktop::{LaunchError, Launcher, Limits};
+use super::desktop::{LaunchError, Launcher, Limits, uid_ranges};
 use super::enroll::{EnrollError, Enrollment, enroll};
 use super::forward::KEEPALIVE;
 use super::grace::GatewayAbsence;
@@ -44,8 +43,8 @@ pub struct AgentConfig {
     pub limits: Limits,
     /// The services that sessions may reach: `host:port` by name.
     pub services: BTreeMap<String, String>,
-    /// Uids that a root agent assigns to users.
-    pub uids: RangeInclusive<u32>,
+    /// Uids that a root agent assigns to users; `None`: a range that it claims on this machine.
+    pub uids: Option<RangeInclusive<u32>>,
     /// Silence of the gateway after which the grace of its desktops begins.
     pub gateway_silence: Duration,
 }
@@ -60,7 +59,7 @@ impl AgentConfig {
             enrollment: None,
             limits: Limits::default(),
             services: BTreeMap::new(),
-            uids: UIDS,
+            uids: None,
             gateway_silence: GATEWAY_SILENCE,
         }
     }
@@ -78,6 +77,8 @@ pub enum AgentError {
     Listen(SocketAddr, io::Error),
     #[error("host tunnel: {0}")]
     Tunnel(#[from] TunnelError),
+    #[error("uids for the users of desktops, in /var/lib/portcullis-agents: {0}")]
+    Uids(io::Error),
     #[error("launcher: {0}")]
     Launcher(#[from] LaunchError),
     /// Required programs.
@@ -121,7 +122,17 @@ pub async fn run(
         }
         (None, None) => return Err(AgentError::NotEnrolled),
     };
-    let launcher = Launcher::new(state.path(), config.limits.clone(), config.uids.clone())?;
+    let uids = match config.uids.clone() {
+        Some(uids) => uids,
+        None if rustix::process::geteuid().is_root() => {
+            uid_ranges::claim(state.path()).map_err(AgentError::Uids)?
+        }
+        // It has its own only.
+        None => 0..=0,
+    };
+    let mut limits = config.limits.clone();
+    limits.network.gateway = Some(identity.gateway_endpoint.clone());
+    let launcher = Launcher::new(state.path(), limits, uids)?;
     let hub = Hub::bind(HubConfig { listen: config.listen })
         .await
         .map_err(|error| AgentError::Listen(config.listen, error))?;

@@ -346,6 +346,7 @@ impl ControlHandler for SessionManager {
                 memory: memory_info().unwrap_or_default(),
                 kinds: self.launcher.kinds(),
                 services,
+                limits: Some(self.launcher.held_limits().iter().copied().collect()),
                 service_kinds: WorkspaceKind::ALL
                     .into_iter()
                     .filter(|kind| kind.properties().has_server)

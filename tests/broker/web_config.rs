@@ -207,6 +207,7 @@ on_both! {
         let full = HostCapabilities {
             kinds: vec![WorkspaceKind::Linux],
             service_kinds: vec![WorkspaceKind::Html5, WorkspaceKind::Rdp],
+            limits: None,
             services: vec![("wiki".into(), false)],
         };
         for (lacks, offers) in [

@@ -1,6 +1,7 @@
 //! The control API over a plain in-memory stream: good calls, bad input, limits.
 
 use futures_util::future::BoxFuture;
+use portcullis::domain::host::DesktopLimit;
 use portcullis::domain::secret::SecretString;
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, UserId, WorkspaceId};
@@ -30,6 +31,7 @@ impl ControlHandler for FakeHandler {
             memory: Memory { total: 2, available: 1 },
             kinds: vec![WorkspaceKind::Linux],
             services: vec![ServiceHealth { name: "crm".to_owned(), reachable: true }],
+            limits: Some(vec![DesktopLimit::Memory]),
             service_kinds: vec![WorkspaceKind::Vnc],
         };
         Box::pin(std::future::ready(health))

@@ -15,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 /// Longest wait, on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Uids for the users of the tests' root agents.
+pub const UIDS: std::ops::RangeInclusive<u32> = 2_080_374_784..=2_080_440_319;
+
 /// A spec whose title marks its processes: every one of them has it in its arguments or its
 /// environment.
 pub fn spec(user: UserId) -> (DesktopSpec, String) {

@@ -9,6 +9,7 @@ mod gateway_harness;
 mod harness;
 mod hostile;
 mod limits;
+mod network;
 mod orphans;
 mod rdp;
 mod scripted_agent;

@@ -1,9 +1,8 @@
 //! `kill -9` of an agent: its desktops end with it, and the next agent starts clean.
 
-use super::harness::{processes_with_mark, read_complete_file, spec, wait_until};
+use super::harness::{UIDS, processes_with_mark, read_complete_file, spec, wait_until};
 use crate::support::process_guard::spawn_guarded;
 use portcullis::domain::UserId;
-use portcullis::host::desktop::launcher::UIDS;
 use portcullis::host::desktop::{DesktopSpec, DisplayProtocol, Launcher, Limits};
 use std::process::{Command, Stdio};
 

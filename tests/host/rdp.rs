@@ -2,14 +2,14 @@
 //! packages; without them they fail.
 
 use super::harness::{
-    TIMEOUT, display_server, processes_with_mark, reachable_sockets, run_in_desktop, spec,
+    TIMEOUT, UIDS, display_server, processes_with_mark, reachable_sockets, run_in_desktop, spec,
     wait_until,
 };
 use crate::support::process_guard::{GuardedChild, spawn_guarded};
 use crate::support::wait::{WAIT_TIMEOUT, within};
 use portcullis::domain::UserId;
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::host::desktop::launcher::{UIDS, session_folder};
+use portcullis::host::desktop::launcher::session_folder;
 use portcullis::host::desktop::{
     DesktopConnector, DesktopSpec, DisplayProtocol, Launcher, Limits, Phase,
 };

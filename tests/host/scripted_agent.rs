@@ -34,6 +34,7 @@ impl ControlHandler for Script {
             kinds: vec![WorkspaceKind::Linux],
             services: Vec::new(),
             service_kinds: Vec::new(),
+            limits: None,
         };
         Box::pin(std::future::ready(health))
     }

@@ -2,6 +2,7 @@
 
 use crate::support::app::{TestApp, WORKSPACE};
 use portcullis::broker::model::HostCapabilities;
+use portcullis::domain::host::DesktopLimit;
 use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{SessionId, Timestamp};
@@ -83,9 +84,10 @@ on_both! {
         let security = app.signed_in("security").await;
         let of_host = |list: Value| list.as_array().unwrap().iter().find(|h| h["id"] == app.host.to_string()).unwrap()["offers"].clone();
         assert_eq!(of_host(security.get("/api/hosts").await.json()), Value::Null);
-        let offers = HostCapabilities { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], services: vec![("wiki".into(), true)] };
+        let offers = HostCapabilities { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], limits: Some([DesktopLimit::Memory].into()), services: vec![("wiki".into(), true)] };
         app.fleet.set_offers(app.host, offers);
-        let capabilities = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}]});
+        let capabilities = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}],
+            "limits": {"memory": true, "cpu": false, "processes": false, "home": false, "network": false, "seccomp": false}});
         assert_eq!(of_host(security.get("/api/hosts").await.json()), capabilities);
     }
 

@@ -2,9 +2,10 @@
 
 use super::tunnel::TunnelReport;
 use crate::domain::Timestamp;
-use crate::domain::host::Host;
+use crate::domain::host::{DesktopLimit, Host};
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::WorkspaceKind;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -60,6 +61,8 @@ pub struct HostCapabilities {
     pub kinds: Vec<WorkspaceKind>,
     /// Workspace kinds that its services can serve.
     pub service_kinds: Vec<WorkspaceKind>,
+    /// Limits of desktops that it holds; `None`: it does not say.
+    pub limits: Option<BTreeSet<DesktopLimit>>,
     /// Names of its services, each with the result of the agent's last connection test.
     pub services: Vec<(String, bool)>,
 }

@@ -1,5 +1,6 @@
 //! Messages and limits of the control API.
 
+use crate::domain::host::DesktopLimit;
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::WorkspaceKind;
 use crate::domain::{SessionId, UserId, WorkspaceId};
@@ -39,6 +40,9 @@ pub struct Health {
     pub kinds: Vec<WorkspaceKind>,
     #[serde(default)]
     pub services: Vec<ServiceHealth>,
+    /// Limits of desktops that the host holds; `None`: an agent that does not say.
+    #[serde(default)]
+    pub limits: Option<Vec<DesktopLimit>>,
     /// Kinds of workspaces that its services can be. Absent from agents older than `html5`.
     #[serde(default = "default_service_kinds")]
     pub service_kinds: Vec<WorkspaceKind>,

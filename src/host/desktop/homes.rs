@@ -96,7 +96,9 @@ impl Homes {
         if let Some(&uid) = uids.get(&user) {
             return Ok(Account { uid, switch_user: true });
         }
-        let next = uids.values().max().map_or(*self.range.start(), |last| last.saturating_add(1));
+        // Users of an earlier range keep theirs.
+        let last = uids.values().filter(|uid| self.range.contains(uid)).max();
+        let next = last.map_or(*self.range.start(), |last| last.saturating_add(1));
         if !self.range.contains(&next) {
             return Err(io::Error::new(
                 io::ErrorKind::QuotaExceeded,

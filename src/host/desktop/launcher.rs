@@ -4,18 +4,24 @@
 //! to the agent only), a password and the sandbox, and then waits until the server greets: with its
 //! RFB version, or by negotiating TLS (RDP). On failure everything is removed.
 
+use super::cgroups::{Cgroups, Group};
+use super::home_usage::HomeLimit;
 use super::homes::{Account, Homes};
-use super::limits::{Cgroups, Limits};
+use super::launch_error::{LaunchError, io_error};
+use super::limits::Limits;
+use super::network::{self, DesktopNetwork};
 use super::process_spawner::ProcessSpawner;
 use super::sandbox::{self, Folders};
 use super::socket::Socket;
 use super::spec::{DesktopSpec, DisplayProtocol};
 use super::supervisor::{Desktop, OwnedResources, Phase};
-use super::{desktop_files, password, rdp};
+use super::{desktop_files, password, rdp, seccomp};
 use crate::domain::SessionId;
+use crate::domain::host::DesktopLimit;
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::WorkspaceKind;
 use crate::files;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
@@ -35,27 +41,6 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(10);
 const GREETING: &[u8; 4] = b"RFB ";
 /// First and longest wait between two attempts to connect to the socket.
 const POLL_BACKOFF: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
-/// Uids that a root agent assigns to users.
-pub const UIDS: RangeInclusive<u32> = 200_000..=265_535;
-
-#[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
-    #[error("{what}: {source}")]
-    Io { what: &'static str, source: io::Error },
-    #[error("the desktop ended while it started")]
-    Ended,
-    #[error("the desktop did not answer in time")]
-    TimedOut,
-    #[error("no randomness for a password")]
-    NoRandomness,
-    /// Packages that are not installed.
-    #[error("this host cannot start RDP desktops: {0} not installed")]
-    Missing(String),
-}
-
-fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
-    move |source| LaunchError::Io { what, source }
-}
 
 /// Starts desktops under one state folder. Dropping it ends them.
 #[derive(Debug)]
@@ -65,6 +50,7 @@ pub struct Launcher {
 
 #[derive(Debug)]
 struct Inner {
+    held: BTreeSet<DesktopLimit>,
     run: PathBuf,
     share: PathBuf,
     homes: Homes,
@@ -78,8 +64,9 @@ struct Inner {
 struct Prepared {
     folder: PathBuf,
     command: Vec<OsString>,
-    group: super::limits::Group,
-    uid: u32,
+    group: Group,
+    home_limit: Option<HomeLimit>,
+    account: Account,
     password: SecretString,
     certificate: Option<String>,
 }
@@ -106,12 +93,24 @@ impl Launcher {
         files::ensure_private_dir(&run).map_err(io_error("session folders"))?;
         let share = state_dir.join("share");
         desktop_files::install(&share).map_err(io_error("desktop files"))?;
+        let filters = seccomp::filters().map_err(io_error("filters of system calls"))?;
+        for (name, filter) in seccomp::FILES.into_iter().zip(filters) {
+            files::write_public(&share.join(name), &filter).map_err(io_error("desktop files"))?;
+        }
         let homes = Homes::open(&state_dir, uids).map_err(io_error("homes"))?;
         let name = format!("portcullis-{:08x}", fnv1a(&state_dir));
-        let cgroups = Cgroups::detect(&name);
+        let cgroups = Cgroups::detect(&name, &limits);
         let spawner = ProcessSpawner::new().map_err(io_error("launcher thread"))?;
+        let mut held = cgroups.held().clone();
+        // A desktop does not start without them.
+        held.extend([DesktopLimit::Network, DesktopLimit::Seccomp]);
+        held.extend(limits.home.map(|_| DesktopLimit::Home));
+        for limit in DesktopLimit::ALL.into_iter().filter(|limit| !held.contains(limit)) {
+            tracing::warn!(limit = limit.as_str(), "this host does not hold a limit of desktops");
+        }
         Ok(Self {
             inner: Arc::new(Inner {
+                held,
                 run,
                 share,
                 homes,
@@ -121,6 +120,12 @@ impl Launcher {
                 missing_rdp_packages: rdp::missing_packages(),
             }),
         })
+    }
+
+    /// The limits of desktops that this host holds.
+    #[must_use]
+    pub fn held_limits(&self) -> &BTreeSet<DesktopLimit> {
+        &self.inner.held
     }
 
     /// The kinds of desktops whose programs are installed.
@@ -149,36 +154,62 @@ impl Inner {
     async fn launch(self: Arc<Self>, spec: DesktopSpec) -> Result<Desktop, LaunchError> {
         let inner = self.clone();
         let (session_id, screen) = (spec.session_id, spec.protocol);
-        let prepared = tokio::task::spawn_blocking(move || inner.prepare(&spec))
-            .await
-            .map_err(|_| LaunchError::Ended)??;
-        let Prepared { folder, command, group, uid, password, certificate } = prepared;
+        let network = match spec.network {
+            true => Some(Arc::new(self.plan_network().await?)),
+            false => None,
+        };
+        let planned = network.clone();
+        let prepared =
+            tokio::task::spawn_blocking(move || inner.prepare(&spec, planned.as_deref()))
+                .await
+                .map_err(|_| LaunchError::Ended)??;
+        let Prepared { folder, command, group, home_limit, account, password, certificate } =
+            prepared;
         let mut arguments = command.into_iter();
         let mut process = Command::new(arguments.next().unwrap_or_default());
         process
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs(group.environment().iter().map(|(name, value)| (name, value)))
             .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(if network.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(if network.is_some() { Stdio::piped() } else { Stdio::null() })
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let child = match self.spawner.spawn(process).await {
-            Ok(child) => child,
+        let started = match self.spawner.spawn(process).await {
+            Ok(mut child) => {
+                let connected = match &network {
+                    Some(network) => {
+                        network.connect(&mut child, &self.spawner, &group, account).await.map(Some)
+                    }
+                    None => Ok(None),
+                };
+                match connected {
+                    Ok(connection) => Ok((child, connection)),
+                    Err(error) => {
+                        let _ = child.kill().await;
+                        Err(io_error("network")(error))
+                    }
+                }
+            }
+            Err(error) => Err(io_error("sandbox")(error)),
+        };
+        let (child, connection) = match started {
+            Ok(started) => started,
             Err(error) => {
                 let _ = tokio::task::spawn_blocking(move || {
                     group.kill_and_remove();
                     fs::remove_dir_all(&folder)
                 })
                 .await;
-                return Err(io_error("sandbox")(error));
+                return Err(error);
             }
         };
-        let socket = Socket::new(child.id(), screen.socket_name(), uid);
+        let socket = Socket::new(child.id(), screen.socket_name(), account.uid);
         let desktop = Desktop::supervised(
-            OwnedResources { session_id, child, group, folder },
+            OwnedResources { session_id, child, group, folder, home_limit, connection },
             password,
             certificate,
             socket,
@@ -231,15 +262,43 @@ async fn wait_for_greeting(desktop: &Desktop, screen: DisplayProtocol) -> Result
 }
 
 impl Inner {
-    fn prepare(&self, spec: &DesktopSpec) -> Result<Prepared, LaunchError> {
+    async fn plan_network(&self) -> Result<DesktopNetwork, LaunchError> {
+        let missing = network::missing_packages();
+        if !missing.is_empty() {
+            return Err(LaunchError::NoNetwork(missing.join(", ")));
+        }
+        DesktopNetwork::plan(&self.limits.network).await.map_err(io_error("network"))
+    }
+
+    fn prepare(
+        &self,
+        spec: &DesktopSpec,
+        network: Option<&DesktopNetwork>,
+    ) -> Result<Prepared, LaunchError> {
         if spec.protocol == DisplayProtocol::Rdp && !self.missing_rdp_packages.is_empty() {
             return Err(LaunchError::Missing(self.missing_rdp_packages.join(", ")));
         }
+        let missing: Vec<_> = self.limits.required.difference(&self.held).collect();
+        if !missing.is_empty() {
+            let names: Vec<_> = missing.into_iter().map(|limit| limit.as_str()).collect();
+            return Err(LaunchError::LimitsNotHeld(names.join(", ")));
+        }
         let (home, account) = self.homes.get_or_create(spec.user_id).map_err(io_error("home"))?;
+        let home_limit = self.limits.home.map(|bytes| HomeLimit { folder: home.clone(), bytes });
+        if home_limit.as_ref().is_some_and(|limit| limit.excess().is_some()) {
+            return Err(LaunchError::HomeFull);
+        }
         let password = password::generate().map_err(|_| LaunchError::NoRandomness)?;
         let folder = self.run.join(spec.session_id.to_string());
         let made = self
             .session_folder(spec, &folder, account, &password)
+            .and_then(|made| {
+                if let Some(network) = network {
+                    let text = network.resolv_conf();
+                    files::write_public(&folder.join("etc/resolv.conf"), text.as_bytes())?;
+                }
+                Ok(made)
+            })
             .map_err(io_error("session folder"));
         let certificate = match made {
             Ok(made) => made,
@@ -248,10 +307,16 @@ impl Inner {
                 return Err(error);
             }
         };
-        let group = self.cgroups.create_group(spec.session_id, &self.limits);
+        let group = match self.cgroups.create_group(spec.session_id, &self.limits) {
+            Ok(group) => group,
+            Err(error) => {
+                let _ = fs::remove_dir_all(&folder);
+                return Err(io_error("cgroup")(error));
+            }
+        };
         let folders = Folders { desktop_files: &self.share, etc: &folder.join("etc"), home: &home };
-        let command = sandbox::command(spec, folders, account, &self.limits, &group);
-        Ok(Prepared { folder, command, group, uid: account.uid, password, certificate })
+        let command = sandbox::command(spec, folders, account, &self.limits, &group, network);
+        Ok(Prepared { folder, command, group, home_limit, account, password, certificate })
     }
 
     fn session_folder(

@@ -7,15 +7,18 @@
 //! root process without capabilities may not signal a process of another uid, but the end of a
 //! namespace's first process kills all others in it.
 
+use super::cgroups::Group;
 use super::homes::Account;
-use super::limits::{Group, Limits};
+use super::limits::Limits;
+use super::network::DesktopNetwork;
 use super::spec::{DesktopSpec, DisplayProtocol};
-use super::{desktop_files, rdp, socket};
+use super::{desktop_files, rdp, seccomp, socket};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// Files of `/etc` that a desktop needs, if they exist. None of them is secret.
 const ETC_FILES: &[&str] = &[
+    "chromium.d",
     "fonts",
     "alternatives",
     "X11",
@@ -48,10 +51,9 @@ const SHM_PART: u64 = 8;
 const RUN_PART: u64 = 64;
 /// Bytes of the folder of the server's socket.
 const SOCKET_FOLDER_BYTES: u64 = 64 * 1024;
-/// Joins cgroups and then executes the command that follows them. A shell, because a process must
-/// join by itself before it has children.
-const JOIN_CGROUPS_SCRIPT: &str =
-    r#"n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1"; shift; n=$((n-1)); done; exec "$@""#;
+
+/// Opens the filters of system calls as descriptors 3 and 4, for the command that follows them.
+const OPEN_FILTERS_SCRIPT: &str = r#"second=$1; shift; exec "$@" 3<"$0" 4<"$second""#;
 
 /// The folders of one session.
 #[derive(Clone, Copy, Debug)]
@@ -89,20 +91,16 @@ pub fn login_name(user_name: &str) -> String {
 
 /// The whole command: program and arguments.
 #[must_use]
-pub fn command(
+pub(super) fn command(
     spec: &DesktopSpec,
     folders: Folders<'_>,
     account: Account,
     limits: &Limits,
     group: &Group,
+    network: Option<&DesktopNetwork>,
 ) -> Vec<OsString> {
     let mut arguments = Arguments::default();
-    let procs_files: Vec<_> = group.procs_files().collect();
-    if !procs_files.is_empty() {
-        arguments.push_all(["sh", "-c", JOIN_CGROUPS_SCRIPT, "join"]);
-        arguments.push(procs_files.len().to_string());
-        procs_files.iter().for_each(|file| arguments.push(file));
-    }
+    group.command_prefix().iter().for_each(|argument| arguments.push(argument));
     if account.switch_user {
         let stage = Path::new(STAGING_DIR);
         let [share, etc, home] = ["share", "etc", "home"].map(|name| stage.join(name));
@@ -140,10 +138,10 @@ pub fn command(
             &mut arguments,
             spec,
             Folders { desktop_files: &share, etc: &etc, home: &home },
-            limits,
+            (limits, account, network),
         );
     } else {
-        push_inner_sandbox(&mut arguments, spec, folders, limits);
+        push_inner_sandbox(&mut arguments, spec, folders, (limits, account, network));
     }
     arguments.0
 }
@@ -152,11 +150,19 @@ fn push_inner_sandbox(
     arguments: &mut Arguments,
     spec: &DesktopSpec,
     folders: Folders<'_>,
-    limits: &Limits,
+    (limits, account, network): (&Limits, Account, Option<&DesktopNetwork>),
 ) {
     let login = login_name(&spec.user_name);
     let home = format!("/home/{login}");
-    arguments.push_all(["bwrap", "--die-with-parent", "--new-session", "--clearenv"]);
+    if let Some(network) = network {
+        network.command_prefix().iter().for_each(|argument| arguments.push(argument));
+    }
+    arguments.push_all(["sh", "-c", OPEN_FILTERS_SCRIPT]);
+    let [permitted, namespaces] = seccomp::FILES.map(|name| folders.desktop_files.join(name));
+    arguments.push(permitted);
+    arguments.push(namespaces);
+    arguments.push_all(["bwrap", "--add-seccomp-fd", "3", "--add-seccomp-fd", "4"]);
+    arguments.push_all(["--die-with-parent", "--new-session", "--clearenv"]);
     arguments.push_all([
         "--unshare-user",
         "--unshare-pid",
@@ -196,8 +202,11 @@ fn push_inner_sandbox(
         let path = format!("/etc/{name}");
         arguments.push_all(["--ro-bind-try", &path, &path]);
     }
-    if spec.network {
-        arguments.push_all(["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]);
+    if network.is_some() {
+        // It is root of the namespace around it, and must not be inside.
+        let uid = account.uid.to_string();
+        arguments.push_all(["--uid", &uid, "--gid", &uid, "--cap-drop", "ALL"]);
+        arguments.bind("--ro-bind", &folders.etc.join("resolv.conf"), "/etc/resolv.conf");
     } else {
         arguments.push("--unshare-net");
     }

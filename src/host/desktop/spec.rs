@@ -54,7 +54,7 @@ pub struct DesktopSpec {
     pub workspace_id: WorkspaceId,
     /// The desktop's title.
     pub workspace_name: String,
-    /// Whether the desktop reaches the host's network.
+    /// Whether the desktop reaches a network, as the agent's policy permits.
     pub network: bool,
     pub protocol: DisplayProtocol,
 }

@@ -1,7 +1,8 @@
 //! Supervision of a running desktop: one task owns its process and resources, waits for its end or
 //! ends it on request, and removes what it used.
 
-use super::limits::Group;
+use super::cgroups::Group;
+use super::home_usage::HomeLimit;
 use super::socket::Socket;
 use crate::domain::SessionId;
 use crate::domain::secret::SecretString;
@@ -50,6 +51,9 @@ pub(super) struct OwnedResources {
     pub(super) child: Child,
     pub(super) group: Group,
     pub(super) folder: PathBuf,
+    pub(super) home_limit: Option<HomeLimit>,
+    /// What connects its network.
+    pub(super) connection: Option<Child>,
 }
 
 impl Desktop {
@@ -163,9 +167,20 @@ async fn supervise(
     let session = resources.session_id;
     // Every process in the sandbox holds this pipe: it ends when the last of them has ended.
     let stderr = resources.child.stderr.take().map(|pipe| tokio::spawn(read_tail(pipe)));
+    let home_limit = resources.home_limit.take();
+    let home_exceeded = async {
+        match home_limit {
+            Some(limit) => limit.exceeded().await,
+            None => std::future::pending().await,
+        }
+    };
     let requested = tokio::select! {
         _ = resources.child.wait() => false,
         () = stop.cancelled() => true,
+        () = home_exceeded => {
+            tracing::warn!(%session, "a desktop is ended: its user's home is far above its limit");
+            true
+        }
     };
     if requested {
         terminate(&mut resources.child).await;
@@ -186,7 +201,10 @@ async fn supervise(
         tracing::warn!(%session, "desktop ended unexpectedly");
         tracing::debug!(%session, stderr_tail, "end of the desktop's standard error");
     }
-    let OwnedResources { group, folder, .. } = resources;
+    let OwnedResources { group, folder, connection, .. } = resources;
+    if let Some(mut connection) = connection {
+        let _ = connection.kill().await;
+    }
     let cleared = tokio::task::spawn_blocking(move || {
         group.kill_and_remove();
         std::fs::remove_dir_all(&folder)

@@ -90,7 +90,7 @@ export const host = (more: Partial<Host> = {}): Host => ({
   endpoint: '203.0.113.9:51820',
   version: '0.1.0',
   desktops: 3,
-  offers: { desktops: ['linux'], service_types: ['html5'], services: [{ name: 'wiki', reachable: false }] },
+  offers: { desktops: ['linux'], service_types: ['html5'], services: [{ name: 'wiki', reachable: false }], limits: { memory: false, cpu: true, processes: true, home: true, network: true, seccomp: true } },
   last_handshake_at: TIME,
   enrolled_at: TIME,
   ...more,

@@ -6,10 +6,11 @@ use crate::broker::model::{
     HostEnrolled, HostEnrollment, HostView, JoinToken as JoinTokenView, NewPeer,
 };
 use crate::domain::Timestamp;
-use crate::domain::host::HostKind;
+use crate::domain::host::{DesktopLimit, HostKind};
 use crate::domain::secret::SecretString;
 use crate::domain::workspace::WorkspaceKind;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -80,6 +81,41 @@ pub struct HostOffers {
     pub service_types: Vec<WorkspaceType>,
     /// Its services.
     pub services: Vec<HostService>,
+    /// The limits of desktops, each with whether the host holds it; null when its agent does not
+    /// say.
+    #[schema(required = true)]
+    pub limits: Option<HostLimits>,
+}
+
+/// Which limits of desktops a host holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostLimits {
+    /// Memory, with files in memory.
+    pub memory: bool,
+    /// An equal share of the processors while they are busy.
+    pub cpu: bool,
+    /// Processes and threads.
+    pub processes: bool,
+    /// Space of a user's home, as it is measured.
+    pub home: bool,
+    /// What desktops with network reach.
+    pub network: bool,
+    /// System calls.
+    pub seccomp: bool,
+}
+
+impl From<&BTreeSet<DesktopLimit>> for HostLimits {
+    fn from(held: &BTreeSet<DesktopLimit>) -> Self {
+        let holds = |limit| held.contains(&limit);
+        Self {
+            memory: holds(DesktopLimit::Memory),
+            cpu: holds(DesktopLimit::Cpu),
+            processes: holds(DesktopLimit::Processes),
+            home: holds(DesktopLimit::Home),
+            network: holds(DesktopLimit::Network),
+            seccomp: holds(DesktopLimit::Seccomp),
+        }
+    }
 }
 
 /// A service of a host: a server that its agent lets sessions reach, by name.
@@ -103,6 +139,7 @@ impl From<&HostCapabilities> for HostOffers {
             desktops: types(&offers.kinds),
             service_types: types(&offers.service_kinds),
             services: services.collect(),
+            limits: offers.limits.as_ref().map(HostLimits::from),
         }
     }
 }
