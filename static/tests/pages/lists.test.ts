@@ -41,6 +41,14 @@ describe('Hosts', () => {
     await waitFor(() => expect(screen.getByTestId('confirm-dialog').textContent).toContain('Host is busy'));
   });
 
+  it('names the limits that a host does not hold, and none for a host that does not say', async () => {
+    const silent = host({ id: 'silent', offers: { ...host().offers!, limits: null } });
+    vi.mocked(api.hosts).mockResolvedValue([host(), silent, host({ id: 'peer', kind: 'peer', offers: null })]);
+    show(page);
+    await screen.findAllByTestId('host-row');
+    expect(screen.getAllByTestId('host-limits-missing').map((each) => each.textContent)).toEqual([hostsPage.limitsMissing([hostsPage.limits.memory])]);
+  });
+
   it('offers no changes to a security officer', async () => {
     account.me = security;
     vi.mocked(api.hosts).mockResolvedValue(page.full);
