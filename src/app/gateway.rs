@@ -312,6 +312,7 @@ fn apps_settings(config: &Config, now: Timestamp) -> Result<Option<AppsSettings>
     Ok(Some(AppsSettings::new(
         domain,
         &config.server.public_url,
+        &config.server.allowed_origins,
         config.sessions.app_idle_timeout.0,
         &tls,
     )))

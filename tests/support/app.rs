@@ -131,7 +131,8 @@ impl TestApp {
         let base = format!("https://localhost:{port}");
         let rate = Quota::per_second(10_000, 10_000);
         let (server_tls, client_tls, root) = certificate();
-        let apps = AppsSettings::new(APPS_DOMAIN, &base, Duration::from_secs(1800), &server_tls);
+        let apps =
+            AppsSettings::new(APPS_DOMAIN, &base, &[], Duration::from_secs(1800), &server_tls);
         let mut settings = Settings {
             public_origins: vec![base.clone()],
             anonymous_rate: rate,

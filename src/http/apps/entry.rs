@@ -136,8 +136,7 @@ async fn exchange_ticket(
 pub(super) fn is_from_gateway(context: &RequestContext<'_>, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).into_iter();
     let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
-    let known = std::iter::once(&context.apps.settings.gateway)
-        .chain(&context.state.settings.public_origins);
+    let known = context.apps.settings.gateways.iter().chain(&context.state.settings.public_origins);
     known.into_iter().any(|known| known.as_bytes() == origin.as_bytes())
 }
 
@@ -197,7 +196,7 @@ async fn open_or_join(
     let authorization = grant.authorization.clone();
     let app_origin = AppOrigin {
         origin: settings.origin(session),
-        gateway_origin: settings.gateway.clone(),
+        gateway_origins: settings.gateways.clone(),
         cross_site: settings.cross_site,
     };
     let app = {

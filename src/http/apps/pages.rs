@@ -227,11 +227,12 @@ fn page(settings: &AppsSettings, text: &PageText) -> Response<Body> {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
         <title>{title}</title><style>{STYLE}</style>\
         <main><h1>{title}</h1><p>{text}</p><p><a href=\"{}{to}\" target=\"_blank\" rel=\"noopener\">{link}</a></p></main></html>\n",
-        settings.gateway
+        settings.gateway()
     );
     let mut response = Response::new(full_body(html.into()));
     *response.status_mut() = *status;
-    let policy = format!("{}; frame-ancestors 'self' {}", *PAGE_POLICY, settings.gateway);
+    let policy =
+        format!("{}; frame-ancestors 'self' {}", *PAGE_POLICY, settings.gateways.join(" "));
     add_headers(&mut response, "text/html; charset=utf-8", &policy);
     response
 }

@@ -11,9 +11,10 @@ pub struct AppsSettings {
     pub domain: String,
     /// Port of the public address, if it is not 443.
     pub port: Option<u16>,
-    /// The gateway's own origin: its pages may frame an application and present tickets.
-    pub gateway: String,
-    /// Browsers treat the gateway and the applications as different sites (RFC 6265bis section
+    /// The gateway's own origins, the public one first: their pages may frame an application and
+    /// present tickets.
+    pub gateways: Vec<String>,
+    /// Browsers treat one of the gateway's origins and the applications as different sites (RFC 6265bis section
     /// 5.2): cookies in a frame of the gateway's page then need `SameSite=None; Partitioned`.
     pub cross_site: bool,
     /// An application that is not used for this long is closed.
@@ -23,21 +24,36 @@ pub struct AppsSettings {
 }
 
 impl AppsSettings {
-    /// `gateway`: the gateway's origin.
+    /// `gateway`: the gateway's public origin. `others`: its other origins.
     #[must_use]
-    pub fn new(domain: &str, gateway: &str, idle: Duration, tls: &rustls::ServerConfig) -> Self {
+    pub fn new(
+        domain: &str,
+        gateway: &str,
+        others: &[String],
+        idle: Duration,
+        tls: &rustls::ServerConfig,
+    ) -> Self {
         let authority = gateway.strip_prefix("https://").unwrap_or(gateway).trim_end_matches('/');
         let (_, port) = split_port(authority);
         let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 443);
-        let cross_site = !is_same_site(domain, gateway);
+        let others = others.iter().map(|origin| origin.trim_end_matches('/').to_owned());
+        let gateways: Vec<String> =
+            std::iter::once(format!("https://{authority}")).chain(others).collect();
+        let cross_site = gateways.iter().any(|gateway| !is_same_site(domain, gateway));
         Self {
             domain: domain.to_ascii_lowercase(),
             port,
-            gateway: format!("https://{authority}"),
+            gateways,
             cross_site,
             idle,
             tls: with_alpn(tls),
         }
+    }
+
+    /// The gateway's public origin.
+    #[must_use]
+    pub fn gateway(&self) -> &str {
+        self.gateways.first().map_or("", String::as_str)
     }
 
     /// The public origin of a session's application.
@@ -113,7 +129,7 @@ mod tests {
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-        AppsSettings::new(domain, gateway, Duration::from_secs(60), &tls)
+        AppsSettings::new(domain, gateway, &[], Duration::from_secs(60), &tls)
     }
 
     #[test]

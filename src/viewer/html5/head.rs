@@ -154,9 +154,9 @@ impl HeadRewriter {
         }
     }
 
-    /// The viewer page's origin.
-    pub(super) fn gateway_origin(&self) -> &str {
-        self.origins.gateway_origin()
+    /// Whose pages may frame the application, as a source list of `frame-ancestors`.
+    pub(super) fn framing_origins(&self) -> &str {
+        self.origins.framing_origins()
     }
 
     /// Whether a browser's `Origin` is the application's public origin.

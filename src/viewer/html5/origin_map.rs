@@ -8,8 +8,8 @@ use hyper::header::HeaderValue;
 pub struct AppOrigin {
     /// The session's public origin, such as `https://2f1c….apps.example.com:8443`.
     pub origin: String,
-    /// The viewer page's origin, which may frame the application.
-    pub gateway_origin: String,
+    /// The origins of the gateway, whose viewer pages may frame the application.
+    pub gateway_origins: Vec<String>,
     /// Browsers treat the two origins as different sites, so cookies in the frame need
     /// `SameSite=None; Partitioned`.
     pub cross_site: bool,
@@ -22,8 +22,9 @@ pub(super) struct OriginMap {
     public_authority: String,
     /// `https://` and the authority.
     public_origin: String,
-    /// The viewer page's origin.
-    gateway_origin: String,
+    /// The gateway's origins, and the same as a source list of a policy.
+    gateway_origins: Vec<String>,
+    framing_origins: String,
     scheme: Scheme,
     /// The application's own `name` or `name:port`; empty: it uses the public authority.
     upstream_host: String,
@@ -86,16 +87,19 @@ impl OriginMap {
             .unwrap_or(&origin.origin)
             .trim_end_matches('/')
             .to_owned();
-        let gateway_origin = origin.gateway_origin.trim_end_matches('/').to_owned();
+        let gateway_origins: Vec<String> =
+            origin.gateway_origins.iter().map(|o| o.trim_end_matches('/').to_owned()).collect();
+        let framing_origins = gateway_origins.join(" ");
         let upstream_host = config.host.clone();
         let host = if upstream_host.is_empty() { &public_authority } else { &upstream_host };
         Self {
             host_field: field_value(host),
             public_authority_field: field_value(&public_authority),
-            frame_ancestors: field_value(&format!("frame-ancestors 'self' {gateway_origin}")),
+            frame_ancestors: field_value(&format!("frame-ancestors 'self' {framing_origins}")),
             public_origin: format!("https://{public_authority}"),
             public_authority,
-            gateway_origin,
+            gateway_origins,
+            framing_origins,
             scheme: config.scheme,
             upstream_host,
         }
@@ -106,9 +110,15 @@ impl OriginMap {
         &self.public_authority_field
     }
 
-    /// The viewer page's origin.
-    pub(super) fn gateway_origin(&self) -> &str {
-        &self.gateway_origin
+    /// Whether a URL is of a page of the gateway.
+    pub(super) fn is_gateway_page(&self, url: &str) -> bool {
+        let rest = self.gateway_origins.iter().find_map(|origin| url.strip_prefix(origin.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+    }
+
+    /// Whose pages may frame the application, as a source list of `frame-ancestors`.
+    pub(super) fn framing_origins(&self) -> &str {
+        &self.framing_origins
     }
 
     /// The application's host, as a value of `Host`.
@@ -180,7 +190,7 @@ pub(super) mod tests {
     pub(in super::super) fn app_origin() -> AppOrigin {
         AppOrigin {
             origin: "https://s1.apps.gw.test:8443".into(),
-            gateway_origin: "https://gw.test:8443".into(),
+            gateway_origins: vec!["https://gw.test:8443".into(), "https://127.0.0.1:8443".into()],
             cross_site: false,
         }
     }

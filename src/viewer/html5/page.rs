@@ -71,9 +71,10 @@ fn escape_html(text: &str) -> String {
 }
 
 impl Page {
-    /// `html`: a page instead of JSON. `gateway_origin`: whose viewer page may frame it.
+    /// `html`: a page instead of JSON. `framing_origins`: whose pages may frame it, as a
+    /// source list of `frame-ancestors`.
     #[must_use]
-    pub fn response(&self, html: bool, gateway_origin: &str) -> Response<Body> {
+    pub fn response(&self, html: bool, framing_origins: &str) -> Response<Body> {
         let id = Uuid::new_v4();
         let (kind, text) = if html {
             ("text/html; charset=utf-8", self.html(id))
@@ -91,7 +92,7 @@ impl Page {
             HeaderName::from_static("origin-agent-cluster"),
             HeaderValue::from_static("?1"),
         );
-        let policy = format!("{}; frame-ancestors 'self' {gateway_origin}", *PAGE_POLICY);
+        let policy = format!("{}; frame-ancestors 'self' {framing_origins}", *PAGE_POLICY);
         for (name, value) in
             [(header::CONTENT_SECURITY_POLICY, policy), (REQUEST_ID, id.to_string())]
         {

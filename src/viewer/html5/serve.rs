@@ -31,7 +31,7 @@ impl App {
         let html = accepts_html(request.headers());
         let slot = match reserve_log_slot(app).await {
             Ok(slot) => slot,
-            Err(page) => return page.response(html, app.rewriter.gateway_origin()),
+            Err(page) => return page.response(html, app.rewriter.framing_origins()),
         };
         app.lifecycle.touch();
         let progress = RequestProgress::new();
@@ -54,7 +54,7 @@ impl App {
                 entry.set_outcome(RequestOutcome::Revoked);
                 let page = ended_page(app).unwrap_or_else(|| ProxyError::SessionEnded.page());
                 entry.set_status(page.status.as_u16());
-                page.response(html, app.rewriter.gateway_origin())
+                page.response(html, app.rewriter.framing_origins())
             }
         }
     }
@@ -178,7 +178,7 @@ fn error_response(
         }
     };
     entry.set_status(page.status.as_u16());
-    let mut response = page.response(html, app.rewriter.gateway_origin());
+    let mut response = page.response(html, app.rewriter.framing_origins());
     if page.status == StatusCode::METHOD_NOT_ALLOWED {
         // Required by RFC 9110 section 15.5.6.
         let methods = app.upstream.config.requests.methods.join(", ");

@@ -14,11 +14,7 @@ pub(super) fn rewrite_url_field(
     origins: &OriginMap,
 ) -> Option<HeaderValue> {
     let Ok(url) = value.to_str() else { return Some(value.clone()) };
-    if *name == header::REFERER
-        && url
-            .strip_prefix(origins.gateway_origin())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
-    {
+    if *name == header::REFERER && origins.is_gateway_page(url) {
         return None;
     }
     match origins.to_upstream(url) {

@@ -111,7 +111,7 @@ impl Harness {
             Context { broker: fixture.broker.clone(), dial: Arc::new(dial), draining: drained };
         let app_origin = AppOrigin {
             origin: APP_ORIGIN.into(),
-            gateway_origin: "https://gw.test".into(),
+            gateway_origins: vec!["https://gw.test".into()],
             cross_site: setup.cross_site,
         };
         let app = App::open_with_limits(&context, origin(), grant, app_origin, setup.limits);

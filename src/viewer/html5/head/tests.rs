@@ -174,6 +174,7 @@ fn request_urls_are_mapped_to_the_application() {
         ("wiki.corp", "origin", "https://evil.test", Some("https://evil.test")),
         ("wiki.corp", "referer", "https://s1.apps.gw.test:8443/a?b", Some("http://wiki.corp/a?b")),
         ("wiki.corp", "referer", "https://gw.test:8443/viewer/1", None),
+        ("wiki.corp", "referer", "https://127.0.0.1:8443/viewer/1", None),
         ("wiki.corp", "referer", "https://gw.test:84430/x", Some("https://gw.test:84430/x")),
         ("wiki.corp", "destination", "https://s1.apps.gw.test:8443/b", Some("http://wiki.corp/b")),
         (
@@ -268,7 +269,7 @@ fn responses_are_mapped_to_the_public_origin() {
             "content-security-policy",
             vec![
                 "default-src 'self', script-src 'self'",
-                "frame-ancestors 'self' https://gw.test:8443",
+                "frame-ancestors 'self' https://gw.test:8443 https://127.0.0.1:8443",
             ],
         ),
         ("content-security-policy-report-only", vec!["frame-ancestors 'none'"]),
@@ -348,7 +349,7 @@ proptest! {
         let out = down(&fields, true);
         let policies = all(&out, "content-security-policy");
         let framing: Vec<&str> = policies.iter().flat_map(|p| p.split([',', ';'])).map(str::trim).filter(|d| d.split_ascii_whitespace().next() == Some("frame-ancestors")).collect();
-        prop_assert_eq!(framing, ["frame-ancestors 'self' https://gw.test:8443"]);
+        prop_assert_eq!(framing, ["frame-ancestors 'self' https://gw.test:8443 https://127.0.0.1:8443"]);
         for cookie in all(&out, "set-cookie") {
             let lower = cookie.to_ascii_lowercase();
             prop_assert!(!lower.split(';').skip(1).any(|a| a.split('=').next().unwrap().trim() == "domain"), "{cookie}");
