@@ -60,6 +60,12 @@ describe('audit filters', () => {
     const iso = '2025-11-21T12:34:00.000Z';
     expect(fromLocalField(toLocalField(iso))).toBe(iso);
     expect(toLocalField('nonsense')).toBe('');
+    const zone = process.env.TZ;
+    process.env.TZ = 'Europe/Berlin';
+    // 02:30 occurs twice; 02:30 of 2026-03-29 does not occur.
+    for (const iso of ['2026-10-25T01:30:00.000Z', '2026-10-25T00:30:00.000Z', '2026-10-25T01:30:00.000Z', '2026-10-25T02:30:00.000Z', '2026-03-29T01:30:00.000Z', '2026-03-29T00:30:00.000Z']) expect(fromLocalField(toLocalField(iso))).toBe(iso);
+    if (zone === undefined) delete process.env.TZ;
+    else process.env.TZ = zone;
     expect(fromLocalField('')).toBeUndefined();
   });
 });

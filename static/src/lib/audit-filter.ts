@@ -12,15 +12,24 @@ export function readFilter(query: URLSearchParams): AuditFilter {
   return filter;
 }
 
+const MINUTE_MS = 60_000;
+
+/** Local times that occur twice, as clocks are set back, and the later instant: the field's text alone means the earlier one. */
+const later = new Map<string, number>();
+
 /** An instant for `<input type="datetime-local">`, in the reader's zone. */
 export function toLocalField(iso: string | undefined): string {
   const ms = iso ? Date.parse(iso) : NaN;
   if (Number.isNaN(ms)) return '';
-  return new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  const text = new Date(ms - new Date(ms).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
+  const minute = Math.floor(ms / MINUTE_MS) * MINUTE_MS;
+  if (new Date(text).getTime() === minute) later.delete(text);
+  else later.set(text, minute);
+  return text;
 }
 
-/** The other way: what the field says, as an exact instant. */
+/** The other way: what the field says, as an exact instant; of a time that occurs twice the one that was last shown. */
 export function fromLocalField(value: string): string | undefined {
-  const ms = value ? new Date(value).getTime() : NaN;
+  const ms = later.get(value) ?? (value ? new Date(value).getTime() : NaN);
   return Number.isNaN(ms) ? undefined : new Date(ms).toISOString();
 }
