@@ -13,6 +13,7 @@
 //! in which each address has one place: `retry_after` is when its turn comes, and then it has a try.
 
 use crate::domain::Timestamp;
+use crate::domain::email::email_key;
 use crate::domain::rate_limit::{
     KeyedRateLimiter, MAX_KEYS, Quota, client_network, customer_network,
 };
@@ -68,13 +69,13 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The account is compared without case and surrounding space. `browser` is authenticated by
+    /// The account is compared as sign-in does ([`email_key`]). `browser` is authenticated by
     /// the caller.
     #[must_use]
     pub fn new(account: &str, address: Option<IpAddr>, browser: Option<BrowserId>) -> Self {
         // Of fixed size, whatever is entered as an account.
         let mut key = [0; 16];
-        key.copy_from_slice(&Sha256::digest(account.trim().to_lowercase())[..16]);
+        key.copy_from_slice(&Sha256::digest(email_key(account))[..16]);
         Self { account: key, address, browser }
     }
 

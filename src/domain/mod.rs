@@ -10,6 +10,7 @@
 //! | [`secret`] | values that are never printed |
 //! | [`error`] | the kinds of failure |
 //! | [`duration`] | durations as people write and read them |
+//! | [`email`] | the key by which e-mail addresses are compared |
 //! | [`user`] | users, roles, and the source of a request |
 //! | [`principal`] | who asks: a user, an API key, the system |
 //! | [`workspace`] | what can be launched |
@@ -26,6 +27,7 @@
 pub mod audit;
 pub mod destination;
 pub mod duration;
+pub mod email;
 pub mod error;
 pub mod host;
 pub mod id;

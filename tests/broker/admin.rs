@@ -29,6 +29,16 @@ on_both! {
         assert_eq!((ann.email.as_str(), ann.name.as_str()), ("Ann@Example.com", "Ann"));
         let (answer, log) = fixture.audited_during(fixture.broker.users().create(&origin(), &root, new("ANN@example.COM", "B", PASSWORD))).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::Conflict, vec!["create_user denied email_taken".to_owned()]));
+        // An address is one account however it is spelled.
+        let spelled = fixture.broker.users().create(&origin(), &root, new("user@b\u{fc}cher.example", "U", PASSWORD)).await.unwrap();
+        for spelling in ["user@xn--bcher-kva.example", "USER@B\u{dc}CHER.example", "user@bu\u{308}cher.example"] {
+            let signed_in = fixture.broker.passwords().sign_in(&origin(), None, spelling, &secret(PASSWORD)).await.unwrap();
+            assert!(matches!(signed_in, SignIn::Done(_)), "{spelling}");
+            assert_eq!(fixture.broker.users().find_by_email(&root, spelling).await.unwrap().unwrap().id, spelled.id);
+        }
+        fixture.broker.users().create(&origin(), &root, new("j\u{fc}rgen@example.com", "J", PASSWORD)).await.unwrap();
+        let again = fixture.broker.users().create(&origin(), &root, new("ju\u{308}rgen@example.com", "J", PASSWORD)).await;
+        assert_eq!(error_kind(again), ErrorKind::Conflict);
         let change = |role, disabled| UserChange { role, disabled, ..UserChange::default() };
         for own in [change(Some(Role::Member), None), change(None, Some(true))] {
             let (answer, log) = fixture.audited_during(fixture.broker.users().update(&origin(), &root, root.user.id, own)).await;
@@ -43,7 +53,7 @@ on_both! {
         assert_eq!(log, ["enable_user success -"]);
         let (answer, log) = fixture.audited_during(fixture.broker.users().update(&origin(), &root, UserId::new(), change(None, None))).await;
         assert_eq!((error_kind(answer), log), (ErrorKind::NotFound, vec!["access_denied denied unknown".to_owned()]));
-        assert_eq!(fixture.broker.users().list(&origin(), &root).await.unwrap().len(), 2);
+        assert_eq!(fixture.broker.users().list(&origin(), &root).await.unwrap().len(), 4);
         assert_eq!(fixture.broker.users().find_by_email(&root, " ann@EXAMPLE.com").await.unwrap().unwrap().id, ann.id);
     }
 

@@ -2,6 +2,7 @@
 //! one.
 
 use super::{corrupt_value, parse_text};
+use crate::domain::email::email_key;
 use crate::domain::user::{Role, User};
 use crate::domain::{OrganizationId, Result, Timestamp, UserId};
 use crate::store::error;
@@ -43,10 +44,6 @@ impl UserRow {
     }
 }
 
-fn email_key(email: &str) -> String {
-    email.trim().to_lowercase()
-}
-
 macro_rules! select_users {
     () => {
         users::table
@@ -59,7 +56,7 @@ impl Tx<'_> {
     /// Inserts a user. `mfa_enrolled` is ignored: a factor is enrolled by [`Tx::confirm_totp`].
     ///
     /// # Errors
-    /// `Conflict` when the address, in any case, is another user's.
+    /// `Conflict` when the address, in any spelling, is another user's.
     pub fn insert_user(&mut self, user: &User, password_hash: &str) -> Result<()> {
         let row = (
             users::id.eq(user.id.to_string()),
@@ -86,7 +83,7 @@ impl Tx<'_> {
         found.map(|(row, confirmed)| Ok(row.into_user(confirmed)?.0)).transpose()
     }
 
-    /// The user with this address, in any case, and the hash of their password.
+    /// The user with this address, in any spelling ([`email_key`]), and the hash of their password.
     pub fn user_by_email(&mut self, email: &str) -> Result<Option<(User, String)>> {
         // PostgreSQL cannot compare with a text that contains NUL, and no address does.
         if email.contains('\0') {
