@@ -37,7 +37,7 @@ pub(super) fn print_users(users: &[User], as_json: bool) {
             ]
         })
         .collect();
-    print_table(&["EMAIL", "NAME", "ROLE", "2ND FACTOR", "STATE", "LAST SIGN-IN"], &rows);
+    print_table(&["EMAIL", "NAME", "ROLE", "SECOND FACTOR", "STATE", "LAST SIGN-IN"], &rows);
 }
 
 pub(super) fn print_workspaces(workspaces: &[WorkspaceView], as_json: bool) {
@@ -75,7 +75,7 @@ pub(super) fn print_workspaces(workspaces: &[WorkspaceView], as_json: bool) {
             ]
         })
         .collect();
-    print_table(&["ID", "NAME", "TYPE", "SEATS", "NEEDS 2ND FACTOR", "ROLES", "STATE"], &rows);
+    print_table(&["ID", "NAME", "TYPE", "SEATS", "NEEDS SECOND FACTOR", "ROLES", "STATE"], &rows);
 }
 
 fn session_limits_json(limits: SessionLimits) -> Value {

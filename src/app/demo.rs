@@ -308,15 +308,32 @@ fn ready_message(url: &str, path: &Path, ca: &Path, users: &[DemoUser]) -> Strin
         ));
     }
     text.push_str(&format!(
-        "\nAdd the key to an authenticator app, or ask for the present code:\n  portcullis totp-code --user {} --data-dir {}\n\
+        "\nAdd the key to an authenticator app, or ask for the present code:\n  {} totp-code --user {} --data-dir {}\n\
          The certificate is signed by {}; trust it, or tell your browser to go on.\n\
          Scripts find all of this in {}. Ctrl-C ends everything.",
+        program_name(),
         users.first().map_or("alex@demo.test", |u| u.email.as_str()),
         path.parent().unwrap_or(path).display(),
         ca.display(),
         path.display()
     ));
     text
+}
+
+/// How to call this program from the present folder: its name where a shell finds it by that, else its
+/// path.
+fn program_name() -> String {
+    const NAME: &str = "portcullis";
+    let Ok(program) = std::env::current_exe() else { return NAME.to_owned() };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&folders)
+        .map(|folder| folder.join(NAME))
+        .find(|candidate| candidate.is_file());
+    if on_path.and_then(|found| found.canonicalize().ok()) == program.canonicalize().ok() {
+        return NAME.to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    program.strip_prefix(here).unwrap_or(&program).display().to_string()
 }
 
 #[cfg(test)]
@@ -342,7 +359,7 @@ mod tests {
             "a@b.c",
             "pw",
             "ABC",
-            "portcullis totp-code --user a@b.c --data-dir /d",
+            " totp-code --user a@b.c --data-dir /d",
             "/d/tls/ca.pem",
             "/d/demo.json",
         ] {

@@ -12,7 +12,7 @@ use crate::domain::secret::SecretString;
 use crate::domain::upstream::StreamProtocol;
 use crate::domain::user::{RequestSource, Role};
 use crate::domain::workspace::WorkspaceKind;
-use crate::domain::{ErrorKind, HostId, WorkspaceId};
+use crate::domain::{HostId, WorkspaceId};
 use crate::files;
 use crate::host::desktop::rdp;
 use serde::{Deserialize, Serialize};
@@ -66,10 +66,10 @@ const WORKSPACES: [Definition; 5] = [
     },
     Definition {
         id: "ws-rdp-desktop",
-        name: "Windows-style Desktop (RDP)",
-        description: "A desktop over RDP, as Windows speaks it: its password and its certificate are the gateway's business.",
+        name: "Linux Desktop over RDP",
+        description: "A Linux desktop in the protocol that Windows machines use. Your home folder is kept.",
         kind: WorkspaceKind::Rdp,
-        icon: "windows",
+        icon: "desktop",
         tags: &["rdp", "personal"],
         requires_mfa: false,
         single_seat: false,
@@ -142,16 +142,18 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
     let id = WorkspaceId::parse(BOARD_ID).map_err(|e| Failure::new(e.to_string()))?;
     let target = TargetSpec::Service { host_id, name: BOARD_SERVICE.to_owned() };
     let change = WorkspaceChange { target: Some(target.clone()), ..WorkspaceChange::default() };
-    match broker.workspaces().get(&caller, &id).await {
+    // Listed, since a question for one that is not there yet would be audited as a denial.
+    let listed = broker.workspaces().list(&caller).await?;
+    match listed.into_iter().find(|view| view.workspace.id == id) {
         // The agent has enrolled again since the last start.
-        Ok(found) if found.target() != Some(&target) => broker
+        Some(found) if found.target() != Some(&target) => broker
             .workspaces()
             .update(&source, &caller, &id, change)
             .await
             .map(drop)
             .map_err(Failure::from),
-        Ok(_) => Ok(()),
-        Err(e) if e.kind == ErrorKind::NotFound => {
+        Some(_) => Ok(()),
+        None => {
             let web = WebChange { identity_headers: Some(true), ..WebChange::default() };
             let tags = Some(["web", "shared"].map(str::to_owned).to_vec());
             let roles = Some(Role::ALL.to_vec());
@@ -175,7 +177,6 @@ pub async fn ensure_board_workspace(broker: &Broker, host_id: HostId) -> Result<
             };
             broker.workspaces().create(&source, &caller, new).await.map(drop).map_err(Failure::from)
         }
-        Err(e) => Err(e.into()),
     }
 }
 
@@ -299,10 +300,12 @@ async fn ensure_workspace(
         kind: d.kind,
         properties: rest,
     };
-    match broker.workspaces().get(caller, &id).await {
+    // Listed, since a question for one that is not there yet would be audited as a denial.
+    let listed = broker.workspaces().list(caller).await?;
+    match listed.into_iter().find(|view| view.workspace.id == id) {
         // Packages were installed or removed since the last start. An administrator's own text
         // stays.
-        Ok(found)
+        Some(found)
             if found.workspace.description != description
                 && is_seeded_description(&found.workspace.description, d) =>
         {
@@ -319,11 +322,10 @@ async fn ensure_workspace(
                 .map(drop)
                 .map_err(Failure::from)
         }
-        Ok(_) => Ok(()),
-        Err(e) if e.kind == ErrorKind::NotFound => {
+        Some(_) => Ok(()),
+        None => {
             broker.workspaces().create(source, caller, new).await.map(drop).map_err(Failure::from)
         }
-        Err(e) => Err(e.into()),
     }
 }
 

@@ -7,7 +7,7 @@ import { explain } from '../src/lib/explain';
 import { ago, bytes, moment, span, stopwatch, utc } from '../src/lib/format';
 import { qrImage } from '../src/lib/qr';
 import { returnPath } from '../src/lib/return-path';
-import { actions, endReason, viewer } from '../src/lib/strings';
+import { actionLabel, actions, endReason, rules, viewer } from '../src/lib/strings';
 import { backoff } from '../src/viewer/core/backoff';
 import { chordsOf, keysymOf } from '../src/viewer/core/keys';
 import { chooseSizing, sizingFor } from '../src/viewer/core/sizing';
@@ -21,7 +21,7 @@ describe('format', () => {
   it('formats moments relative to today', () => {
     expect(moment(at(NOON - 3_600_000), NOON)).toBe('Today 11:00');
     expect(moment(at(NOON - 86_400_000), NOON, true)).toBe('Yesterday 12:00:00');
-    expect(moment(at(NOON - 10 * 86_400_000), NOON)).toBe('11 Nov 12:00');
+    expect(moment(at(NOON - 10 * 86_400_000), NOON)).toMatch(/^(11 Nov|Nov 11) 12:00$/);
     expect(moment(at(NOON - 400 * 86_400_000), NOON)).toContain('2024');
     expect(moment(null, NOON)).toBe('–');
     expect(utc('2025-11-21T12:00:00.123Z')).toBe('2025-11-21 12:00:00.123 UTC');
@@ -127,6 +127,15 @@ describe('strings', () => {
     const names =
       'login login_failed login_throttled mfa_verify mfa_failed mfa_enroll mfa_reset refresh refresh_reuse logout logout_everywhere create_session launch_workspace stop_workspace disconnect_session terminate_session extend_session expire_session end_idle_session close_session open_stream close_stream issue_ticket ticket_refused access_denied token_refused create_workspace update_workspace delete_workspace create_user update_user disable_user enable_user sign_out_user create_join_token enroll_host remove_host host_connected host_lost gateway_start gateway_stop export_audit verify_audit';
     expect(names.split(' ').filter((name) => !actions[name])).toEqual([]);
+  });
+});
+
+describe('a refusal in the audit log', () => {
+  it('says what was tried, not the name of a permission', () => {
+    expect(actionLabel({ action: 'access_denied', details: { act: 'mfa_reset', rule: 'manage_users' } })).toBe('Refused: reset a second factor');
+    expect(actionLabel({ action: 'access_denied', details: { rule: 'read_audit' } })).toBe('Refused: read the audit log');
+    expect(actionLabel({ action: 'access_denied', details: {} })).toBe(actions.access_denied);
+    expect(rules.manage_users).toContain('administrators');
   });
 });
 

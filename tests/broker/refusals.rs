@@ -1,6 +1,7 @@
 //! What one principal is refused cannot fill the audit log.
 
 use super::fixture::*;
+use portcullis::broker::model::*;
 use portcullis::domain::audit::Entry;
 use portcullis::domain::user::Role;
 use portcullis::domain::{SessionId, WorkspaceId};
@@ -77,5 +78,50 @@ on_both! {
         let log = fixture.audit_log().await;
         assert_eq!(of(&log, "ann@example.com", "refresh_reuse"), LIMIT + 1, "the first one, which ended the login, and a share");
         assert!(!fixture.login_alive(tokens.caller.login_id).await);
+    }
+
+    async fn a_refusal_says_what_was_tried_on_what_and_which_rule_refused_it(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let (sam, alex) = (fixture.caller("sam", Role::Security).await, fixture.caller("alex", Role::Member).await);
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let session = fixture.launch(&alex, &ws).await;
+        let (broker, from) = (&fixture.broker, origin());
+        let disable = |off| UserChange { disabled: Some(off), ..UserChange::default() };
+        let before = fixture.audit_log().await.len();
+        broker.users().reset_mfa(&from, &sam, alex.user.id).await.unwrap_err();
+        broker.users().update(&from, &sam, alex.user.id, disable(true)).await.unwrap_err();
+        broker.users().update(&from, &sam, alex.user.id, disable(false)).await.unwrap_err();
+        broker.users().sign_out(&from, &sam, alex.user.id).await.unwrap_err();
+        broker.workspaces().update(&from, &sam, &ws, WorkspaceChange::default()).await.unwrap_err();
+        broker.workspaces().delete(&from, &sam, &ws).await.unwrap_err();
+        broker.sessions().terminate(&from, &sam, session.id).await.unwrap_err();
+        broker.hosts().remove(&from, &sam, fixture.host).await.unwrap_err();
+        broker.sessions().disconnect(&from, &sam, session.id).await.unwrap_err();
+        broker.users().list(&from, &alex).await.unwrap_err();
+        let log = fixture.audit_log().await;
+        let text = |value: Option<&serde_json::Value>| value.and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+        let written: Vec<String> = log[before..].iter().map(|e| {
+            assert_eq!((e.action.as_str(), e.outcome.as_str()), ("access_denied", "denied"));
+            let (kind, name) = (e.target.kind.as_deref().unwrap_or("-"), e.target.name.as_deref().unwrap_or("-"));
+            format!("{} of {kind} {name}: {}, {}", text(e.details.get("act")), text(e.details.get("rule")), e.reason.as_deref().unwrap_or("-"))
+        }).collect();
+        assert_eq!(written, [
+            "mfa_reset of user alex@example.com: manage_users, role",
+            "disable_user of user alex@example.com: manage_users, role",
+            "enable_user of user alex@example.com: manage_users, role",
+            "sign_out_user of user alex@example.com: manage_users, role",
+            "update_workspace of workspace -: manage_workspaces, role",
+            "delete_workspace of workspace -: manage_workspaces, role",
+            "terminate_session of session ws-a: terminate_sessions, role",
+            "remove_host of host host-1: manage_hosts, role",
+            "disconnect_session of session ws-a: -, not_theirs",
+            "- of users -: read_users, role",
+        ]);
+        assert_eq!(log[before].target.id.as_deref(), Some(alex.user.id.to_string().as_str()));
+        // Of another organization nothing is named.
+        let other = portcullis::domain::UserId::new();
+        broker.users().reset_mfa(&from, &sam, other).await.unwrap_err();
+        let last = fixture.audit_log().await.pop().unwrap();
+        assert_eq!((last.target.id, last.target.name), (Some(other.to_string()), None));
     }
 }

@@ -13,6 +13,7 @@ mod known_browser;
 mod live_sessions;
 mod matrix;
 mod openapi;
+mod openapi_answers;
 mod ops;
 mod organizations;
 mod pages;

@@ -4,13 +4,13 @@ use crate::broker::catalog::placement::{AvailableHosts, Placements};
 use crate::broker::catalog::workspace_details::{target_detail, with_config_details};
 use crate::broker::catalog::workspace_view::{UpstreamSummary, workspace_view};
 use crate::broker::core::answers::{WORKSPACE, organization_of};
+use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::changes::{Changes, Topic};
 use crate::broker::core::sealing::Sealer;
 use crate::broker::core::stream_registry::StreamRegistry;
 use crate::broker::core::task::spawn_to_completion;
 use crate::broker::core::teardown::{Teardown, TeardownEffects};
 use crate::broker::core::unit_of_work::{AuditedStore, Decision};
-
 use crate::broker::core::validate;
 use crate::broker::model::{NewWorkspace, WorkspaceChange, WorkspaceView};
 use crate::domain::audit::{Action, Reason};
@@ -20,7 +20,7 @@ use crate::domain::session::EndReason;
 use crate::domain::upstream::CredentialSource;
 use crate::domain::user::RequestSource;
 use crate::domain::workspace::Workspace;
-use crate::domain::{Error, Result, WorkspaceId};
+use crate::domain::{Error, OrganizationId, Result, WorkspaceId};
 
 #[derive(Clone)]
 pub struct Workspaces {
@@ -50,8 +50,8 @@ impl Workspaces {
                     sessions.extend(tx.live_sessions_of_user(user)?);
                 }
                 let mut states = tx.upstream_states(organization)?;
-                let own = caller.user_id().map(|user| tx.user_credentials_of(user)).transpose()?;
-                let own = own.unwrap_or_default();
+                let own = caller.user_id().map(|user| tx.user_credentials_of(user));
+                let own = own.transpose()?.unwrap_or_default();
                 let workspaces = tx
                     .workspaces(organization)?
                     .into_iter()
@@ -108,6 +108,17 @@ impl Workspaces {
         }
     }
 
+    /// The organization whose workspaces the caller manages, or an audited denial of what `entry` says.
+    async fn permit(
+        &self,
+        source: &RequestSource,
+        caller: &Principal,
+        entry: AuditEntryBuilder,
+    ) -> Result<OrganizationId> {
+        let action = PolicyAction::ManageWorkspaces;
+        Ok(self.store.permit_act(source, caller, action, entry).await?.organization_id())
+    }
+
     /// Creates a workspace.
     ///
     /// # Errors
@@ -118,18 +129,16 @@ impl Workspaces {
         caller: &Principal,
         new: NewWorkspace,
     ) -> Result<WorkspaceView> {
-        let permit = self.store.permit(source, caller, PolicyAction::ManageWorkspaces).await?;
-        let organization = permit.organization_id();
-        let ids = validate::workspace_ids(&new)?;
-        let now = self.store.now();
-        let plain = validate::workspace(&new, ids[0].clone(), organization, now)?;
         let entry = self.store.entry(source, Action::CreateWorkspace).by_caller(caller);
+        let tried = entry.clone().on_named("workspace", Some(&new.name));
+        let organization = self.permit(source, caller, tried).await?;
+        let ids = validate::workspace_ids(&new)?;
+        let plain = validate::workspace(&new, ids[0].clone(), organization, self.store.now())?;
         let (who, reachable) = (caller.clone(), self.placements.snapshot());
         let password = new.properties.password.clone();
-        password
-            .as_ref()
-            .map(|password| validate::validate_upstream_password(password, &plain))
-            .transpose()?;
+        if let Some(password) = &password {
+            validate::validate_upstream_password(password, &plain)?;
+        }
         let this = self.clone();
         let view = self
             .store
@@ -169,9 +178,9 @@ impl Workspaces {
                         known,
                     )));
                 }
-                let taken =
-                    Error::conflict("A workspace with this id exists already. Choose another.");
-                tx.deny(&entry.clone().on_workspace_id(&ids[0]).denied(Reason::IdTaken), taken)
+                let taken = "A workspace with this id exists already. Choose another.";
+                let entry = entry.clone().on_workspace_id(&ids[0]).denied(Reason::IdTaken);
+                tx.deny(&entry, Error::conflict(taken))
             })
             .await?;
         self.changes.publish(Some(organization), &[Topic::Workspaces]);
@@ -191,10 +200,9 @@ impl Workspaces {
         id: &WorkspaceId,
         change: WorkspaceChange,
     ) -> Result<WorkspaceView> {
-        let permit = self.store.permit(source, caller, PolicyAction::ManageWorkspaces).await?;
-        let organization = permit.organization_id();
-        let now = self.store.now();
         let entry = self.store.entry(source, Action::UpdateWorkspace).by_caller(caller);
+        let organization = self.permit(source, caller, entry.clone().on_workspace_id(id)).await?;
+        let now = self.store.now();
         let (who, id, reachable) = (caller.clone(), id.clone(), self.placements.snapshot());
         let sealed =
             change.password.as_ref().map(|password| self.sealer.seal_password(&id, password));
@@ -206,9 +214,9 @@ impl Workspaces {
                     let Some(old) =
                         tx.workspace(&id)?.filter(|w| w.organization_id == organization)
                     else {
-                        let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return tx
-                            .deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+                        let entry = entry.clone().access_denied().on_workspace_id(&id);
+                        let entry = entry.denied(Reason::Unknown);
+                        return tx.deny(&entry, Error::not_found(WORKSPACE));
                     };
                     let (next, mut changed) = match validate::apply_change(&old, &change, now) {
                         Ok(next) => next,
@@ -292,9 +300,8 @@ impl Workspaces {
         caller: &Principal,
         id: &WorkspaceId,
     ) -> Result<()> {
-        let permit = self.store.permit(source, caller, PolicyAction::ManageWorkspaces).await?;
-        let organization = permit.organization_id();
         let entry = self.store.entry(source, Action::DeleteWorkspace).by_caller(caller);
+        let organization = self.permit(source, caller, entry.clone().on_workspace_id(id)).await?;
         let (this, id) = (self.clone(), id.clone());
         spawn_to_completion(async move {
             let ended = this
@@ -303,9 +310,9 @@ impl Workspaces {
                     let Some(workspace) =
                         tx.workspace(&id)?.filter(|w| w.organization_id == organization)
                     else {
-                        let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return tx
-                            .deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+                        let entry = entry.clone().access_denied().on_workspace_id(&id);
+                        let entry = entry.denied(Reason::Unknown);
+                        return tx.deny(&entry, Error::not_found(WORKSPACE));
                     };
                     tx.delete_workspace(&id, entry.now())?;
                     tx.add_entry(&entry.clone().on_workspace(&workspace));
@@ -358,9 +365,9 @@ impl Workspaces {
                     let Some(workspace) = workspace
                         .filter(|w| policy::can_view(&who, w, &context) || !theirs.is_empty())
                     else {
-                        let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(&id);
-                        return tx
-                            .deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
+                        let entry = entry.clone().access_denied().on_workspace_id(&id);
+                        let entry = entry.denied(Reason::Unknown);
+                        return tx.deny(&entry, Error::not_found(WORKSPACE));
                     };
                     let mut sessions = Vec::new();
                     for session in theirs {

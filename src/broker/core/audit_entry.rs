@@ -157,6 +157,13 @@ impl AuditEntryBuilder {
         self
     }
 
+    /// The entry about the refusal of this act: the act is a detail of it.
+    pub(in crate::broker) fn access_denied(self) -> Self {
+        let act = self.draft.action;
+        let entry = if act == Action::AccessDenied { self } else { self.with("act", act.as_str()) };
+        entry.action(Action::AccessDenied)
+    }
+
     pub(in crate::broker) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.draft.details.insert(name.to_owned(), value.into());
         self

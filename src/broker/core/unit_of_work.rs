@@ -157,7 +157,8 @@ impl AuditedStore {
                 let mut audited = AuditedTx { tx, entries: Vec::new() };
                 let value = f(&mut audited)?;
                 let AuditedTx { tx, entries } = audited;
-                let (entries, counts) = refusals.filter(entries);
+                let (mut entries, counts) = refusals.filter(entries);
+                entries.iter_mut().try_for_each(|entry| name_target(tx, entry))?;
                 let written = tx.append_audit_entries(entries)?;
                 let written: Vec<i64> = written.into_iter().map(|entry| entry.seq).collect();
                 Ok((value, written, counts))
@@ -228,21 +229,31 @@ impl AuditedStore {
         Some(if left_out > 0 { entry.with(LEFT_OUT, json_int(left_out)) } else { entry })
     }
 
-    /// A permit of the policy, or an audited denial.
+    /// A permit of the policy to read everything that an action names, or an audited denial.
     pub(in crate::broker) async fn permit(
         &self,
         source: &RequestSource,
         caller: &Principal,
-        act: PolicyAction,
+        action: PolicyAction,
+    ) -> Result<Permit> {
+        let entry = self.entry(source, Action::AccessDenied).on_named(read_by(action), None);
+        self.permit_act(source, caller, action, entry).await
+    }
+
+    /// A permit of the policy for the act that `entry` is about, or an audited denial that says which
+    /// act was tried on which target, and which rule refused it.
+    pub(in crate::broker) async fn permit_act(
+        &self,
+        source: &RequestSource,
+        caller: &Principal,
+        action: PolicyAction,
+        entry: AuditEntryBuilder,
     ) -> Result<Permit> {
         let resource = Resource::Organization(organization_of(caller)?);
-        match policy::authorize(caller, act, &resource, &self.policy_context(source, caller)) {
+        match policy::authorize(caller, action, &resource, &self.policy_context(source, caller)) {
             Ok(permit) => Ok(permit),
             Err(denial) => {
-                let entry = self
-                    .entry(source, Action::AccessDenied)
-                    .by_caller(caller)
-                    .on_named("route", Some(act.as_str()));
+                let entry = entry.access_denied().by_caller(caller).with("rule", action.as_str());
                 self.write_entry(entry.denied(denial)).await?;
                 Err(denial_error(denial, "Resource"))
             }
@@ -290,4 +301,52 @@ impl AuditedStore {
             }
         }
     }
+}
+
+/// What an action reads, as the target of its denial.
+fn read_by(action: PolicyAction) -> &'static str {
+    match action {
+        PolicyAction::ManageUsers | PolicyAction::ReadUsers => "users",
+        PolicyAction::ManageHosts | PolicyAction::ReadHosts => "hosts",
+        PolicyAction::ReadLiveSessions
+        | PolicyAction::TerminateSessions
+        | PolicyAction::OpenStream
+        | PolicyAction::ExtendSession => "sessions",
+        PolicyAction::ReadAudit => "audit",
+        PolicyAction::ManageWorkspaces
+        | PolicyAction::ViewWorkspace
+        | PolicyAction::LaunchWorkspace => "workspaces",
+    }
+}
+
+/// Names the target of a denial that is known by its id only, if it is of the caller's organization:
+/// one of another stays as unknown as one that does not exist. So does a workspace, whose id is a word:
+/// it may be hidden from the caller.
+fn name_target(tx: &mut Tx<'_>, entry: &mut Draft) -> Result<()> {
+    let (Some(organization), Some(kind), Some(id), None) =
+        (entry.organization_id, &entry.target.kind, &entry.target.id, &entry.target.name)
+    else {
+        return Ok(());
+    };
+    if entry.action != Action::AccessDenied {
+        return Ok(());
+    }
+    let named = match kind.as_str() {
+        "user" => match id.parse() {
+            Ok(id) => tx.user(id)?.map(|user| (user.organization_id, user.email)),
+            Err(_) => None,
+        },
+        "host" => match id.parse() {
+            Ok(id) => tx.host(id)?.map(|host| (host.organization_id, host.name)),
+            Err(_) => None,
+        },
+        "session" => match id.parse() {
+            Ok(id) => tx.session(id)?.map(|s| (s.organization_id, s.workspace_name)),
+            Err(_) => None,
+        },
+        _ => None,
+    };
+    let ours = named.filter(|(of, _)| *of == organization);
+    entry.target.name = ours.map(|(_, name)| name);
+    Ok(())
 }

@@ -77,8 +77,16 @@ impl Hosts {
         name: Option<String>,
         ttl: Duration,
     ) -> Result<JoinToken> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let organization = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageHosts,
+                self.store.entry(source, Action::CreateJoinToken).on_named("host", name.as_deref()),
+            )
+            .await?
+            .organization_id();
         let name = name.as_deref().map(validate::name).transpose()?;
         if ttl < Duration::from_secs(1) || ttl > JOIN_TTL_MAX {
             return Err(Error::invalid("A join token may live from one second to seven days."));
@@ -187,8 +195,16 @@ impl Hosts {
         caller: &Principal,
         id: HostId,
     ) -> Result<()> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let organization = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageHosts,
+                self.store.entry(source, Action::RemoveHost).on_host_id(id),
+            )
+            .await?
+            .organization_id();
         let entry = self.store.entry(source, Action::RemoveHost).by_caller(caller);
         let this = self.clone();
         spawn_to_completion(async move {
@@ -197,7 +213,7 @@ impl Hosts {
                 .transact(move |tx| {
                     let Some(host) = tx.host(id)?.filter(|h| h.organization_id == organization)
                     else {
-                        let entry = entry.clone().action(Action::AccessDenied).on_host_id(id);
+                        let entry = entry.clone().access_denied().on_host_id(id);
                         return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(HOST));
                     };
                     let there = tx.live_sessions_of_host(id)?;

@@ -54,8 +54,16 @@ impl Peers {
         caller: &Principal,
         new: NewPeer,
     ) -> Result<HostView> {
-        let organization_id =
-            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let organization_id = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageHosts,
+                self.store.entry(source, Action::AddPeer).on_named("host", Some(&new.name)),
+            )
+            .await?
+            .organization_id();
         let name = validate::name(&new.name)?;
         let public_key = self.identity.validate_peer_key(&new.public_key).await?;
         let endpoint = match new.endpoint {
@@ -122,8 +130,16 @@ impl Peers {
         caller: &Principal,
         id: HostId,
     ) -> Result<SecretString> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let organization = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageHosts,
+                self.store.entry(source, Action::ShowHostConfig).on_host_id(id),
+            )
+            .await?
+            .organization_id();
         let gateway = self.identity.get().await?;
         let entry = self.store.entry(source, Action::ShowHostConfig).by_caller(caller);
         let (host, sealed) = self
@@ -133,7 +149,7 @@ impl Peers {
                 let Some((host, sealed)) =
                     found.filter(|(host, _)| host.organization_id == organization)
                 else {
-                    let entry = entry.clone().action(Action::AccessDenied).on_host_id(id);
+                    let entry = entry.clone().access_denied().on_host_id(id);
                     return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(HOST));
                 };
                 if host.kind != HostKind::Peer {

@@ -367,7 +367,7 @@ impl Logins {
             .transact(move |tx| {
                 if !tx.login(id)?.is_some_and(|login| login.user_id == user && login.is_active(now))
                 {
-                    let denied = entry.clone().action(Action::AccessDenied).denied(Reason::Unknown);
+                    let denied = entry.clone().access_denied().denied(Reason::Unknown);
                     return tx.deny(&denied, Error::not_found("Sign-in"));
                 }
                 tx.revoke_login(id, now)?;

@@ -272,8 +272,16 @@ impl Totp {
         user: UserId,
         secret: &SecretString,
     ) -> Result<()> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
+        let organization = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageUsers,
+                self.store.entry(source, Action::MfaEnroll).on_user_id(user),
+            )
+            .await?
+            .organization_id();
         totp::validate_secret(secret)?;
         let sealed = self.sealer.seal(SealingPurpose::Totp(user), secret.expose().as_bytes());
         let now = self.store.now();
@@ -287,7 +295,7 @@ impl Totp {
             .transact(move |tx| {
                 let Some(user) = tx.user(user)?.filter(|u| u.organization_id == organization)
                 else {
-                    let entry = entry.clone().action(Action::AccessDenied).on_user_id(user);
+                    let entry = entry.clone().access_denied().on_user_id(user);
                     return tx.deny(&entry.denied(Reason::Unknown), Error::not_found("User"));
                 };
                 tx.delete_totp(user.id)?;

@@ -27,9 +27,18 @@ fn user_in_organization(
     match tx.user(id)?.filter(|u| u.organization_id == organization) {
         Some(user) => Ok(Decision::Allowed(user)),
         None => {
-            let entry = entry.clone().action(Action::AccessDenied).on_user_id(id);
+            let entry = entry.clone().access_denied().on_user_id(id);
             tx.deny(&entry.denied(Reason::Unknown), Error::not_found(USER))
         }
+    }
+}
+
+/// The act that a change is, for a denial.
+fn attempted(change: &UserChange) -> Action {
+    match change.disabled {
+        Some(true) => Action::DisableUser,
+        Some(false) => Action::EnableUser,
+        None => Action::UpdateUser,
     }
 }
 
@@ -62,8 +71,16 @@ impl Users {
         caller: &Principal,
         new: NewUser,
     ) -> Result<User> {
-        let organization_id =
-            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
+        let organization_id = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageUsers,
+                self.store.entry(source, Action::CreateUser).on_named("user", Some(&new.email)),
+            )
+            .await?
+            .organization_id();
         let (email, name) = (validate::email(&new.email)?, validate::name(&new.name)?);
         password::check_strength(new.password.expose(), &email)?;
         let hash =
@@ -111,8 +128,16 @@ impl Users {
         id: UserId,
         change: UserChange,
     ) -> Result<User> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
+        let organization = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageUsers,
+                self.store.entry(source, attempted(&change)).on_user_id(id),
+            )
+            .await?
+            .organization_id();
         let name = change.name.as_deref().map(validate::name).transpose()?;
         let entry = self.store.entry(source, Action::UpdateUser).by_caller(caller);
         let hash = match change.password {
@@ -207,8 +232,16 @@ impl Users {
         caller: &Principal,
         id: UserId,
     ) -> Result<()> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
+        let organization = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageUsers,
+                self.store.entry(source, Action::MfaReset).on_user_id(id),
+            )
+            .await?
+            .organization_id();
         let entry = self.store.entry(source, Action::MfaReset).by_caller(caller);
         let this = self.clone();
         spawn_to_completion(async move {
@@ -241,8 +274,16 @@ impl Users {
         caller: &Principal,
         id: UserId,
     ) -> Result<()> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ManageUsers).await?.organization_id();
+        let organization = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageUsers,
+                self.store.entry(source, Action::SignOutUser).on_user_id(id),
+            )
+            .await?
+            .organization_id();
         let entry = self.store.entry(source, Action::SignOutUser).by_caller(caller);
         // Administrators may do this to themselves, which has its own reason.
         let reason = if caller.user_id() == Some(id) {

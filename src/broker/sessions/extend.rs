@@ -48,7 +48,7 @@ impl Sessions {
                     let found = tx.session(id)?;
                     let why = hidden_reason(&who, found.as_ref().map(|s| s.organization_id));
                     let Some(session) = found.filter(|s| s.principal == who.id()) else {
-                        let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
+                        let entry = entry.clone().access_denied().on_session_id(id);
                         return tx.deny(&entry.denied(why), Error::not_found(SESSION));
                     };
                     let entry = entry.clone().on_session(&session);

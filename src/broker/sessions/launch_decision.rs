@@ -45,8 +45,7 @@ impl LaunchRequest {
             .workspace(&self.workspace_id)?
             .filter(|workspace| policy::can_view(&self.caller, workspace, &self.context));
         let Some(workspace) = workspace else {
-            let entry =
-                self.entry.clone().action(Action::AccessDenied).on_workspace_id(&self.workspace_id);
+            let entry = self.entry.clone().access_denied().on_workspace_id(&self.workspace_id);
             return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
         };
         let permit = match policy::authorize_launch(&self.caller, &workspace, &self.context) {

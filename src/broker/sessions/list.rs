@@ -121,7 +121,12 @@ impl Sessions {
     ) -> Result<()> {
         let organization = self
             .store
-            .permit(source, caller, PolicyAction::TerminateSessions)
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::TerminateSessions,
+                self.store.entry(source, Action::TerminateSession).on_session_id(id),
+            )
             .await?
             .organization_id();
         let inside = move |s: &Session| s.organization_id == organization;
@@ -154,7 +159,7 @@ impl Sessions {
                     let session = tx.session(id)?;
                     let why = hidden_reason(&who, session.as_ref().map(|s| s.organization_id));
                     let Some(session) = session.filter(&theirs) else {
-                        let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
+                        let entry = entry.clone().access_denied().on_session_id(id);
                         return tx.deny(&entry.denied(why), Error::not_found(SESSION));
                     };
                     let entry =

@@ -298,13 +298,13 @@ fn permit_stream(
             .deny(&entry.clone().on_session_id(id).denied(Reason::SignedOut), invalid_token());
     }
     let Some(session) = tx.session(id)? else {
-        let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
+        let entry = entry.clone().access_denied().on_session_id(id);
         return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(SESSION));
     };
     match policy::authorize_stream(who, &session, context) {
         Ok(permit) => Ok(Decision::Allowed(permit)),
         Err(Denial::NotOwner) => {
-            let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
+            let entry = entry.clone().access_denied().on_session_id(id);
             let why = hidden_reason(who, Some(session.organization_id));
             tx.deny(&entry.denied(why), Error::not_found(SESSION))
         }

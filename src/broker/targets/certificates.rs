@@ -144,7 +144,12 @@ impl Certificates {
     ) -> Result<()> {
         let organization = self
             .store
-            .permit(source, caller, PolicyAction::ManageWorkspaces)
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ManageWorkspaces,
+                self.store.entry(source, Action::PinCertificate).on_workspace_id(id),
+            )
             .await?
             .organization_id();
         let fingerprint: Fingerprint = validate::convert(fingerprint)?;
@@ -154,7 +159,7 @@ impl Certificates {
             .store
             .transact(move |tx| {
                 let Some(mut workspace) = tx.workspace(&id)?.filter(|w| w.organization_id == organization) else {
-                    let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(&id);
+                    let entry = entry.clone().access_denied().on_workspace_id(&id);
                     return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                 };
                 let entry = entry.clone().on_workspace(&workspace).with("fingerprint", fingerprint.to_string());

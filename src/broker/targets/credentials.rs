@@ -254,7 +254,7 @@ impl Credentials {
                 let session = tx.session(id)?;
                 let why = hidden_reason(&who, session.as_ref().map(|s| s.organization_id));
                 let Some(session) = session.filter(|s| s.principal == who.id()) else {
-                    let entry = entry.clone().action(Action::AccessDenied).on_session_id(id);
+                    let entry = entry.clone().access_denied().on_session_id(id);
                     return tx.deny(&entry.denied(why), Error::not_found(SESSION));
                 };
                 let entry = entry.clone().on_session(&session);
@@ -293,7 +293,7 @@ fn visible_workspace(
 ) -> Result<Decision<Workspace>> {
     let found = tx.workspace(id)?;
     let Some(workspace) = found.filter(|w| policy::can_view(who, w, context)) else {
-        let entry = entry.clone().action(Action::AccessDenied).on_workspace_id(id);
+        let entry = entry.clone().access_denied().on_workspace_id(id);
         return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
     };
     if workspace.credential_source().is_none() {

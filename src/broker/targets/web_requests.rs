@@ -68,8 +68,16 @@ impl WebRequests {
         id: SessionId,
         query: impl TryInto<RequestQuery, Error: Into<Error>>,
     ) -> Result<Page<(i64, RequestRecord)>> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ReadAudit).await?.organization_id();
+        let organization = self
+            .store
+            .permit_act(
+                source,
+                caller,
+                PolicyAction::ReadAudit,
+                self.store.entry(source, Action::AccessDenied).on_session_id(id),
+            )
+            .await?
+            .organization_id();
         let query = validate::convert(query)?;
         let limit = validate::page_limit(query.limit, 100)?;
         let before = query.cursor.as_deref().map(validate::parse_seq).transpose()?;

@@ -110,11 +110,12 @@ impl ClipboardState {
             kind::FORMAT_DATA_RESPONSE => {
                 pass_if(clipboard.allows(direction), RefusalKind::Clipboard, refusals)
             }
-            kind::TEMP_DIRECTORY => pass_if(
-                policy.files && clipboard.allows(direction),
-                RefusalKind::ClipboardFiles,
-                refusals,
-            ),
+            // The client names its folder for files at every start (2.2.2.3): nobody transferred
+            // anything, so holding it back is no refusal.
+            kind::TEMP_DIRECTORY if policy.files && clipboard.allows(direction) => {
+                Disposition::Pass
+            }
+            kind::TEMP_DIRECTORY => Disposition::Drop,
             kind::FILE_CONTENTS_RESPONSE => pass_if(
                 policy.files && clipboard.allows(direction),
                 RefusalKind::ClipboardFiles,

@@ -114,7 +114,7 @@ impl StreamFilter for RdpStreamFilter {
         };
         output.replies.extend(self.out.drain(..));
         if filter.has_refusals() {
-            output.refused.extend(filter.refusals().iter().map(refused_transfer));
+            output.refused.extend(filter.refusals().iter().filter_map(refused_transfer));
         }
         fed.and(flushed).map_err(filter_error)
     }
@@ -124,7 +124,9 @@ impl StreamFilter for RdpStreamFilter {
     }
 }
 
-fn refused_transfer(refusal: &Refusal) -> RefusedTransfer {
+/// `None`: a channel that the server asked for by itself, as it does at every start. Nobody transferred
+/// anything.
+fn refused_transfer(refusal: &Refusal) -> Option<RefusedTransfer> {
     let channel = match &refusal.kind {
         RefusalKind::Clipboard => Channel::Clipboard,
         RefusalKind::ClipboardFiles => Channel::Files,
@@ -139,16 +141,16 @@ fn refused_transfer(refusal: &Refusal) -> RefusedTransfer {
             Channel::Files
         }
         RefusalKind::Input => Channel::Input,
-        RefusalKind::StaticChannel(_)
-        | RefusalKind::DynamicChannel(_)
-        | RefusalKind::DynamicData
-        | RefusalKind::Other => Channel::Other,
+        RefusalKind::DynamicChannel(_) => return None,
+        RefusalKind::StaticChannel(_) | RefusalKind::DynamicData | RefusalKind::Other => {
+            Channel::Other
+        }
     };
     let direction = match refusal.direction {
         rdp::Direction::Up => Direction::Up,
         rdp::Direction::Down => Direction::Down,
     };
-    RefusedTransfer { channel, direction, bytes: refusal.bytes, count: refusal.count }
+    Some(RefusedTransfer { channel, direction, bytes: refusal.bytes, count: refusal.count })
 }
 
 /// What cannot be checked, or redirects to another server, is forbidden; everything else is a

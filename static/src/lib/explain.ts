@@ -9,10 +9,12 @@ export interface Explanation {
   detail: string | null;
   requestId: string | null;
   status: number | null;
+  /** The gateway did not answer. */
+  offline: boolean;
 }
 
 export function explain(error: unknown): Explanation {
-  if (!(error instanceof ApiError)) return { ...e.server, detail: null, requestId: null, status: null };
+  if (!(error instanceof ApiError)) return { ...e.server, detail: null, requestId: null, status: null, offline: false };
   const explanation =
     error.status === 0
       ? e.offline
@@ -34,5 +36,5 @@ export function explain(error: unknown): Explanation {
                     ? e.server
                     : e.invalid;
   const serverDetail = error.offline ? null : error.detail || null;
-  return { ...explanation, detail: serverDetail, requestId: error.requestId, status: error.status || null };
+  return { ...explanation, detail: serverDetail, requestId: error.requestId, status: error.status || null, offline: error.offline };
 }

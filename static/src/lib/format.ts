@@ -5,14 +5,14 @@ const DAY_MS = 86_400_000;
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
 const clockSeconds = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
-const dayMonth = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
-const dayMonthYear = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', year: 'numeric' });
+const dayMonth = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+const dayMonthYear = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
 
 function midnight(ms: number): number {
   return new Date(ms).setHours(0, 0, 0, 0);
 }
 
-/** "Today 14:03", "Yesterday 14:03", "3 Nov 14:03", "3 Nov 2024 14:03"; with seconds where order matters. */
+/** "Today 14:03", "Yesterday 14:03", "3 Nov 14:03", "3 Nov 2024 14:03", the date as the browser writes it; with seconds where order matters. */
 export function moment(iso: string | null | undefined, now: number, seconds = false): string {
   const ms = iso ? Date.parse(iso) : NaN;
   if (Number.isNaN(ms)) return '–';

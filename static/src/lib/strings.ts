@@ -40,6 +40,8 @@ export const time = {
 
 export const errors = {
   offline: { title: 'Portcullis does not answer', hint: 'Check your network connection. This page tries again by itself.' },
+  /** What was asked for is not repeated. */
+  offlineAct: 'Portcullis does not answer. Check your network connection, then try again.',
   unauthorized: { title: 'You were signed out', hint: 'Sign in again to go on.' },
   forbidden: { title: 'You may not do this', hint: 'Ask an administrator if you think you should.' },
   notFound: { title: 'This is not there any more', hint: 'It may have been removed in the meantime. Reload the list.' },
@@ -124,13 +126,13 @@ export const accountPage = {
   name: 'Name',
   email: 'E-mail',
   role: 'Role',
-  factor: 'Second step',
+  factor: 'Second factor',
   factorOn: 'Set up',
   factorOff: 'Not set up',
   factorOnText: 'You sign in with your password and a code from your authenticator app. New phone? Ask an administrator to reset it; you set up the new one at your next sign-in.',
-  factorOffText: 'Only your password protects this account. Add a code from an authenticator app (1 minute): nobody who learns your password gets in, and workspaces that ask for a second step open.',
-  factorAdd: 'Add a second step',
-  factorAdded: 'Your second step is set up',
+  factorOffText: 'Only your password protects this account. Add a code from an authenticator app (1 minute): nobody who learns your password gets in, and workspaces that ask for a second factor open.',
+  factorAdd: 'Add a second factor',
+  factorAdded: 'Your second factor is set up',
   credentials: 'Saved passwords',
   credentialsLead: 'What you saved to sign in to desktops. Nobody can read them, you neither; the gateway uses them for you.',
   credentialSaved: 'Saved',
@@ -165,6 +167,7 @@ export const signin = {
   signedOutByUser: 'You are signed out.',
   wrong: 'That e-mail and password do not match. Check both and try again.',
   expired: 'That took too long, so please enter your password again.',
+  tooManyCodes: 'There were too many wrong codes, so please enter your password again.',
   foot: 'Your connection is encrypted, and what you open is recorded in your organization’s audit log.',
   codeTitle: 'Enter your code',
   codeLead: 'Open your authenticator app and type the 6 digits it shows for Portcullis.',
@@ -174,7 +177,7 @@ export const signin = {
   codeWrong: 'That code is not right. Codes change every 30 seconds and work once: use the one shown now.',
   back: 'Use another account',
   enrolTitle: 'Protect your account',
-  enrolLead: 'Your organization asks for a second step. Set it up once; it takes a minute.',
+  enrolLead: 'Your organization asks for a second factor. Set it up once; it takes a minute.',
   enrolStep1: 'Scan this with an authenticator app',
   enrolHere: 'Open my authenticator app',
   enrolStep1Hint: 'For example Aegis, 1Password, Google Authenticator or Microsoft Authenticator.',
@@ -184,6 +187,7 @@ export const signin = {
   enrolStep2: 'Enter the 6 digits it shows',
   enrolSubmit: 'Finish',
   enrolWrong: 'That code does not fit. Wait for the next one and type it before it changes.',
+  enrolOlder: 'Is there an older Portcullis entry in your app? Delete it: only this key works.',
   enrolPreparing: 'Preparing your key…',
 };
 
@@ -194,6 +198,7 @@ export const workspaceStatus: Record<string, string> = {
   maintenance: 'Maintenance',
   offline: 'Offline',
   running: 'Running',
+  unknown: 'Not known now',
 };
 
 export const workspaceType: Record<string, string> = {
@@ -219,16 +224,16 @@ export const portal = {
   maintenance: 'Under maintenance. Try again later.',
   offline: 'No host is connected right now, so it cannot start.',
   inUse: 'Somebody else is using it. It frees up when they are done.',
-  needsMfa: 'Second step',
-  needsMfaHint: 'Opens only after a second step at sign-in',
-  addFactorFirst: 'It asks for a second step, and you have none yet (1 minute).',
-  addFactor: 'Add a second step',
-  signInAgain: 'It asks for a second step. Sign out and sign in with your code.',
+  needsMfa: 'Second factor',
+  needsMfaHint: 'Opens only after a second factor at sign-in',
+  addFactorFirst: 'It asks for a second factor, and you have none yet (1 minute).',
+  addFactor: 'Add a second factor',
+  signInAgain: 'It asks for a second factor. Sign out and sign in with your code.',
   noNetwork: 'No network',
   singleSeat: 'One person at a time',
   starting: (s: number) =>
     s < 5
-      ? `Starting your desktop (${s} s). It usually takes less than 2.`
+      ? `Starting your desktop (${s} s).`
       : s < 15
         ? `Still starting (${s} s). The host is slower than usual.`
         : `Still starting (${s} s). You can wait or come back: it goes on without this page.`,
@@ -286,7 +291,7 @@ export const livePage = {
   lead: 'Everybody’s open sessions in your organization.',
   person: 'Person',
   viewers: 'Windows',
-  mfa: 'Second step',
+  mfa: 'Second factor',
   emptyTitle: 'Nobody is connected',
   emptyHint: 'A session appears here the moment somebody opens a workspace.',
   audit: 'Audit',
@@ -383,11 +388,12 @@ export const auditPage = {
   emptyAll: 'Nothing has happened yet',
   shown: (n: number) => plural(n, 'entry', 'entries'),
   newest: (n: number) => `The newest ${n.toLocaleString()} entries`,
-  kinds: { login: 'A sign-in', session: 'A session', user: 'A person', host: 'A host', audit: 'Audit log', ticket: 'A screen ticket', workspace: 'A workspace', token: 'A token', join_token: 'A join token', gateway: 'Gateway' } as Record<string, string>,
+  kinds: { login: 'A sign-in', session: 'A session', user: 'A person', host: 'A host', audit: 'Audit log', ticket: 'A screen ticket', workspace: 'A workspace', token: 'A token', users: 'People', hosts: 'Hosts', sessions: 'Live sessions', workspaces: 'Workspaces', route: 'A request', join_token: 'A join token', gateway: 'Gateway' } as Record<string, string>,
   newer: 'There are new entries',
   showNewer: 'Show them',
   detail: (seq: number) => `Entry ${seq}`,
   reason: 'Reason',
+  rule: 'Rule',
   agent: 'Browser',
   ids: 'Identifiers',
   chain: 'Hash chain',
@@ -409,10 +415,10 @@ export const actions: Record<string, string> = {
   login_failed: 'Failed to sign in',
   login_throttled: 'Sign-in slowed down',
   sign_in_slowed: 'Sign-in slowed: many wrong tries',
-  mfa_verify: 'Passed the second step',
-  mfa_failed: 'Failed the second step',
-  mfa_enroll: 'Set up a second step',
-  mfa_reset: 'Reset a second step',
+  mfa_verify: 'Passed the second factor',
+  mfa_failed: 'Failed the second factor',
+  mfa_enroll: 'Set up a second factor',
+  mfa_reset: 'Reset a second factor',
   refresh: 'Renewed a sign-in',
   refresh_reuse: 'Used an old sign-in again',
   logout: 'Signed out',
@@ -463,9 +469,71 @@ export const actions: Record<string, string> = {
   accept_audit_damage: 'Accepted that the audit log was altered',
 };
 
+/** What was tried, of a refusal. */
+export const attempts: Record<string, string> = {
+  create_workspace: 'create a workspace',
+  update_workspace: 'change a workspace',
+  delete_workspace: 'delete a workspace',
+  launch_workspace: 'open a workspace',
+  stop_workspace: 'end a workspace’s sessions',
+  pin_certificate: 'trust a certificate',
+  create_user: 'add a person',
+  update_user: 'change a person',
+  disable_user: 'disable a person',
+  enable_user: 'enable a person',
+  sign_out_user: 'sign somebody out',
+  mfa_reset: 'reset a second factor',
+  mfa_enroll: 'set a second factor',
+  create_join_token: 'make a join token',
+  remove_host: 'remove a host',
+  add_peer: 'add a host',
+  show_host_config: 'see a host’s configuration',
+  terminate_session: 'end somebody’s session',
+  disconnect_session: 'end a session',
+  extend_session: 'extend a session',
+  open_stream: 'open a screen',
+  issue_ticket: 'get a screen ticket',
+  save_credential: 'save a desktop password',
+  forget_credential: 'forget a desktop password',
+  enter_credential: 'enter a desktop password',
+  logout: 'sign a browser out',
+  read_users: 'see people',
+  read_hosts: 'see hosts',
+  read_live_sessions: 'see live sessions',
+  read_audit: 'read the audit log',
+};
+
+/** Why something was refused, where the code alone says too little. */
+export const refusals: Record<string, string> = {
+  role: 'The role does not allow it',
+  not_theirs: 'It belongs to somebody else',
+  unknown: 'It does not exist',
+  not_active: 'It is not active',
+  mfa_required: 'Needs a second factor',
+  duration_limit: 'It would last too long',
+};
+
+/** The rules that refuse, as the details of an entry name them. */
+export const rules: Record<string, string> = {
+  manage_workspaces: 'Only administrators manage workspaces',
+  manage_users: 'Only administrators manage people',
+  manage_hosts: 'Only administrators manage hosts',
+  terminate_sessions: 'Only administrators end sessions of others',
+  read_users: 'Only administrators and security officers see people',
+  read_hosts: 'Only administrators and security officers see hosts',
+  read_live_sessions: 'Only administrators and security officers see live sessions',
+  read_audit: 'Only administrators and security officers read the audit log',
+};
+
 /** Label of an audit entry; some actions have stages with their own label. */
 export function actionLabel(entry: { action: string; details?: Record<string, unknown> }): string {
-  if (entry.action === 'mfa_enroll' && entry.details?.stage === 'started') return 'Began to set up a second step';
+  if (entry.action === 'mfa_enroll' && entry.details?.stage === 'started') return 'Began to set up a second factor';
+  // Of a refusal people want to know what was tried.
+  if (entry.action === 'access_denied') {
+    const { act, rule } = entry.details ?? {};
+    const tried = (typeof act === 'string' && (attempts[act] ?? actions[act])) || (typeof rule === 'string' && attempts[rule]);
+    if (tried) return `Refused: ${tried}`;
+  }
   return actions[entry.action] ?? entry.action;
 }
 
@@ -612,7 +680,7 @@ export const adminWorkspaces = {
   accessAll: 'Everyone',
   accessNobody: 'Allow at least one role. To close it for everybody, use maintenance.',
   rules: 'Rules',
-  requiresMfa: 'Only after a second step',
+  requiresMfa: 'Only after a second factor',
   singleSeat: 'One person at a time',
   network: 'May use the network',
   maintenance: 'Under maintenance: nobody can open it',
@@ -630,7 +698,7 @@ export const adminWorkspaces = {
   deleteText: 'It disappears for everybody. Everyone who has it open is cut off within a second and unsaved work is lost. This cannot be undone; the audit log stays.',
   deleteConfirm: 'Delete workspace',
   status: 'Status',
-  mfa: 'Second step',
+  mfa: 'Second factor',
   seat: 'Seats',
   seatOne: 'One',
   seatEach: 'One each',
@@ -650,11 +718,11 @@ export const usersPage = {
   newPassword: 'New password',
   newPasswordHint: 'Leave empty to keep the present one.',
   role: 'Role',
-  factor: 'Second step',
+  factor: 'Second factor',
   factorOn: 'Set up',
   factorOff: 'Not set up',
-  allProtected: (n: number) => (n === 1 ? 'The only account is protected by a second step.' : `All ${n} accounts are protected by a second step.`),
-  someProtected: (n: number, of: number) => `${n} of ${plural(of, 'account is', 'accounts are')} protected by a second step.`,
+  allProtected: (n: number) => (n === 1 ? 'The only account is protected by a second factor.' : `All ${n} accounts are protected by a second factor.`),
+  someProtected: (n: number, of: number) => `${n} of ${plural(of, 'account is', 'accounts are')} protected by a second factor.`,
   bareHint: 'The others need only a password until they set one up.',
   showBare: (n: number) => `Show ${n} without`,
   showAll: 'Show everybody',
@@ -664,7 +732,7 @@ export const usersPage = {
   lastLogin: 'Last sign-in',
   you: 'you',
   edit: 'Edit',
-  resetFactor: 'Reset second step',
+  resetFactor: 'Reset second factor',
   signOut: 'Sign out everywhere',
   disable: 'Disable',
   enable: 'Enable',
@@ -672,13 +740,13 @@ export const usersPage = {
   emptyHint: 'Add the first person.',
   created: (n: string) => `${n} is added`,
   saved: (n: string) => `${n} is saved`,
-  wasReset: (n: string) => `${n} sets up a new second step at the next sign-in`,
+  wasReset: (n: string) => `${n} sets up a new second factor at the next sign-in`,
   wasSignedOut: (n: string) => `${n} is signed out everywhere`,
   wasDisabled: (n: string) => `${n} is disabled`,
   wasEnabled: (n: string) => `${n} is enabled`,
-  resetTitle: (n: string) => `Reset ${n}’s second step?`,
+  resetTitle: (n: string) => `Reset ${n}’s second factor?`,
   resetText: 'Their authenticator app stops working for Portcullis. At the next sign-in they set up a new one with only their password, so make sure that it is really them who asks.',
-  resetConfirm: 'Reset second step',
+  resetConfirm: 'Reset second factor',
   signOutTitle: (n: string) => `Sign ${n} out everywhere?`,
   signOutText: 'All their browsers are signed out and their running workspaces are closed within a second. Unsaved work is lost. They can sign in again.',
   signOutConfirm: 'Sign out everywhere',
@@ -793,7 +861,7 @@ export const viewer = {
       signed_out_by_admin: 'That closed this application, too. Sign in again, or ask them if this is a surprise.',
       user_disabled: 'Ask an administrator if this is a surprise.',
       workspace_removed: 'An administrator has deleted it.',
-      host_lost: 'The machine through which it was reached is gone. Try again in a moment.',
+      host_lost: 'The machine through which it was reached was restarted or cannot be reached. Try again in a moment.',
       launch_failed: 'Try it again. If it stays like this, tell your administrator.',
     } as Record<string, string>,
   },
@@ -912,7 +980,7 @@ export const viewer = {
   hintTouch: 'Tap the tab for clipboard, special keys, full screen and the way out. Tap to click, hold for the right button, two fingers to scroll.',
   hintOk: 'Got it',
   again: (name: string) => `Open ${name} again`,
-  starting: (s: number) => `Starting (${s} s). It usually takes less than 2.`,
+  starting: (s: number) => `Starting (${s} s).`,
   againFailed: 'It did not start.',
   signIn: 'Sign in',
   tryAgain: 'Try again',
@@ -927,7 +995,7 @@ export const viewer = {
     signed_out_by_admin: { title: 'An administrator signed you out', text: 'That closed this desktop, too. Sign in again, or ask them if this is a surprise.' },
     user_disabled: { title: 'Your account was disabled', text: 'Ask an administrator if this is a surprise.' },
     workspace_removed: { title: 'This workspace was removed', text: 'An administrator has deleted it.' },
-    host_lost: { title: 'The desktop’s host was lost', text: 'The machine it ran on is gone, so the desktop is too. Files in your home folder are on that machine.' },
+    host_lost: { title: 'The desktop’s host was lost', text: 'The machine it ran on, or the program on it that runs desktops, was restarted or cannot be reached, so the desktop is gone. Files in your home folder are on that machine.' },
     launch_failed: { title: 'This workspace did not start', text: 'Try it again. If it stays like this, tell your administrator.' },
   } as Record<string, { title: string; text: string }>,
   certificate: {

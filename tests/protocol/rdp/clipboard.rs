@@ -151,6 +151,23 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+/// IronRDP's client names its folder for files at every start: 520 bytes of UTF-16 (2.2.2.3).
+#[test]
+fn the_clients_folder_is_held_back_and_is_no_refusal() {
+    let folder = message(6, 0, &[0; 520]);
+    let pieces = chunks(Direction::Up, &folder, 1600);
+    let conversation = [xrdp(), pieces.clone()].concat();
+    for policy in [with(Clipboard::Both, false), with(Clipboard::Out, true)] {
+        let before = play(policy, &xrdp(), 700);
+        let outcome = play(policy, &conversation, 700);
+        assert_eq!(outcome.error, None);
+        assert_eq!(kinds(&outcome, Direction::Up), kinds(&before, Direction::Up), "{policy:?}");
+        assert_eq!(outcome.refusals, before.refusals, "nobody transferred anything: {policy:?}");
+    }
+    let allowed = play(with(Clipboard::Both, true), &conversation, 700);
+    assert_eq!(kinds(&allowed, Direction::Up).last(), Some(&6), "where files may pass it does");
+}
+
 #[test]
 fn big_content_passes_in_its_chunks_or_not_at_all() {
     let content = message(5, 1, &vec![0x5a; 100_000]);

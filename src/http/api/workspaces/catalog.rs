@@ -49,7 +49,7 @@ pub async fn launch(
     ok(Launch::from(launched))
 }
 
-/// Stops a workspace: the caller's session of it; for an admin every session of it.
+/// Ends the sessions of a workspace: the caller's own; for an admin every one.
 #[utoipa::path(post, path = "/api/workspaces/{id}/stop", tag = "workspaces", operation_id = "stopWorkspace", params(("id" = String, Path, description = "Workspace")),
     responses((status = 200, body = Stopped), (status = 401, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "It has no active session", body = Problem)), security(("bearer" = []), ("cookie" = [])))]

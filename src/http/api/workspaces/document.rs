@@ -4,8 +4,9 @@
 use super::cookies;
 use crate::http::api::definition::{Route, describe};
 use actix_web::http::StatusCode;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi, RefOr, Schema};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi as _};
 
 #[derive(utoipa::OpenApi)]
@@ -38,6 +39,67 @@ impl Modify for SecuritySchemes {
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("bearer", bearer);
         components.add_security_scheme("cookie", cookie);
+    }
+}
+
+/// Answers that any operation of its kind may give, beside those that its handler names.
+struct CommonResponses;
+
+impl CommonResponses {
+    const ALWAYS: [(&'static str, &'static str); 6] = [
+        ("400", "The request is malformed, or has a cookie of this gateway twice"),
+        ("421", "The request is for a host that this gateway does not serve"),
+        ("429", "Too many requests; `Retry-After` says when to try again"),
+        ("431", "The header fields are too large"),
+        ("500", "An internal error; the log has its cause under the request's id"),
+        ("503", "A part of the gateway does not work at the moment"),
+    ];
+    const WITH_BODY: [(&'static str, &'static str); 4] = [
+        ("408", "The body did not arrive in time"),
+        ("413", "The body is too large"),
+        ("415", "The body is not JSON"),
+        ("422", "A value in the request is not acceptable"),
+    ];
+    const WITH_PARAMETERS: [(&'static str, &'static str); 1] =
+        [("422", "A parameter is not acceptable")];
+    /// Of requests that change something, which browsers must not send for another site.
+    const UNSAFE: [(&'static str, &'static str); 1] =
+        [("403", "The caller may not do this, or a browser sent it for another site")];
+
+    fn add(operation: &mut Operation, responses: &[(&str, &str)]) {
+        for (status, description) in responses {
+            operation.responses.responses.entry((*status).to_owned()).or_insert_with(|| {
+                let problem = Ref::from_schema_name("Problem");
+                let content = ContentBuilder::new().schema(Some(problem)).build();
+                let response = ResponseBuilder::new()
+                    .description(*description)
+                    .content("application/json", content);
+                RefOr::T(response.build())
+            });
+        }
+    }
+}
+
+impl Modify for CommonResponses {
+    fn modify(&self, openapi: &mut OpenApi) {
+        for item in openapi.paths.paths.values_mut() {
+            let changing =
+                [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter();
+            for operation in changing.flatten() {
+                Self::add(operation, &Self::UNSAFE);
+            }
+            let all =
+                [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+            for operation in all.into_iter().flatten() {
+                Self::add(operation, &Self::ALWAYS);
+                if operation.request_body.is_some() {
+                    Self::add(operation, &Self::WITH_BODY);
+                }
+                if operation.parameters.as_ref().is_some_and(|list| !list.is_empty()) {
+                    Self::add(operation, &Self::WITH_PARAMETERS);
+                }
+            }
+        }
     }
 }
 
@@ -93,6 +155,7 @@ impl Modify for LoginDiscriminants {
 pub(super) fn json(routes: &[Route]) -> String {
     let mut document = describe(ApiDoc::openapi(), routes);
     SecuritySchemes.modify(&mut document);
+    CommonResponses.modify(&mut document);
     ResponseDescriptions.modify(&mut document);
     LoginDiscriminants.modify(&mut document);
     let mut text = document.to_pretty_json().unwrap_or_default();

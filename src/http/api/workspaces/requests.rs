@@ -25,7 +25,7 @@ const COLUMNS: &str = "seq,time,method,path,status,bytes_in,bytes_out,duration_m
 /// As `csv`, everything that the filter selects, as a file.
 #[utoipa::path(get, path = "/api/sessions/{id}/requests", tag = "sessions", operation_id = "listRequests",
     params(("id" = uuid::Uuid, Path, description = "Session"), RequestParams),
-    responses((status = 200, body = RequestPage), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    responses((status = 200, content((RequestPage = "application/json"), (String = "text/csv"))), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 422, body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn list(
     state: web::Data<AppState>,

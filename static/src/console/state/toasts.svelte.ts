@@ -1,5 +1,6 @@
 /** Notifications. Errors stay until closed; successes disappear after some seconds. */
 import { explain } from '../../lib/explain';
+import { errors } from '../../lib/strings';
 
 export interface Toast {
   id: number;
@@ -7,6 +8,8 @@ export interface Toast {
   title: string;
   text: string | null;
   requestId: string | null;
+  /** The gateway did not answer. */
+  offline?: boolean;
 }
 
 const SHOWN_MS = 4_500;
@@ -22,8 +25,10 @@ class Toasts {
   }
 
   failed(error: unknown, title?: string): void {
-    const { title: what, hint, detail, requestId } = explain(error);
-    this.#add({ kind: 'bad', title: title ?? what, text: detail ?? hint, requestId });
+    const { title: what, hint, detail, requestId, offline } = explain(error);
+    // One event, one notification: a later one replaces it.
+    if (offline) this.list = this.list.filter((toast) => !toast.offline);
+    this.#add({ kind: 'bad', title: title ?? what, text: offline ? errors.offlineAct : (detail ?? hint), requestId, offline });
   }
 
   /** Stays until closed. */
