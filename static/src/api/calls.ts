@@ -45,7 +45,8 @@ export const endLogin = async (id: string): Promise<void> => {
 /** Whether the audit log was altered from outside. A gateway that is down answers 503 with the same body. */
 export const auditTampered = async (): Promise<boolean> => {
   const { data, error } = await client.GET('/api/health');
-  return (data ?? error)?.dependencies?.audit?.status === 'tampered';
+  const health = data ?? error;
+  return health !== undefined && 'dependencies' in health && health.dependencies.audit.status === 'tampered';
 };
 export const me = (): Promise<t.Me> => value(client.GET('/api/auth/me'));
 
@@ -130,7 +131,8 @@ export const removeHost = async (id: string): Promise<void> => {
 
 // Requests to web applications
 export const requests = (session: string, filter: t.RequestFilter, cursor?: string, limit = 100): Promise<t.RequestPage> =>
-  value(client.GET('/api/sessions/{id}/requests', { params: { path: { id: session }, query: { ...filter, limit, cursor } } }));
+  // Without `format` it is JSON.
+  value(client.GET('/api/sessions/{id}/requests', { params: { path: { id: session }, query: { ...filter, limit, cursor } } })) as Promise<t.RequestPage>;
 /** URL of the download with this filter. */
 export function requestsExport(session: string, filter: t.RequestFilter): string {
   return `/api/sessions/${encodeURIComponent(session)}/requests?${new URLSearchParams({ format: 'csv', ...filter } as Record<string, string>)}`;
