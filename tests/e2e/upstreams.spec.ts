@@ -85,6 +85,14 @@ test('an RDP server with NLA shows its picture and takes input', async ({ page }
   await screenshot(page, 'nla');
 });
 
+test('a server without a clipboard is not offered what is on the browser’s', async ({ page }) => {
+  await page.goto(bed.testbed.url);
+  await page.evaluate(() => navigator.clipboard.writeText('copied before'));
+  const session = await openNla(page);
+  await typeKeysUntilFile(page, 'echo > offered.txt', join(bed.testbed.dir, 'offered.txt'));
+  expect(await bed.auditEntries(`action=open_stream&session_id=${session}`), 'the server did not close the stream').toHaveLength(1);
+});
+
 test('an open stream reconnects as read-only when its workspace becomes read-only, without tools for input', async ({ page }) => {
   await nlaWorkspace(bed, 'ws-locked', nlaServer);
   await openNla(page, 'ws-locked');

@@ -63,6 +63,8 @@ class IronRdp implements Protocol {
   #follows: boolean;
   #serverInput: ServerInput = 'unicode';
   #clipboardText: string | null = null;
+  /** The server opened the clipboard channel (Monitor Ready, MS-RDPECLIP 1.3.2.1). IronRDP would send before, and a server without a clipboard ends the connection for it. */
+  #clipboardOpen = false;
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
   #closeTimer: ReturnType<typeof setTimeout> | undefined;
   #requestedSize: { width: number; height: number };
@@ -152,7 +154,7 @@ class IronRdp implements Protocol {
       .extension(enableCredssp(false))
       .extension(outboundMessageSizeLimit(MAX_FRAME));
     if (allowed.clipboardIn || allowed.clipboardOut) {
-      builder.forceClipboardUpdateCallback(() => void this.#sendClipboard(this.#clipboardText).catch(() => {})).remoteClipboardChangedCallback((data: InstanceType<typeof Backend.ClipboardData>) => this.#receiveClipboard(data));
+      builder.forceClipboardUpdateCallback(() => this.#openClipboard()).remoteClipboardChangedCallback((data: InstanceType<typeof Backend.ClipboardData>) => this.#receiveClipboard(data));
     }
     return builder.connect();
   }
@@ -204,7 +206,13 @@ class IronRdp implements Protocol {
     }
   }
 
+  #openClipboard(): void {
+    this.#clipboardOpen = true;
+    this.#sendClipboard(this.#clipboardText).catch(() => {});
+  }
+
   async #sendClipboard(text: string | null): Promise<void> {
+    if (!this.#clipboardOpen) throw new Error('The desktop has not opened its clipboard');
     const data = new Backend.ClipboardData();
     if (text !== null && this.#choices.allowed.clipboardIn) data.addText(TEXT, text);
     await this.#session?.onClipboardPaste(data);

@@ -151,24 +151,24 @@ export class ClipboardPanel {
     if (!this.#in || remembered('clipboard') === 'off' || this.#reading !== 'granted' || !document.hasFocus()) return;
     try {
       const text = await navigator.clipboard.readText();
-      if (text && this.#unwritten === null) await this.#give(text);
+      if (text && this.#unwritten === null) await this.#give(text, false);
     } catch {
       // Not text; the `paste` event says so when it is pasted.
     }
   }
 
-  /** True when the desktop has `text` now. */
-  async #give(text: string): Promise<boolean> {
+  /** True when the desktop has `text` now. Nobody who did not ask for it (`asked`) is told that a desktop does not take it, or not yet. */
+  async #give(text: string, asked = true): Promise<boolean> {
     this.#local = text;
     if (text === this.#shared) return true;
-    return this.#transfer(text);
+    return this.#transfer(text, asked);
   }
 
   get #limit(): number {
     return Math.min(LIMIT, this.#ports.limit() ?? LIMIT);
   }
 
-  async #transfer(text: string): Promise<boolean> {
+  async #transfer(text: string, asked = true): Promise<boolean> {
     const size = sizeOf(text);
     if (size > this.#limit) {
       this.#refuse(s.clipboardTooLong(bytes(size), bytes(this.#limit)));
@@ -185,7 +185,7 @@ export class ClipboardPanel {
       return true;
     } catch {
       this.#shared = null;
-      this.#refuse(s.clipboardFailed);
+      if (asked) this.#refuse(s.clipboardFailed);
       return false;
     }
   }
