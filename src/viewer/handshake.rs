@@ -18,6 +18,7 @@ use crate::protocol::rfb::{MAX_PENDING, RfbError, Tls};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 /// A desktop after its handshake, and the bytes it sent after that.
@@ -68,6 +69,8 @@ async fn authenticate<B: StreamAudit>(
 ) -> Result<AuthenticatedDesktop, StreamEnd> {
     let mut pending = BytesMut::with_capacity(MAX_PENDING);
     let mut reply = Zeroizing::new(Vec::new());
+    let mut deadline = Instant::now() + stream.timeouts.handshake;
+    let mut asked = false;
     loop {
         let progress = handshake.advance(&pending, &mut reply).map_err(StreamEnd::Handshake)?;
         let _ = pending.split_to(progress.consumed);
@@ -87,7 +90,12 @@ async fn authenticate<B: StreamAudit>(
             handshake.tls_established(&mut reply).map_err(StreamEnd::Handshake)?;
             send(&mut desktop, &mut reply).await.map_err(|e| io_error(e, handshake))?;
         }
-        match read_more(&mut desktop, &mut pending).await {
+        if handshake.awaits_result() && !asked {
+            asked = true;
+            deadline = Instant::now() + stream.timeouts.security_result;
+        }
+        let read = timeout_at(deadline, read_more(&mut desktop, &mut pending)).await;
+        match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(0) => return Err(StreamEnd::Handshake(handshake.unexpected_close())),
             Ok(_) => {}
             Err(error) => return Err(io_error(error, handshake)),

@@ -9,6 +9,8 @@ pub struct Timeouts {
     pub dial: Duration,
     /// Each of the two handshakes.
     pub handshake: Duration,
+    /// A desktop's verdict after authentication: some ask a person first.
+    pub security_result: Duration,
     /// Between pings.
     pub ping_interval: Duration,
     /// Longest wait for a pong.
@@ -23,6 +25,7 @@ impl Default for Timeouts {
         Self {
             dial: s(10),
             handshake: s(10),
+            security_result: s(60),
             ping_interval: s(5),
             pong: s(20),
             desktop_write: s(30),

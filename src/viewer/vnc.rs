@@ -112,7 +112,7 @@ async fn connect<B: StreamAudit>(
     loop {
         let desktop = stream.dial().await?;
         let handshaken = timeout(
-            stream.timeouts.handshake,
+            stream.timeouts.handshake + stream.timeouts.security_result,
             handshake::client_handshake(stream, desktop, credential, &excluded),
         )
         .await;

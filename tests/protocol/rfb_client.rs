@@ -244,6 +244,26 @@ fn debug_shows_no_password() {
 }
 
 #[test]
+fn a_refusal_for_another_reason_is_no_wrong_password() {
+    let result = |types: &[u8], rest: &[u8], words: &str| {
+        [&b"RFB 003.008\n"[..], types, rest, &[0, 0, 0, 1], &reason(words)].concat()
+    };
+    let with_password = |words| error_of(PASSWORD, &result(&[1, 2], &CHALLENGE, words));
+    for words in [
+        "Another connection is being asked about",
+        "Connection rejected by local user",
+        "Unable to query the local user to accept the connection",
+    ] {
+        assert_eq!(with_password(words).reason_code(), "rfb_refused", "{words}");
+    }
+    for words in ["", "Authentication failure", "password check failed!", "Access denied"] {
+        assert_eq!(with_password(words).reason_code(), "rfb_denied", "{words}");
+    }
+    let without = error_of(b"", &result(&[1, 1], &[], "Authentication failed"));
+    assert_eq!(without.reason_code(), "rfb_refused", "no password was sent");
+}
+
+#[test]
 fn a_lockout_is_distinguished() {
     let result = |kind: u8, words: &str| {
         [&b"RFB 003.008\n"[..], &[1, 2], &CHALLENGE, &[0, 0, 0, kind], &reason(words)].concat()

@@ -13,8 +13,8 @@ use portcullis::viewer::stream_end::StreamEnd;
 use portcullis::viewer::{Duplex, Timeouts};
 use std::io;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 
 /// Time limit for tests that wait for it to expire.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -175,6 +175,36 @@ async fn a_desktop_that_refuses_the_password() {
     desktop.write_all(&CHALLENGE).await.unwrap();
     desktop.write_all(b"\0\0\0\x01\0\0\0\x15Authentication failed").await.unwrap();
     assert_eq!(end_of(harness).await, expected(4006, "rfb_denied", "workspace rfb_denied"));
+}
+
+#[tokio::test]
+async fn a_desktop_that_asks_a_person_first_may_take_longer() {
+    let mut harness =
+        Harness::with_limits(Timeouts { handshake: HANDSHAKE_TIMEOUT, ..Timeouts::default() });
+    let mut desktop = harness.desktop().await;
+    desktop.write_all(b"RFB 003.008\n\x01\x02").await.unwrap();
+    desktop.write_all(&CHALLENGE).await.unwrap();
+    assert_eq!(read(&mut desktop, 12 + 1 + 16).await.len(), 29, "version, type, response");
+    let ended = timeout(2 * HANDSHAKE_TIMEOUT, desktop.read_u8()).await;
+    assert!(ended.is_err(), "the gateway waits: {ended:?}");
+    desktop.write_all(&[0; 4]).await.unwrap();
+    harness.browser.send(b"RFB 003.008\n\x01\x01").await;
+    server_init(&mut desktop, 1).await;
+}
+
+#[tokio::test]
+async fn a_desktop_that_refuses_for_another_reason_than_the_password() {
+    let mut harness = Harness::new();
+    let mut desktop = harness.desktop().await;
+    desktop.write_all(b"RFB 003.008\n\x01\x02").await.unwrap();
+    desktop.write_all(&CHALLENGE).await.unwrap();
+    let words = b"Another connection is being asked about";
+    desktop.write_all(b"\0\0\0\x01\0\0\0\x27").await.unwrap();
+    desktop.write_all(words).await.unwrap();
+    assert_eq!(
+        end_of(harness).await,
+        expected(4002, "rfb_refused", "desktop: The desktop refused the connection.")
+    );
 }
 
 #[tokio::test]

@@ -17,9 +17,10 @@
 //! one. The best acceptable one is chosen: TLS with a certificate, then TLS without, then no TLS.
 
 use super::auth::{CHALLENGE_LEN, VncAuthKey};
+use super::refusal::{FailureKind, read_reason};
 use super::security::{self, InnerAuth, SecurityRequirements, SubType, vencrypt};
 use super::version::{self, Version};
-use super::{Input, MAX_REASON, Progress, Reason, RfbError, Step, drive};
+use super::{Input, Progress, Reason, RfbError, Step, drive};
 use zeroize::Zeroizing;
 
 /// Longest user name or password that is sent by Plain.
@@ -34,22 +35,6 @@ pub struct Credentials<'a> {
     pub password: &'a [u8],
     /// A certificate is expected.
     pub require_certificate: bool,
-}
-
-/// What the server refused.
-#[derive(Clone, Copy, Debug)]
-enum FailureKind {
-    Connection,
-    Password,
-}
-
-impl FailureKind {
-    fn with_reason(self, reason: Reason) -> RfbError {
-        match self {
-            Self::Connection => RfbError::Refused(reason),
-            Self::Password => RfbError::AuthenticationFailed(reason),
-        }
-    }
 }
 
 /// State of the handshake: what is due next from the desktop.
@@ -135,6 +120,12 @@ impl ClientHandshake {
             | State::Reason(_)
             | State::Finished => None,
         }
+    }
+
+    /// The gateway has said everything; the desktop decides, and may ask a person.
+    #[must_use]
+    pub fn awaits_result(&self) -> bool {
+        matches!(self.state, State::Result(_) | State::Reason(_))
     }
 
     /// Processes input that was not consumed yet; appends to `reply` what must be sent now.
@@ -349,9 +340,15 @@ impl ClientHandshake {
 
     fn read_result(&mut self, version: Version, input: &mut Input<'_>) -> Result<Step, RfbError> {
         let Some(result) = input.u32() else { return Ok(Step::Wait) };
+        let refusal = if self.requirements.password {
+            FailureKind::Password
+        } else {
+            FailureKind::Connection
+        };
         match result {
             0 => Ok(Step::Done),
-            1 | 2 if version == Version::V3_8 => self.refused(FailureKind::Password),
+            1 | 2 if version == Version::V3_8 => self.refused(refusal),
+            1 if !self.requirements.password => Err(RfbError::Refused(Reason::default())),
             1 => Err(RfbError::AuthenticationFailed(Reason::default())),
             // "Too many attempts", older than the RFC; some servers still send it.
             2 => Err(RfbError::AuthenticationFailed(Reason::too_many())),
@@ -373,19 +370,6 @@ impl ClientHandshake {
     fn refused(&mut self, refusal: FailureKind) -> Result<Step, RfbError> {
         self.state = State::Reason(refusal);
         Ok(Step::Next)
-    }
-}
-
-/// Reads the reason of a refusal.
-fn read_reason(refusal: FailureKind, input: &mut Input<'_>) -> Result<Step, RfbError> {
-    let Some(length) = input.peek_u32() else { return Ok(Step::Wait) };
-    match usize::try_from(length) {
-        Ok(length) if length <= MAX_REASON => match input.take(4 + length) {
-            Some(bytes) => Err(refusal.with_reason(Reason::from_bytes(bytes.split_at(4).1))),
-            None => Ok(Step::Wait),
-        },
-        // A refusal whose reason is too long is still a refusal.
-        Ok(_) | Err(_) => Err(refusal.with_reason(Reason::default())),
     }
 }
 

@@ -26,6 +26,7 @@ pub mod client;
 pub mod filter;
 pub mod init;
 pub mod input;
+mod refusal;
 mod security;
 pub mod server;
 mod version;
@@ -163,6 +164,28 @@ impl Reason {
     pub fn is_lockout(&self) -> bool {
         let words = self.0.to_ascii_lowercase();
         words.contains("too many") && !words.contains("connections")
+    }
+
+    /// Whether it concerns the credential. RFB has one result for every refusal (section 7.1.3), so
+    /// only the text tells a wrong password from a person who declined, or who is being asked.
+    fn is_about_credential(&self) -> bool {
+        const WORDS: &[&str] = &[
+            "auth",
+            "passw",
+            "credential",
+            "login",
+            "log in",
+            "logon",
+            "sign in",
+            "user name",
+            "username",
+            "access denied",
+            "access is denied",
+            "incorrect",
+            "too many",
+        ];
+        let text = self.0.to_lowercase();
+        text.is_empty() || WORDS.iter().any(|word| text.contains(word))
     }
 
     #[must_use]
