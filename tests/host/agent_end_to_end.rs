@@ -123,7 +123,7 @@ async fn the_end_of_a_desktop_is_reported_and_an_agent_ends_its_desktops() {
     let (first, _second) = (first.unwrap(), second.unwrap());
 
     let mut stream = tunnel(&gateway, one_id).connect(first.port).await.unwrap();
-    let mut changed = gateway.fleet.hosts_changed();
+    let mut changed = gateway.fleet.host_changed(host);
     changed.borrow_and_update();
     let server = display_server(&one_mark);
     let begun = Instant::now();
