@@ -19,6 +19,7 @@ mod product_testbed;
 mod rdp;
 mod rfb_filter;
 mod scenarios;
+mod searches;
 mod table;
 mod testbed;
 mod tunnel;
@@ -164,6 +165,10 @@ async fn measure(settings: Settings, files: u64) -> Outcome<()> {
     if settings.includes('p') {
         let outcome = first_frame::measure(&settings, &mut rows).await;
         push_or_report(&mut rows, "p", outcome);
+    }
+    if settings.includes('s') {
+        let outcome = searches::measure(&settings, &mut rows).await;
+        push_or_report(&mut rows, "s", outcome);
     }
     if settings.includes('w') {
         let outcome = web::measure(&settings, &mut rows).await;

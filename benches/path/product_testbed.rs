@@ -1,4 +1,4 @@
-//! The whole product, for lines (k) and (w): `portcullis serve` and `portcullis agent` in a folder, a
+//! The whole product, for lines (k), (s) and (w): `portcullis serve` and `portcullis agent` in a folder, a
 //! signed-in administrator, and the requests by which a browser opens an application.
 
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::machine::resident_bytes;
+use crate::searches::Requests;
 use crate::web::AppEndpoint;
 use crate::{Outcome, fail};
 
@@ -75,6 +76,16 @@ async fn poll_until<T, F: Future<Output = Outcome<Option<T>>>>(
 impl ProductTestbed {
     /// Starts it; the application at this address is a service of the host, and a direct target.
     pub async fn start(folder: &Path, application: SocketAddr) -> Outcome<Self> {
+        Self::start_with(folder, application, async |_| Ok(())).await
+    }
+
+    /// The same; `prepare` gets the data folder, in which the keys and the database are, before the
+    /// gateway runs.
+    pub async fn start_with(
+        folder: &Path,
+        application: SocketAddr,
+        prepare: impl AsyncFnOnce(&Path) -> Outcome<()>,
+    ) -> Outcome<Self> {
         let (at, udp) = (free_address()?, free_address()?);
         let shell = |arguments: &[&str]| {
             let mut command = command(folder, at, udp, application);
@@ -89,6 +100,7 @@ impl ProductTestbed {
         let password = password.ok_or_else(|| {
             fail(format!("no user: {output}{}", String::from_utf8_lossy(&user.stderr)))
         })?;
+        prepare(&folder.join("gateway")).await?;
         let log = |name: &str| -> Outcome<std::fs::File> {
             Ok(std::fs::File::create(folder.join(name))?)
         };
@@ -218,6 +230,15 @@ impl ProductTestbed {
     /// The certificate of the authority that clients trust.
     pub fn authority(&self) -> &Path {
         &self.authority
+    }
+
+    /// Requests of the administrator, for tasks.
+    pub fn requests(&self) -> Requests {
+        Requests {
+            client: self.client.clone(),
+            port: self.address.port(),
+            token: self.token.clone(),
+        }
     }
 
     pub fn gateway(&self) -> u32 {

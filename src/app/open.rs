@@ -4,6 +4,7 @@
 use super::failure::Failure;
 use super::keys;
 use crate::auth::{GuessQuotas, Vault};
+use crate::broker::core::log_search::SearchLimits;
 use crate::broker::core::settings::Limits;
 use crate::broker::model::{GatewayIdentity, TunnelReport};
 use crate::broker::ports::host_fleet::{
@@ -14,7 +15,7 @@ use crate::config::value::DatabaseUrl;
 use crate::config::{self, Config};
 use crate::domain::session_times::SessionTimes;
 use crate::domain::{Clock, HostId, SessionId, Timestamp};
-use crate::store::{HeadSigner, Purpose, Store, StoreError, Tx};
+use crate::store::{Connections, HeadSigner, Purpose, Store, StoreError, Tx};
 use futures_util::future::BoxFuture;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -71,6 +72,13 @@ pub async fn store_for(purpose: Purpose, config: &Config, vault: &Vault) -> Resu
     let signer = Arc::new(VaultSigner(vault.clone()));
     let path = witness_path(config);
     let store = store_with(&config.database_url(), purpose, signer, Some(path)).await?;
+    let store = store.with_connections(&Connections {
+        control: config.database.control_connections,
+        change: config.database.change_connections,
+        listing: config.database.listing_connections,
+        search: config.database.search_connections,
+        ..Connections::default()
+    });
     check_master_key(&store, vault, config).await?;
     Ok(store)
 }
@@ -172,6 +180,11 @@ fn limits(c: &config::Limits) -> Limits {
         waiting_sign_ins: c.waiting_sign_ins,
         known_browser_ttl: c.known_browser_life.0,
         refusals: c.refusals_per_user.quota(),
+        searches: SearchLimits {
+            budget: c.search_time.0,
+            per_user: c.searches_per_user,
+            ..defaults.searches
+        },
     }
 }
 

@@ -33,6 +33,7 @@ pub mod targets;
 
 use self::core::changes::Changes;
 use self::core::hash_queue::HashQueue;
+use self::core::log_search::SearchSlots;
 use self::core::sealing::Sealer;
 use self::core::session_tracker::SessionTracker;
 pub use self::core::settings::Settings;
@@ -62,6 +63,7 @@ use jobs::health::Health;
 use jobs::host_checks::HostChecks;
 use jobs::host_observations::ReconcilerState;
 use jobs::lifecycle::Lifecycle;
+use jobs::purge::Purge;
 use jobs::reconciler::Reconciler;
 use ports::host_fleet::HostFleet;
 use sessions::launch::Launcher;
@@ -149,7 +151,8 @@ impl Broker {
             web_applications: settings.web_applications,
         };
         let identity = GatewayIdentityStore { store: store.clone(), fleet: fleet.clone() };
-        let audit = AuditLog { store: store.clone() };
+        let slots = SearchSlots::new(settings.limits.searches);
+        let audit = AuditLog { store: store.clone(), slots: slots.clone() };
         let credentials =
             Credentials { store: store.clone(), sealer: sealer.clone(), ephemeral: Arc::default() };
         let views = SessionViews {
@@ -230,7 +233,7 @@ impl Broker {
                 changes: changes.clone(),
             },
             stream_events: StreamEvents { store: store.clone() },
-            web_requests: WebRequests { store: store.clone(), keys: keys.clone() },
+            web_requests: WebRequests { store: store.clone(), keys: keys.clone(), slots },
             hosts: Hosts {
                 store: store.clone(),
                 sealer: sealer.clone(),
@@ -278,6 +281,7 @@ impl Broker {
                 tracker: tracker.clone(),
                 reconciler,
                 change_watcher,
+                purge: Purge { store: store.clone() },
             },
             health: Health { store: store.clone(), fleet, streams, tracker },
             audit,

@@ -104,6 +104,25 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
             "limits.connections_per_address must be 16 to limits.connections",
         ),
         (
+            within(c.limits.search_time, DurationSetting::millis(100), DurationSetting::minutes(1)),
+            "limits.search_time must be 100ms to 1m",
+        ),
+        (
+            (1..=100).contains(&c.limits.searches_per_user),
+            "limits.searches_per_user must be 1 to 100",
+        ),
+        (
+            [
+                c.database.control_connections,
+                c.database.change_connections,
+                c.database.listing_connections,
+                c.database.search_connections,
+            ]
+            .iter()
+            .all(|connections| (1..=200).contains(connections)),
+            "each of database.control_connections, change_connections, listing_connections and search_connections must be 1 to 200",
+        ),
+        (
             within(
                 c.limits.known_browser_life,
                 DurationSetting::hours(1),
@@ -241,7 +260,7 @@ mod tests {
     #[test]
     fn each_refusal_names_its_key() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 25] = [
+        let cases: [(&str, Change); 28] = [
             ("agent.network_allow", |c| {
                 c.agent.network_allow = vec![Network::v4([169, 254, 169, 254], 32)]
             }),
@@ -252,6 +271,9 @@ mod tests {
                 c.agent.require_limits = vec![DesktopLimit::Home];
             }),
             ("limits.waiting_sign_ins", |c| c.limits.waiting_sign_ins = 15),
+            ("limits.search_time", |c| c.limits.search_time = DurationSetting::secs(0)),
+            ("limits.searches_per_user", |c| c.limits.searches_per_user = 0),
+            ("database.control_connections", |c| c.database.search_connections = 0),
             ("limits.known_browser_life", |c| {
                 c.limits.known_browser_life = DurationSetting::days(401)
             }),

@@ -60,6 +60,10 @@ pub struct Tls {
 #[serde(deny_unknown_fields)]
 pub struct Database {
     pub url: DatabaseUrl,
+    pub control_connections: u32,
+    pub change_connections: u32,
+    pub listing_connections: u32,
+    pub search_connections: u32,
 }
 
 /// `[auth]`
@@ -93,6 +97,8 @@ pub struct Limits {
     pub requests_per_address: QuotaSetting,
     pub connections: usize,
     pub connections_per_address: usize,
+    pub search_time: DurationSetting,
+    pub searches_per_user: usize,
 }
 
 /// `[sessions]`
@@ -203,7 +209,13 @@ impl Default for Server {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: DatabaseUrl::new("sqlite:portcullis.db") }
+        Self {
+            url: DatabaseUrl::new("sqlite:portcullis.db"),
+            control_connections: 6,
+            change_connections: 6,
+            listing_connections: 4,
+            search_connections: 2,
+        }
     }
 }
 
@@ -241,6 +253,8 @@ impl Default for Limits {
             requests_per_address: limit(10_000, ms(1)),
             connections: 8192,
             connections_per_address: 2048,
+            search_time: DurationSetting::secs(2),
+            searches_per_user: 2,
         }
     }
 }

@@ -15,6 +15,10 @@ pub struct DurationSetting(pub Duration);
 
 impl DurationSetting {
     #[must_use]
+    pub const fn millis(n: u64) -> Self {
+        Self(Duration::from_millis(n))
+    }
+    #[must_use]
     pub const fn secs(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }

@@ -1,6 +1,7 @@
 //! Requests of hyper for an actix service, and its responses for hyper. They use different versions
 //! of the `http` crate, so that heads are copied.
 
+use super::client_presence::{ClientEnd, ClientWatch};
 use super::connections::pool::{ConnectionHandle, RequestGuard};
 use crate::viewer::html5::BoxError;
 use actix_http::body::{BodySize, BoxBody, MessageBody};
@@ -61,6 +62,7 @@ pub(super) fn actix_request(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
     connection: ConnectionHandle,
+    client: ClientWatch,
 ) -> Option<actix_http::Request> {
     let (parts, body) = request.into_parts();
     let payload = if body.is_end_stream() {
@@ -83,6 +85,7 @@ pub(super) fn actix_request(
         );
     }
     request.extensions_mut().insert(connection);
+    request.extensions_mut().insert(client);
     Some(request)
 }
 
@@ -94,7 +97,7 @@ pub(super) fn hyper_response(
     let (response, body) = response.into_parts();
     let size = body.size();
     let is_empty = is_head || size.is_eof();
-    let mut converted = Response::new(ActixBody { body, is_empty });
+    let mut converted = Response::new(ActixBody { body, is_empty, _client: None });
     // Both types have the same range of values.
     let status = StatusCode::from_u16(response.status().as_u16());
     *converted.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -118,6 +121,15 @@ pub(super) fn hyper_response(
 pub(super) struct ActixBody {
     body: BoxBody,
     is_empty: bool,
+    /// The client is there until it has the body.
+    _client: Option<ClientEnd>,
+}
+
+impl ActixBody {
+    /// Holds the client's end as long as the body is sent.
+    pub(super) fn with_client(self, client: ClientEnd) -> Self {
+        Self { _client: Some(client), ..self }
+    }
 }
 
 impl Body for ActixBody {

@@ -5,6 +5,7 @@
 //! connection while the browser still sends; it then shows a connection error. Neither has a hook
 //! for that, so the response is replaced here: the rest of the head is read and discarded first.
 
+use super::client_presence::{ClientEnd, ClientWatch};
 use super::head_limit::HeadTooLarge;
 use super::request_head_scanner::RequestHeadScanner;
 use std::future::Future as _;
@@ -30,6 +31,7 @@ pub struct HeadRefusalIo<S> {
     /// `None`: HTTP/2.
     scanner: Option<RequestHeadScanner>,
     refusal: Option<Refusal>,
+    client: ClientEnd,
 }
 
 /// A refusal that is being sent.
@@ -50,11 +52,16 @@ enum Refusal {
 impl<S> HeadRefusalIo<S> {
     pub fn new(stream: S, is_http2: bool) -> Self {
         let scanner = (!is_http2).then(RequestHeadScanner::default);
-        Self { stream, scanner, refusal: None }
+        Self { stream, scanner, refusal: None, client: ClientEnd::default() }
     }
 
     pub fn get_ref(&self) -> &S {
         &self.stream
+    }
+
+    /// Tells when the client has closed its side of the connection.
+    pub(in crate::http) fn watch_client(&self) -> ClientWatch {
+        self.client.watch()
     }
 }
 
@@ -77,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HeadRefusalIo<S> {
     }
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, scanner, refusal } = self;
+        let Self { stream, scanner, refusal, client: _ } = self;
         let (Some(scanner), Some(refusal)) = (scanner, refusal) else {
             return Poll::Ready(Ok(()));
         };
@@ -141,7 +148,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadRefusalIo<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let has_room = buf.remaining() > 0;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        if read.is_err() || (has_room && buf.filled().len() == before) {
+            self.client.set_left();
+        }
+        read?;
         if let Some(scanner) = &mut self.scanner {
             scanner.feed(buf.filled().get(before..).unwrap_or_default());
         }

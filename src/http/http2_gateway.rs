@@ -3,6 +3,7 @@
 
 use super::actix_exchange::{ActixBody, actix_request, hyper_response};
 use super::browser_io::BrowserIo;
+use super::client_presence::ClientEnd;
 use super::connections::header_block_io::HeaderBlockIo;
 use super::connections::http2::{self, GATEWAY_BUFFERS};
 use super::connections::lifetime::{Lifetime, LifetimeEvent};
@@ -84,7 +85,9 @@ where
         let refusal = hyper_response(too_many_large_heads(), is_head);
         return refusal.map(|body| TrackedBody::new(body, progress, None));
     };
-    let response = match actix_request(request, peer, handle) {
+    // Dropped when the client resets the stream, as this is then.
+    let client = ClientEnd::default();
+    let response = match actix_request(request, peer, handle, client.watch()) {
         Some(request) => {
             // Runs to its end whether or not the client waits for it, as a request of actix does.
             let answering = tokio::task::spawn_local(async move { service.call(request).await });
@@ -98,7 +101,7 @@ where
     };
     guard.set_answered();
     let response = hyper_response(response, is_head);
-    response.map(|body| TrackedBody::new(body, progress, Some(guard)))
+    response.map(|body| TrackedBody::new(body.with_client(client), progress, Some(guard)))
 }
 
 /// Bytes of a request's head that are kept while it is in progress, as HTTP/2 counts them. One that

@@ -12,6 +12,7 @@
 //! | [`http2_gateway`], [`actix_exchange`] | HTTP/2 on the gateway's own names |
 //! | [`browser_io`], [`h2_streams`] | a browser that does not read: its connection, its HTTP/2 streams |
 //! | [`body_refusal`] | HTTP/1.1 requests whose body is not valid |
+//! | [`client_presence`] | ends work whose client has left |
 //! | [`extract`] | extractors: request metadata, caller, body, query, path |
 //! | [`error`] | errors of handlers, and the status of each kind |
 //! | [`json_error`], [`json_path`] | what is wrong with a JSON body, in words of the API |
@@ -34,6 +35,7 @@ pub mod application;
 pub mod apps;
 mod body_refusal;
 mod browser_io;
+pub mod client_presence;
 mod connections;
 pub mod cookie_header;
 pub mod error;

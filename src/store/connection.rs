@@ -3,10 +3,11 @@
 //! SQLite: write-ahead log, foreign keys on, one writer. With `synchronous=FULL` each commit is
 //! synced, so that neither `kill -9` nor a power failure removes an audit entry whose effect
 //! somebody saw (`NORMAL` survives the former only). The file and its log are readable by their
-//! owner only. PostgreSQL: limits on connecting, on a statement, on waiting for a lock and on
-//! idling in a transaction.
+//! owner only. PostgreSQL: limits on connecting, on a statement (by class of work), on waiting for
+//! a lock and on idling in a transaction.
 
 use super::error::StoreError;
+use super::work::Work;
 use crate::domain::Error;
 use crate::files;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection};
@@ -43,8 +44,6 @@ pub enum DatabaseLocation {
 /// How long SQLite waits for the write lock of another process.
 const BUSY_TIMEOUT_MS: u32 = 5_000;
 
-const POSTGRES_SETUP: &str = "SET statement_timeout = '20s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s';";
-
 impl DatabaseLocation {
     /// Parses a database URL.
     ///
@@ -62,14 +61,25 @@ impl DatabaseLocation {
         Ok(Self::Sqlite(PathBuf::from(path)))
     }
 
-    /// Opens a connection.
+    /// Opens a connection, for changes or for reads.
     ///
     /// # Errors
     /// [`StoreError::Open`] with the message of the database.
     pub fn open(&self, mode: AccessMode) -> Result<AnyConnection, StoreError> {
+        self.open_for(match mode {
+            AccessMode::Read => Work::Control,
+            AccessMode::Write => Work::Change,
+        })
+    }
+
+    /// Opens a connection with the limits of a class of work.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] with the message of the database.
+    pub(super) fn open_for(&self, work: Work) -> Result<AnyConnection, StoreError> {
         match self {
-            Self::Sqlite(path) => open_sqlite(path, mode).map(AnyConnection::Sqlite),
-            Self::Postgres(url) => open_postgres(url).map(AnyConnection::Postgres),
+            Self::Sqlite(path) => open_sqlite(path, work).map(AnyConnection::Sqlite),
+            Self::Postgres(url) => open_postgres(url, work).map(AnyConnection::Postgres),
         }
     }
 
@@ -114,13 +124,17 @@ fn with_default_params(url: &str) -> String {
     url
 }
 
-fn open_postgres(url: &str) -> Result<PgConnection, StoreError> {
+fn open_postgres(url: &str, work: Work) -> Result<PgConnection, StoreError> {
     let mut conn = PgConnection::establish(url).map_err(|e| StoreError::Open(e.to_string()))?;
-    conn.batch_execute(POSTGRES_SETUP).map_err(|e| StoreError::Open(e.to_string()))?;
+    let setup = format!(
+        "SET statement_timeout = '{}ms'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s';",
+        work.statement_limit().as_millis()
+    );
+    conn.batch_execute(&setup).map_err(|e| StoreError::Open(e.to_string()))?;
     Ok(conn)
 }
 
-fn open_sqlite(path: &Path, mode: AccessMode) -> Result<SqliteConnection, StoreError> {
+fn open_sqlite(path: &Path, work: Work) -> Result<SqliteConnection, StoreError> {
     let failed = |e: &dyn std::fmt::Display| StoreError::Open(format!("{}: {e}", path.display()));
     let text = path.to_str().ok_or_else(|| failed(&"the path is not UTF-8"))?;
     // An existing file only: SQLite would create an empty one.
@@ -130,8 +144,9 @@ fn open_sqlite(path: &Path, mode: AccessMode) -> Result<SqliteConnection, StoreE
     let mut conn = SqliteConnection::establish(&existing_file_uri(text)).map_err(|e| failed(&e))?;
     let setup = format!(
         "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; \
-         PRAGMA cache_size = -16384; PRAGMA query_only = {};",
-        if mode == AccessMode::Read { "ON" } else { "OFF" }
+         PRAGMA cache_size = -{}; PRAGMA query_only = {};",
+        work.cache_kib(),
+        if work == Work::Change { "OFF" } else { "ON" }
     );
     conn.batch_execute(&setup).map_err(|e| failed(&e))?;
     Ok(conn)

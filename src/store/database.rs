@@ -4,9 +4,11 @@ use super::connection::{AccessMode, DatabaseFile, DatabaseLocation};
 use super::error::StoreError;
 use super::log_guard::{HeadSigner, LogGuard, fault_text};
 use super::migrate;
-use super::pool::Pool;
+use super::pool::Pools;
+use super::time_spans::TimeSpans;
 use super::transaction::{Tx, run_transaction};
 use super::witness::Witness;
+use super::work::{Connections, Work};
 use crate::domain::sync::lock;
 use crate::domain::{Error, ErrorKind, Result, Timestamp};
 use std::path::{Path, PathBuf};
@@ -41,8 +43,10 @@ pub(super) enum Gate {
 
 #[derive(Clone)]
 pub struct Store {
-    reads: Pool,
-    writes: Pool,
+    location: DatabaseLocation,
+    pub(super) pools: Pools,
+    /// What searches know of the audit log.
+    pub(super) spans: TimeSpans,
     /// A file of this machine.
     file: Option<DatabaseFile>,
     log: Option<Arc<LogGuard>>,
@@ -150,9 +154,22 @@ impl Store {
             Ok(tx.create_audit_log()?)
         })?;
         drop(first);
-        let (reads, writes) = Pool::pair(place, file.clone());
-        let witness = witness_path.map(Path::to_owned);
-        Ok(Self { reads, writes, file, log, witness, last_write_at: Arc::default() })
+        Ok(Self {
+            pools: Pools::new(&place, file.as_ref(), &Connections::default()),
+            location: place,
+            spans: TimeSpans::default(),
+            file,
+            log,
+            witness: witness_path.map(Path::to_owned),
+            last_write_at: Arc::default(),
+        })
+    }
+
+    /// The same database with other numbers of connections. The present ones are closed.
+    #[must_use]
+    pub fn with_connections(self, shares: &Connections) -> Self {
+        let pools = Pools::new(&self.location, self.file.as_ref(), shares);
+        Self { pools, ..self }
     }
 
     /// Compares the database with the witness, of which it becomes the database if the witness has
@@ -173,8 +190,8 @@ impl Store {
         };
         let guard = Arc::clone(log);
         let checked = self
-            .reads
-            .run(move |conn| {
+            .pools
+            .run(Work::Control, move |conn| {
                 run_transaction(conn, AccessMode::Read, None, &|tx| tx.verified_head(&guard))
             })
             .await;
@@ -201,8 +218,8 @@ impl Store {
     /// `Tampered`; `Unavailable` when the witness cannot be written.
     pub async fn check_audit_log(&self) -> Result<i64> {
         let log = Arc::clone(self.guard()?);
-        self.reads
-            .run(move |conn| {
+        self.pools
+            .run(Work::Control, move |conn| {
                 let head = log.run(|| {
                     run_transaction(conn, AccessMode::Read, None, &|tx| tx.verified_head(&log))
                 })?;
@@ -219,7 +236,9 @@ impl Store {
             .await
     }
 
-    /// Runs `f` in a read transaction with a consistent snapshot.
+    /// Runs `f`, which decides by a few rows that indices lead to ([`Work::Control`]), in a read
+    /// transaction with a consistent snapshot. Lists are read by [`Store::list`], logs by
+    /// [`Store::search`].
     ///
     /// # Errors
     /// The error of `f`; `Unavailable` when no connection is free in time.
@@ -228,7 +247,27 @@ impl Store {
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.reads.run(move |conn| run_transaction(conn, AccessMode::Read, None, &f)).await
+        self.run_read(Work::Control, f).await
+    }
+
+    /// The same for a list that a page shows ([`Work::Listing`]).
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn list<T, F>(&self, f: F) -> Result<T>
+    where
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run_read(Work::Listing, f).await
+    }
+
+    async fn run_read<T, F>(&self, work: Work, f: F) -> Result<T>
+    where
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.pools.run(work, move |conn| run_transaction(conn, AccessMode::Read, None, &f)).await
     }
 
     /// Runs `f` in a write transaction, which is committed when `f` returns `Ok` and rolled back
@@ -270,8 +309,8 @@ impl Store {
     {
         let file = self.file.clone();
         let outcome = self
-            .writes
-            .run(move |conn| {
+            .pools
+            .run(Work::Change, move |conn| {
                 let check = || file.as_ref().map_or(Ok(()), DatabaseFile::check);
                 check()?;
                 let log = log.as_deref();

@@ -2,6 +2,7 @@
 //! the acceptance of a log that does not verify.
 
 use super::database::{Gate, Store};
+use super::search::WINDOW;
 use super::tables::audit::AuditRow;
 use super::tables::audit_head::{Damage, check_known};
 use super::transaction::Tx;
@@ -37,7 +38,7 @@ impl Store {
         let known = log.known();
         let known_id = log.witness.database();
         let known_seq = known.seq;
-        let read = self.read(move |tx| {
+        let read = self.search(move |tx| {
             let last = tx.audit_seq_range()?.map_or(0, |(_, last)| last);
             Ok((tx.audit_head()?, last, tx.audit_hash(known_seq)?, tx.database_id()?))
         });
@@ -76,9 +77,26 @@ impl Store {
         if last > head.seq {
             return Ok(Some(ChainFault::BeyondHead { seq: head.seq + 1 }));
         }
-        let from = chain.accepted_by().unwrap_or(i64::MIN);
-        let mistyped = self.read(move |tx| tx.mistyped_audit_row(from)).await?;
+        let mistyped = self.first_mistyped(chain.accepted_by(), head.seq).await?;
         Ok(mistyped.map(|seq| ChainFault::Changed { seq }))
+    }
+
+    /// The numbers are complete up to the head's: a window of them has as many rows.
+    async fn first_mistyped(&self, from: Option<i64>, last: i64) -> Result<Option<i64>> {
+        let window = i64::try_from(WINDOW).map_err(Error::internal)?;
+        let mut from = from.unwrap_or(i64::MIN);
+        loop {
+            let before = match from {
+                from if from < 1 => Some(1),
+                from if from <= last => Some(from + window),
+                _ => None,
+            };
+            let found = self.search(move |tx| tx.mistyped_audit_row(from, before)).await?;
+            match before {
+                Some(before) if found.is_none() => from = before,
+                _ => return Ok(found),
+            }
+        }
     }
 
     /// Pushes every entry up to a sequence number, also those after a fault.
@@ -86,8 +104,7 @@ impl Store {
         // From the lowest number, so that an entry inserted before the first one is found too.
         let mut after = i64::MIN;
         loop {
-            let rows =
-                self.read(move |tx: &mut Tx<'_>| tx.audit_rows(after, up_to, PAGE_SIZE)).await?;
+            let rows = self.search(move |tx| tx.audit_rows(after, up_to, PAGE_SIZE)).await?;
             let Some(newest) = rows.last().map(|row| row.seq) else { return Ok(()) };
             after = newest;
             push_rows(chain, rows)?;

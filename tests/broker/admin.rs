@@ -2,12 +2,18 @@
 
 use super::fixture::*;
 use base64::Engine as _;
+use portcullis::broker::Settings;
 use portcullis::broker::core::changes::Topic;
+use portcullis::broker::core::log_search::SearchLimits;
+use portcullis::broker::core::settings::Limits;
 use portcullis::broker::model::*;
-use portcullis::domain::audit::{Action, ActorFilter, ChainFault};
+use portcullis::domain::audit::{
+    Action, Actor, ActorFilter, ChainFault, Draft, EntryTarget, Outcome,
+};
 use portcullis::domain::user::Role;
 use portcullis::domain::workspace::WorkspaceKind;
-use portcullis::domain::{ErrorKind, HostId, UserId, WorkspaceId};
+use portcullis::domain::{ErrorKind, HostId, Timestamp, UserId, WorkspaceId};
+use portcullis::store::search::WINDOW;
 use std::time::Duration;
 
 on_both! {
@@ -113,6 +119,44 @@ on_both! {
         assert_eq!(error_kind(fixture.broker.hosts().remove(&origin(), &root, HostId::new()).await), ErrorKind::NotFound);
         let text = serde_json::to_string(&fixture.audit_log().await).unwrap();
         assert!(!text.contains(enrolled.preshared_key.expose()) && !text.contains("join_A"));
+    }
+
+    /// A search that takes too long answers with what it has, says how far back it came, and goes on
+    /// from there. An export takes the time it needs.
+    async fn searches_stop_at_their_time_limit(db) {
+        let limits = Limits { searches: SearchLimits { budget: Duration::ZERO, ..SearchLimits::default() }, ..Limits::default() };
+        let fixture = BrokerFixture::with(&db, Settings { limits, ..settings() }).await;
+        let root = fixture.caller("root", Role::Admin).await;
+        let organization = fixture.system.organization_id();
+        let start = fixture.audit_log().await.len() as i64;
+        let many = 2 * WINDOW as i64 + 100;
+        let drafts: Vec<Draft> = (0..many).map(|n| Draft {
+            time: Timestamp(n),
+            organization_id: organization,
+            actor: Actor::default(),
+            action: Action::Login,
+            target: EntryTarget { kind: None, id: None, name: (n == 10).then(|| "a needle".to_owned()) },
+            outcome: Outcome::Success,
+            reason: None, source_ip: None, user_agent: None, session_id: None, workspace_id: None, request_id: None,
+            details: Default::default(),
+        }).collect();
+        fixture.store.write(move |tx| tx.append_audit_entries(drafts.clone()).map(drop)).await.unwrap();
+        let sought = |cursor| AuditQuery { q: Some("needle".into()), cursor, ..AuditQuery::default() };
+        let (mut cursor, mut found, mut times) = (None, Vec::new(), Vec::new());
+        loop {
+            let page = fixture.broker.audit().query(&origin(), &root, sought(cursor)).await.unwrap();
+            assert_eq!(page.searched_to.is_some(), page.next_cursor.is_some(), "{page:?}");
+            times.extend(page.searched_to);
+            found.extend(page.items.iter().map(|entry| entry.seq));
+            cursor = page.next_cursor;
+            if cursor.is_none() { break }
+        }
+        assert_eq!(found, [start + 11]);
+        assert_eq!(times.len(), 2, "three steps: {times:?}");
+        assert!(times[0] > times[1] && times[1] > Timestamp(0), "each looks further back: {times:?}");
+        let mut export = fixture.broker.audit().export_query(&origin(), &root, sought(None)).await.unwrap();
+        assert_eq!(export.next().await.unwrap().len(), 1);
+        assert!(export.next().await.unwrap().is_empty());
     }
 
     async fn audit_log_is_listed_exported_and_verified(db) {

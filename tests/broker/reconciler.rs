@@ -6,7 +6,7 @@ use portcullis::broker::model::*;
 use portcullis::broker::{Broker, Settings};
 use portcullis::domain::session::{EndReason, Session, State};
 use portcullis::domain::user::Role;
-use portcullis::domain::{SessionId, WorkspaceId};
+use portcullis::domain::{Clock as _, SessionId, WorkspaceId};
 use std::time::Duration;
 
 async fn running(fixture: &BrokerFixture) -> (Caller, WorkspaceId, Session) {
@@ -22,6 +22,22 @@ async fn running(fixture: &BrokerFixture) -> (Caller, WorkspaceId, Session) {
 }
 
 on_both! {
+    /// However many rows expired at once, one pass deletes them all.
+    async fn a_pass_purges_everything_that_expired(db) {
+        const ROWS: usize = 2_600;
+        let fixture = BrokerFixture::new(&db).await;
+        let organization = fixture.system.organization_id().unwrap();
+        let (now, until) = (fixture.clock.now(), fixture.clock.now().after(Duration::from_secs(60)));
+        fixture.store.write(move |tx| {
+            (0..ROWS).try_for_each(|n| tx.insert_join_token(&format!("old-{n}"), organization, None, until, now))
+        }).await.unwrap();
+        fixture.clock.advance(Duration::from_secs(2 * 24 * 3600));
+        fixture.broker.lifecycle().purge_once().await.unwrap();
+        let later = fixture.clock.now();
+        let left = fixture.store.write(move |tx| tx.purge(later)).await.unwrap();
+        assert_eq!(left, 0, "what one pass left");
+    }
+
     async fn expired_sessions_end(db) {
         let fixture = BrokerFixture::new(&db).await;
         let (ann, _, session) = running(&fixture).await;

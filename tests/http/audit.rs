@@ -26,6 +26,18 @@ on_both! {
         }
         assert!(seen.len() > 10 && seen.windows(2).all(|w| w[0] > w[1]), "newest first, nothing twice: {seen:?}");
 
+        // What is added later is found by the number of the newest entry, and nothing else.
+        let page = security.get("/api/audit?limit=1").await.json();
+        assert_eq!((&page["searched_to"], page["newest_seq"].as_i64()), (&Value::Null, Some(seen[0])));
+        let later = async |filter: &str| {
+            let found = security.get(&format!("/api/audit?after={}{filter}", seen[0])).await.json();
+            found["entries"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(later("").await.is_empty());
+        assert_eq!(member.get("/api/audit").await.status, 403);
+        assert_eq!(later("").await, ["access_denied"]);
+        assert_eq!(later("&outcome=success").await, [""; 0]);
+
         let launches = app.audit_entries(&format!("action=launch_workspace&workspace_id={WORKSPACE}&outcome=success")).await;
         assert_eq!(launches.len(), 1);
         let entry = &launches[0];

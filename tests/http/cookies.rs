@@ -183,7 +183,7 @@ struct Refusal {
     body: String,
 }
 
-async fn connect(app: &TestApp, name: &str, alpn: &[u8]) -> TlsStream<TcpStream> {
+pub async fn connect(app: &TestApp, name: &str, alpn: &[u8]) -> TlsStream<TcpStream> {
     let mut tls = (*app.tls).clone();
     tls.alpn_protocols = vec![alpn.to_vec()];
     let tcp = TcpStream::connect(("127.0.0.1", app.port)).await.unwrap();

@@ -17,6 +17,7 @@ mod openapi_answers;
 mod ops;
 mod organizations;
 mod pages;
+mod searches;
 mod second_api;
 mod secrets;
 mod session_times;

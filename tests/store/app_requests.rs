@@ -3,6 +3,8 @@
 
 use super::*;
 use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
+use portcullis::store::RequestFilter;
+use portcullis::store::search::WINDOW;
 
 fn record(n: u64) -> RequestRecord {
     RequestRecord {
@@ -43,6 +45,36 @@ on_both! {
         assert_eq!(page(&db, SessionId::new(), None, 2).await, [0_i64; 0]);
         let newest = db.store.read(move |tx| tx.app_requests(id, None, 1)).await.unwrap().remove(0).1;
         assert_eq!(newest, RequestRecord { bytes_out: i64::MAX as u64, ..record(3) });
+    }
+
+    /// A filter that few requests fit is searched in bounded steps.
+    async fn steps_find_what_fits(db) {
+        let id = session(&db).await;
+        let many = 2 * WINDOW as u64 + 10;
+        let records: Vec<RequestRecord> = (1..=many).map(record).collect();
+        db.store.write(move |tx| tx.add_app_requests(id, &records)).await.unwrap();
+        let newest = db.store.search(move |tx| tx.newest_app_request(id)).await.unwrap();
+        assert_eq!(newest, many as i64);
+        let find = async |path: &str, after: i64| {
+            let filter = RequestFilter { path: Some(path.to_owned()), ..RequestFilter::default() };
+            let (mut found, mut steps, mut before) = (Vec::new(), 0, newest + 1);
+            loop {
+                let filter = filter.clone();
+                let window = db.store.search(move |tx| tx.app_request_window(id, &filter, after..before, 10)).await.unwrap();
+                steps += 1;
+                found.extend(window.requests.into_iter().map(|(seq, _)| seq));
+                match window.next {
+                    Some(next) => before = next,
+                    None => return (found, steps),
+                }
+            }
+        };
+        assert_eq!(find("/4097", 0).await, (vec![4097], 3));
+        assert_eq!(find("nothing", 0).await, (vec![], 3));
+        assert_eq!(find("/4097", 5000).await, (vec![], 1));
+        let (found, steps) = find("/", newest - 25).await;
+        assert_eq!((found.len(), steps), (25, 3), "at most ten at once");
+        assert_eq!(db.store.search(move |tx| tx.app_request_time(id, 7)).await.unwrap(), Some(later(7)));
     }
 
     async fn long_or_invalid_text_is_truncated(db) {

@@ -185,8 +185,8 @@ on_both! {
         let all = drafts.clone();
         db.store.write(move |tx| drafts.clone().into_iter().try_for_each(|d| tx.append_audit_entry(d).map(drop))).await.unwrap();
         let page = async |filter: AuditFilter| -> Vec<i64> {
-            let entries = db.store.read(move |tx| tx.audit_page(Some(org), &filter)).await.unwrap();
-            entries.into_iter().map(|e| e.seq).collect()
+            let window = db.store.search(move |tx| tx.audit_window(Some(org), &filter)).await.unwrap();
+            window.entries.into_iter().map(|e| e.seq).collect()
         };
         let expect = |fits: &dyn Fn(&Draft) -> bool| -> Vec<i64> {
             let mut seqs: Vec<i64> = all.iter().enumerate().filter(|(_, d)| d.organization_id == Some(org) && fits(d)).map(|(n, _)| n as i64 + 1).collect();
@@ -218,13 +218,13 @@ on_both! {
         assert_eq!(seen, expect(&|_| true));
         // Another organization sees its own entries only; the operator sees all, and those of none.
         let all_filter = any.clone();
-        let (theirs, everything) = db.store.read(move |tx| {
-            Ok((tx.audit_page(Some(other), &all_filter)?, tx.audit_page(None, &all_filter)?))
+        let (theirs, everything) = db.store.search(move |tx| {
+            Ok((tx.audit_window(Some(other), &all_filter)?.entries, tx.audit_window(None, &all_filter)?.entries))
         }).await.unwrap();
         assert_eq!((theirs.len(), everything.len()), (10, 40));
         assert!(theirs.iter().all(|e| e.organization_id == Some(other)));
         let none = AuditFilter { action: Some(Action::Login), ..any.clone() };
-        let operator = db.store.read(move |tx| tx.audit_page(None, &none)).await.unwrap();
+        let operator = db.store.search(move |tx| tx.audit_window(None, &none)).await.unwrap().entries;
         assert!(operator.iter().any(|e| e.organization_id.is_none()));
     }
 }

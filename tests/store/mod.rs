@@ -3,6 +3,7 @@
 mod app_requests;
 mod audit;
 mod audit_end;
+mod audit_search;
 mod audit_witness;
 mod entities;
 mod failures;

@@ -11,6 +11,7 @@ pub mod fake_rdp;
 pub mod forge;
 pub mod http2_frames;
 pub mod logs;
+pub mod occupied;
 pub mod pdeathsig;
 pub mod process_guard;
 pub mod shadow;

@@ -1,5 +1,6 @@
 //! A permitted reader of the audit log.
 
+use crate::broker::core::log_search::SearchSlot;
 use crate::broker::core::unit_of_work::AuditedStore;
 use crate::domain::audit::{Entry, ExportedEntry, Head};
 use crate::domain::{OrganizationId, Result};
@@ -17,6 +18,8 @@ pub struct AuditExport {
     pub(in crate::broker) filter: Option<AuditFilter>,
     /// The head when the export began, which is where it ends.
     pub head: Head,
+    /// Held until the download ends.
+    pub(in crate::broker) _slot: SearchSlot,
 }
 
 impl AuditExport {
@@ -34,14 +37,19 @@ impl AuditExport {
         Ok(entries.into_iter().map(|entry| entry.for_reader(organization)).collect())
     }
 
-    async fn next_matching(&mut self, filter: AuditFilter) -> Result<Vec<Entry>> {
+    async fn next_matching(&mut self, mut filter: AuditFilter) -> Result<Vec<Entry>> {
         let organization = self.organization;
-        let store = self.store.clone();
-        let page = store.read(move |tx| tx.audit_page(organization, &filter)).await?;
-        if let (Some(filter), Some(last)) = (&mut self.filter, page.last()) {
-            filter.before_seq = Some(last.seq);
+        loop {
+            let sought = filter.clone();
+            let step = self.store.search(move |tx| tx.audit_window(organization, &sought));
+            let window = step.await?;
+            // No entry is before the first one.
+            filter.before_seq = Some(window.next.unwrap_or(i64::MIN));
+            if !window.entries.is_empty() || window.next.is_none() {
+                self.filter = Some(filter);
+                return Ok(window.entries);
+            }
         }
-        Ok(page)
     }
 
     async fn next_of_log(&mut self) -> Result<Vec<Entry>> {
@@ -50,7 +58,7 @@ impl AuditExport {
             return Ok(Vec::new());
         }
         let store = self.store.clone();
-        let mut page = store.read(move |tx| tx.audit_entries_after(after, PAGE_SIZE)).await?;
+        let mut page = store.search(move |tx| tx.audit_entries_after(after, PAGE_SIZE)).await?;
         page.retain(|entry| entry.seq <= end);
         self.after = page.last().map_or(end, |entry| entry.seq);
         Ok(page)

@@ -2,10 +2,11 @@
 
 use crate::auth::Vault;
 use crate::broker::audit::export::{AuditExport, PAGE_SIZE};
+use crate::broker::core::log_search::{SearchKind, SearchSlots, gather};
 use crate::broker::core::text::truncate_utf8;
 use crate::broker::core::unit_of_work::AuditedStore;
 use crate::broker::core::validate;
-use crate::broker::model::{AuditQuery, Page, VerificationReport};
+use crate::broker::model::{AuditQuery, SearchPage, VerificationReport};
 use crate::domain::audit::{Action, ActorFilter, Entry, Reason};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
@@ -43,7 +44,8 @@ fn filter(query: AuditQuery) -> Result<(AuditFilter, usize)> {
         to: query.to,
         q: query.q,
         before_seq,
-        limit: limit + 1,
+        after_seq: query.after,
+        limit,
     };
     Ok((filter, limit))
 }
@@ -51,44 +53,69 @@ fn filter(query: AuditQuery) -> Result<(AuditFilter, usize)> {
 #[derive(Clone)]
 pub struct AuditLog {
     pub(in crate::broker) store: AuditedStore,
+    pub(in crate::broker) slots: SearchSlots,
 }
 
 impl AuditLog {
-    /// A page of the log, newest first.
+    /// A page of the log, newest first, as far as it is found within the time limit of searches.
     ///
     /// # Errors
-    /// `Forbidden`; `Invalid` when the query is not acceptable.
+    /// `Forbidden`; `Invalid` when the query is not acceptable; `Throttled` when the caller searches
+    /// too much at once.
     pub async fn query(
         &self,
         source: &RequestSource,
         caller: &Principal,
         query: impl TryInto<AuditQuery, Error: Into<Error>>,
-    ) -> Result<Page<Entry>> {
+    ) -> Result<SearchPage<Entry>> {
         let organization = self.permit_audit(source, caller).await?;
         let (filter, limit) = filter(validate::convert(query)?)?;
-        let entries = self.store.read(move |tx| tx.audit_page(organization, &filter)).await?;
-        Ok(validate::page(entries, limit, |entry| entry.seq.to_string()))
+        let _slot = self.slots.acquire(caller.id(), SearchKind::Query).await?;
+        let newest_seq = self.store.search(|tx| tx.newest_audit_seq()).await?;
+        let (start, store) = (filter.before_seq, &self.store);
+        let found = gather(limit, self.slots.budget(), start, |before_seq, missing| {
+            let filter = AuditFilter { before_seq, limit: missing, ..filter.clone() };
+            async move {
+                let window = store.search(move |tx| tx.audit_window(organization, &filter)).await?;
+                Ok((window.entries, window.next))
+            }
+        })
+        .await?;
+        let searched_to = match found.stopped_at() {
+            Some(seq) => self.store.search(move |tx| tx.audit_time_at(seq)).await?,
+            None => None,
+        };
+        Ok(found.into_page(searched_to, newest_seq, |entry| entry.seq))
     }
 
     /// Audits the export and returns the permitted reader; `next` gives entries oldest first, in
     /// pages.
     ///
     /// # Errors
-    /// `Forbidden`.
+    /// `Forbidden`; `Throttled` when the caller exports too much at once.
     pub async fn export(&self, source: &RequestSource, caller: &Principal) -> Result<AuditExport> {
         let organization = self.permit_audit(source, caller).await?;
+        let slot = self.slots.acquire(caller.id(), SearchKind::Export).await?;
         let entry =
             self.store.entry(source, Action::ExportAudit).by_caller(caller).on_named("audit", None);
         self.store.write_entry(entry).await?;
         let head = self.store.read(|tx| tx.audit_head()).await?;
-        Ok(AuditExport { store: self.store.clone(), after: 0, organization, filter: None, head })
+        Ok(AuditExport {
+            store: self.store.clone(),
+            after: 0,
+            organization,
+            filter: None,
+            head,
+            _slot: slot,
+        })
     }
 
     /// Audits the export of what a query shows (its page size and cursor do not matter) and returns
     /// the permitted reader.
     ///
     /// # Errors
-    /// `Forbidden`; `Invalid` when the query is not acceptable.
+    /// `Forbidden`; `Invalid` when the query is not acceptable; `Throttled` when the caller exports
+    /// too much at once.
     pub async fn export_query(
         &self,
         source: &RequestSource,
@@ -97,7 +124,8 @@ impl AuditLog {
     ) -> Result<AuditExport> {
         let organization = self.permit_audit(source, caller).await?;
         let query = validate::convert(query)?;
-        let (filter, _) = filter(AuditQuery { limit: None, cursor: None, ..query })?;
+        let (filter, _) = filter(AuditQuery { limit: None, cursor: None, after: None, ..query })?;
+        let slot = self.slots.acquire(caller.id(), SearchKind::Export).await?;
         let mut entry =
             self.store.entry(source, Action::ExportAudit).by_caller(caller).on_named("audit", None);
         for (name, value) in [
@@ -124,19 +152,21 @@ impl AuditLog {
             organization,
             filter: Some(filter),
             head,
+            _slot: slot,
         })
     }
 
     /// Reads the whole chain and compares it with its signed head.
     ///
     /// # Errors
-    /// `Forbidden`. A broken chain is an answer, not an error.
+    /// `Forbidden`; `Throttled`. A broken chain is an answer, not an error.
     pub async fn verify(
         &self,
         source: &RequestSource,
         caller: &Principal,
     ) -> Result<VerificationReport> {
         self.permit_audit(source, caller).await?;
+        let _slot = self.slots.acquire(caller.id(), SearchKind::Verification).await?;
         let crate::store::ChainReport { entries, accepted_by, head, fault } =
             self.store.inner().verify_chain().await?;
         let verdict = VerificationReport { entries, accepted_by, head, fault };

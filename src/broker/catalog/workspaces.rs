@@ -43,7 +43,7 @@ impl Workspaces {
         let context = self.store.policy_context(&RequestSource::local(""), &caller);
         let reachable = self.placements.snapshot();
         self.store
-            .read(move |tx| {
+            .list(move |tx| {
                 let places = AvailableHosts::load(tx, organization, &reachable)?;
                 let mut sessions = tx.live_sessions_of_single_seats(organization)?;
                 if let Some(user) = caller.user_id() {

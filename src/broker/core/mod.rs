@@ -5,6 +5,7 @@ pub(in crate::broker) mod audit_entry;
 pub mod changes;
 pub(in crate::broker) mod hash_queue;
 pub mod input_counter;
+pub mod log_search;
 pub(in crate::broker) mod refusal_limit;
 pub(in crate::broker) mod sealing;
 pub(in crate::broker) mod session_tracker;

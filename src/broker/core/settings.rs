@@ -1,6 +1,7 @@
 //! The broker's part of the configuration.
 
 use crate::auth::GuessQuotas;
+use crate::broker::core::log_search::SearchLimits;
 use crate::domain::rate_limit::Quota;
 use crate::domain::session_times::SessionTimes;
 use std::net::Ipv4Addr;
@@ -37,7 +38,7 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// Limits of sign-ins and of the audit log (docs/adr/0024).
+/// Limits of sign-ins (docs/adr/0024), of the audit log, and of searches in it (docs/adr/0027).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub passwords: GuessQuotas,
@@ -48,6 +49,7 @@ pub struct Limits {
     pub known_browser_ttl: Duration,
     /// Audit entries about refusals, per principal and action.
     pub refusals: Quota,
+    pub searches: SearchLimits,
 }
 
 impl Default for Limits {
@@ -73,6 +75,7 @@ impl Default for Limits {
             waiting_sign_ins: 1024,
             known_browser_ttl: Duration::from_secs(90 * 24 * 3600),
             refusals: quota(100, 20),
+            searches: SearchLimits::default(),
         }
     }
 }

@@ -8,11 +8,13 @@ use std::future::Future;
 /// Maximum number of sessions completed, or hosts asked, concurrently.
 const MAX_CONCURRENCY: usize = 16;
 
-/// Runs a future to completion even if the caller is dropped.
-pub(in crate::broker) async fn spawn_to_completion<T: Send + 'static>(
+/// Runs a future to completion even if the caller is dropped. (Not an `async fn`, whose future would
+/// hold all of the work.)
+pub(in crate::broker) fn spawn_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    tokio::spawn(work).await.map_err(Error::internal)?
+) -> impl Future<Output = Result<T>> {
+    let task = tokio::spawn(work);
+    async move { task.await.map_err(Error::internal)? }
 }
 
 /// Runs futures with bounded concurrency.

@@ -20,7 +20,7 @@ use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::rate_limit::Quota;
 use crate::domain::user::RequestSource;
 use crate::domain::{Clock, Error, Result, Timestamp};
-use crate::store::{Store, Tx};
+use crate::store::{SearchTx, Store, Tx};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,6 +124,24 @@ impl AuditedStore {
         T: Send + 'static,
     {
         self.store.read(f).await
+    }
+
+    /// Reads a list that a page shows.
+    pub(in crate::broker) async fn list<T, F>(&self, f: F) -> Result<T>
+    where
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.store.list(f).await
+    }
+
+    /// Reads a part of a log.
+    pub(in crate::broker) async fn search<T, F>(&self, f: F) -> Result<T>
+    where
+        F: Fn(&mut SearchTx<'_, '_>) -> Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.store.search(f).await
     }
 
     /// A write that is not audited: what the gateway keeps for itself, and the request log.

@@ -52,7 +52,7 @@ impl Hosts {
             self.store.permit(source, caller, PolicyAction::ReadHosts).await?.organization_id();
         let found = self
             .store
-            .read(move |tx| {
+            .list(move |tx| {
                 Ok((tx.hosts(Some(organization))?, tx.live_session_counts(organization)?))
             })
             .await?;

@@ -336,7 +336,7 @@ impl Logins {
     pub async fn list(&self, caller: &Principal) -> Result<Vec<LoginView>> {
         let signed_in = self.store.require_user(&RequestSource::local(""), caller).await?;
         let (user, current, now) = (signed_in.user.id, signed_in.login_id, self.store.now());
-        let logins = self.store.read(move |tx| tx.logins_of(user, LOGINS_MAX)).await?;
+        let logins = self.store.list(move |tx| tx.logins_of(user, LOGINS_MAX)).await?;
         let view = |login: Login| LoginView {
             id: login.id,
             is_current: login.id == current,

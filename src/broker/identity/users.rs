@@ -58,7 +58,7 @@ impl Users {
     pub async fn list(&self, source: &RequestSource, caller: &Principal) -> Result<Vec<User>> {
         let organization =
             self.store.permit(source, caller, PolicyAction::ReadUsers).await?.organization_id();
-        self.store.read(move |tx| tx.users(organization)).await
+        self.store.list(move |tx| tx.users(organization)).await
     }
 
     /// Creates a user.

@@ -14,12 +14,11 @@ pub(in crate::broker) struct ReconcilerState {
     pub(in crate::broker) hosts: Mutex<HashMap<HostId, HostObservation>>,
     /// Start of this process: no host counts as lost for longer.
     pub(in crate::broker) started: Timestamp,
-    pub(in crate::broker) purged: Mutex<Timestamp>,
 }
 
 impl ReconcilerState {
     pub(in crate::broker) fn new(started: Timestamp) -> Self {
-        Self { hosts: Mutex::default(), started, purged: Mutex::new(started) }
+        Self { hosts: Mutex::default(), started }
     }
 
     /// Endpoints of connected hosts that no pass has stored yet.

@@ -8,6 +8,7 @@ use crate::broker::core::text::json_int;
 use crate::broker::core::unit_of_work::AuditedStore;
 use crate::broker::hosts::gateway_identity::GatewayIdentityStore;
 use crate::broker::jobs::change_watcher::ChangeWatcher;
+use crate::broker::jobs::purge::Purge;
 use crate::broker::jobs::reconciler::Reconciler;
 use crate::broker::ports::host_fleet::{HostFleet, SessionPeer};
 use crate::domain::audit::Action;
@@ -29,6 +30,7 @@ pub struct Lifecycle {
     pub(in crate::broker) tracker: SessionTracker,
     pub(in crate::broker) reconciler: Reconciler,
     pub(in crate::broker) change_watcher: ChangeWatcher,
+    pub(in crate::broker) purge: Purge,
 }
 
 impl Lifecycle {
@@ -105,10 +107,12 @@ impl Lifecycle {
         self.fleet.restore(peer).map_err(Error::internal)
     }
 
-    /// Runs the reconciler and the change watcher until `stop` becomes true.
+    /// Runs the background jobs until `stop` becomes true.
     pub async fn maintain(&self, stop: watch::Receiver<bool>) {
         let mut ended = stop.clone();
-        let work = async { tokio::join!(self.change_watcher.run(), self.reconciler.run()) };
+        let work = async {
+            tokio::join!(self.change_watcher.run(), self.reconciler.run(), self.purge.run())
+        };
         tokio::select! {
             _ = ended.wait_for(|stop| *stop) => {}
             _ = work => {}
@@ -122,6 +126,15 @@ impl Lifecycle {
     #[doc(hidden)]
     pub async fn reconcile_once(&self) -> Result<()> {
         self.reconciler.reconcile_once().await
+    }
+
+    /// Deletes expired rows, for tests.
+    ///
+    /// # Errors
+    /// The first failure of the store; what came before it is done.
+    #[doc(hidden)]
+    pub async fn purge_once(&self) -> Result<()> {
+        self.purge.purge_once().await
     }
 
     /// Audits `gateway_stop`. Desktops keep running. Endpoints of hosts that no pass has stored are

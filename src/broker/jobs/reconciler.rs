@@ -25,7 +25,7 @@ use crate::domain::error::Error;
 use crate::domain::host::Host;
 use crate::domain::session::{EndReason, Session};
 use crate::domain::sync::lock;
-use crate::domain::{HostId, Result, Timestamp};
+use crate::domain::{HostId, Result};
 use futures_util::future::join_all;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -41,8 +41,6 @@ const MIN_INTERVAL: Duration = Duration::from_millis(250);
 const BATCH: usize = 200;
 /// Time beyond the launch timeout after which a launch counts as interrupted.
 const LAUNCH_SLACK: Duration = Duration::from_secs(10);
-/// Interval of deleting expired rows.
-const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub struct Reconciler {
@@ -136,7 +134,6 @@ impl Reconciler {
         ending.retain(|(session, _)| once.insert(session.id));
         let mut endings = self.teardown.spawn_completions(closing);
         endings.extend(self.teardown.end_by_system(ending).await?);
-        self.purge(now).await?;
         Ok(Pass { hosts, endings })
     }
 
@@ -186,17 +183,6 @@ impl Reconciler {
         {
             tracing::error!(host = %host.id, cause = ?error.source, "a host's tunnel could not be opened");
         }
-    }
-
-    async fn purge(&self, now: Timestamp) -> Result<()> {
-        {
-            let mut last = lock(&self.state.purged);
-            if now.since(*last) < PURGE_INTERVAL {
-                return Ok(());
-            }
-            *last = now;
-        }
-        self.store.write_unaudited(move |tx| tx.purge(now)).await.map(drop)
     }
 }
 

@@ -20,6 +20,8 @@ pub struct AuditQuery {
     pub limit: Option<u32>,
     /// Cursor of the previous page.
     pub cursor: Option<String>,
+    /// Only entries after this one.
+    pub after: Option<i64>,
 }
 
 /// Result of verifying the chain.

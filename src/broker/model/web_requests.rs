@@ -28,4 +28,6 @@ pub struct RequestQuery {
     pub cursor: Option<String>,
     /// 1 to 500; default 100.
     pub limit: Option<u32>,
+    /// Only requests after this one.
+    pub after: Option<i64>,
 }

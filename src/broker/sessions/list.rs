@@ -35,7 +35,7 @@ impl Sessions {
         let organization = organization_of(caller)?;
         let (rows, terms) = self
             .store
-            .read(move |tx| {
+            .list(move |tx| {
                 let rows = tx.sessions_page(user, filter, before, limit + 1)?;
                 let terms = load_terms(tx, organization, &rows)?;
                 Ok((rows, terms))
@@ -194,7 +194,7 @@ impl Sessions {
         let before = position(query.cursor.as_deref())?;
         let (rows, terms) = self
             .store
-            .read(move |tx| {
+            .list(move |tx| {
                 let rows = tx.live_sessions_page(organization, before, limit + 1)?;
                 let terms = load_terms(tx, organization, &rows)?;
                 Ok((rows, terms))

@@ -8,10 +8,11 @@
 
 use crate::auth::token::{Assertion, ISSUER};
 use crate::broker::core::answers::SESSION;
+use crate::broker::core::log_search::{SearchKind, SearchSlots, gather};
 use crate::broker::core::signing_keys::SigningKeys;
 use crate::broker::core::unit_of_work::AuditedStore;
 use crate::broker::core::validate;
-use crate::broker::model::{Page, RequestQuery};
+use crate::broker::model::{RequestQuery, SearchPage};
 use crate::domain::audit::{Action, Reason};
 use crate::domain::policy::PolicyAction;
 use crate::domain::principal::Principal;
@@ -19,7 +20,7 @@ use crate::domain::secret::SecretString;
 use crate::domain::user::RequestSource;
 use crate::domain::web_app::RequestRecord;
 use crate::domain::{Error, Result, SessionId};
-use crate::store::RequestFilter;
+use crate::store::{RequestFilter, SearchTx};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -32,7 +33,7 @@ const METHOD_MAX: usize = 32;
 
 /// What the query selects; a text that is too long for any request is refused.
 fn filter(query: RequestQuery) -> Result<RequestFilter> {
-    let RequestQuery { method, path, status, outcome, cursor: _, limit: _ } = query;
+    let RequestQuery { method, path, status, outcome, cursor: _, limit: _, after: _ } = query;
     for (what, text, most) in [("method", &method, METHOD_MAX), ("path", &path, PATH_MAX)] {
         if text.as_ref().is_some_and(|text| text.len() > most) {
             return Err(Error::invalid(format!("{what} must be at most {most} bytes.")));
@@ -45,6 +46,7 @@ fn filter(query: RequestQuery) -> Result<RequestFilter> {
 pub struct WebRequests {
     pub(in crate::broker) store: AuditedStore,
     pub(in crate::broker) keys: SigningKeys,
+    pub(in crate::broker) slots: SearchSlots,
 }
 
 impl WebRequests {
@@ -57,17 +59,18 @@ impl WebRequests {
     }
 
     /// A page of the requests of a session that a query selects, newest first, each with its
-    /// sequence number.
+    /// sequence number, as far as they are found within the time limit of searches.
     ///
     /// # Errors
-    /// `Forbidden`; `NotFound`; `Invalid` when the query is not acceptable.
+    /// `Forbidden`; `NotFound`; `Invalid` when the query is not acceptable; `Throttled` when the
+    /// caller searches too much at once.
     pub async fn list(
         &self,
         source: &RequestSource,
         caller: &Principal,
         id: SessionId,
         query: impl TryInto<RequestQuery, Error: Into<Error>>,
-    ) -> Result<Page<(i64, RequestRecord)>> {
+    ) -> Result<SearchPage<(i64, RequestRecord)>> {
         let organization = self
             .store
             .permit_act(
@@ -81,31 +84,35 @@ impl WebRequests {
         let query = validate::convert(query)?;
         let limit = validate::page_limit(query.limit, 100)?;
         let before = query.cursor.as_deref().map(validate::parse_seq).transpose()?;
+        let after = query.after.unwrap_or(0).max(0);
         let filter = filter(query)?;
-        let found = self
-            .store
-            .read(move |tx| {
-                let theirs =
-                    tx.session(id)?.is_some_and(|session| session.organization_id == organization);
-                if theirs {
-                    tx.find_app_requests(id, &filter, before, limit + 1).map(Some)
-                } else {
-                    Ok(None)
-                }
-            })
-            .await?;
-        match found {
-            Some(rows) => Ok(validate::page(rows, limit, |(seq, _)| seq.to_string())),
-            None => {
-                let entry = self
-                    .store
-                    .entry(source, Action::AccessDenied)
-                    .by_caller(caller)
-                    .on_session_id(id);
-                self.store.write_entry(entry.denied(Reason::Unknown)).await?;
-                Err(Error::not_found(SESSION))
-            }
+        let session = self.store.read(move |tx| tx.session(id)).await?;
+        if session.is_none_or(|session| session.organization_id != organization) {
+            let entry =
+                self.store.entry(source, Action::AccessDenied).by_caller(caller).on_session_id(id);
+            self.store.write_entry(entry.denied(Reason::Unknown)).await?;
+            return Err(Error::not_found(SESSION));
         }
+        let _slot = self.slots.acquire(caller.id(), SearchKind::Query).await?;
+        let newest_seq = self.store.search(move |tx| tx.newest_app_request(id)).await?;
+        let (filter, store) = (Arc::new(filter), &self.store);
+        let start = Some(before.unwrap_or(i64::MAX).min(newest_seq.saturating_add(1)));
+        let found = gather(limit, self.slots.budget(), start, |before, missing| {
+            let filter = filter.clone();
+            async move {
+                let step = move |tx: &mut SearchTx<'_, '_>| {
+                    tx.app_request_window(id, &filter, after..before.unwrap_or(0), missing)
+                };
+                let window = store.search(step).await?;
+                Ok((window.requests, window.next))
+            }
+        })
+        .await?;
+        let searched_to = match found.stopped_at() {
+            Some(seq) => self.store.search(move |tx| tx.app_request_time(id, seq)).await?,
+            None => None,
+        };
+        Ok(found.into_page(searched_to, newest_seq, |(seq, _)| *seq))
     }
 
     /// Signs an assertion of the user's identity for one application; valid for [`ASSERTION_TTL`].

@@ -81,6 +81,7 @@ where
                 .on_connect_ext(|io: &Http1Io, data| {
                     io.with(|io| socket_shutdown::on_connect(io.get_ref().get_ref(), data));
                     data.insert(io.with(SlotIo::handle));
+                    data.insert(io.with(|io| io.get_ref().watch_client()));
                 })
                 .finish(move |request: actix_http::Request| {
                     let connection = request.conn_data::<ConnectionHandle>();

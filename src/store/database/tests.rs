@@ -43,8 +43,10 @@ async fn a_full_disk_is_unavailable_and_rolls_back() {
     let store = Store::open_with(&format!("sqlite:{}", path.display()), Arc::new(Plain)).unwrap();
     let limit = async |pages: &'static str| {
         store
-            .writes
-            .run(move |conn| Ok(conn.batch_execute(&format!("PRAGMA max_page_count = {pages}"))?))
+            .pools
+            .run(Work::Change, move |conn| {
+                Ok(conn.batch_execute(&format!("PRAGMA max_page_count = {pages}"))?)
+            })
             .await
             .unwrap();
     };
@@ -90,7 +92,11 @@ async fn a_conflict_on_a_full_disk_is_unavailable() {
     let store =
         Store::open_with(&format!("sqlite:{}", dir.path().join("a.db").display()), Arc::new(Plain))
             .unwrap();
-    store.writes.run(|conn| Ok(conn.batch_execute("PRAGMA max_page_count = 1")?)).await.unwrap();
+    store
+        .pools
+        .run(Work::Change, |conn| Ok(conn.batch_execute("PRAGMA max_page_count = 1")?))
+        .await
+        .unwrap();
     // Fails within a savepoint, after SQLite may have rolled back the whole transaction.
     let failed = store
         .write(|tx| {

@@ -6,9 +6,11 @@ use crate::domain::web_app::{RequestOutcome, RequestRecord, StatusFilter};
 use crate::domain::{Result, SessionId, Timestamp};
 use crate::store::connection::AnyConnection;
 use crate::store::schema::{app_request_counts, app_requests};
+use crate::store::search::{SearchTx, WINDOW};
 use crate::store::transaction::Tx;
 use diesel::prelude::*;
 use std::borrow::Cow;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Longest stored path, in bytes.
@@ -24,6 +26,15 @@ pub struct RequestFilter {
     pub path: Option<String>,
     pub status: Option<StatusFilter>,
     pub outcome: Option<RequestOutcome>,
+}
+
+/// What one step of a search found.
+#[derive(Debug)]
+pub struct RequestWindow {
+    /// Newest first, each with its sequence number.
+    pub requests: Vec<(i64, RequestRecord)>,
+    /// The search goes on with the requests before this one; `None`: there are no more.
+    pub next: Option<i64>,
 }
 
 /// Rows per statement: each has ten of the 32,766 values that SQLite accepts in one statement, and
@@ -175,20 +186,22 @@ impl Tx<'_> {
         before: Option<i64>,
         count: usize,
     ) -> Result<Vec<(i64, RequestRecord)>> {
-        self.find_app_requests(session, &RequestFilter::default(), before, count)
+        let all = i64::MIN..before.unwrap_or(i64::MAX);
+        self.app_requests_within(session, &RequestFilter::default(), all, count)
     }
 
-    /// The same, filtered. Reads only the session's own rows, which are adjacent.
-    pub fn find_app_requests(
+    /// Those of a range of sequence numbers, filtered. A session's rows are adjacent.
+    fn app_requests_within(
         &mut self,
         session: SessionId,
         filter: &RequestFilter,
-        before: Option<i64>,
+        seqs: Range<i64>,
         count: usize,
     ) -> Result<Vec<(i64, RequestRecord)>> {
         let mut query = app_requests::table
             .filter(app_requests::session_id.eq(session.to_string()))
-            .filter(app_requests::seq.lt(before.unwrap_or(i64::MAX)))
+            .filter(app_requests::seq.ge(seqs.start))
+            .filter(app_requests::seq.lt(seqs.end))
             .order(app_requests::seq.desc())
             .limit(limit(count))
             .select(Row::as_select())
@@ -210,5 +223,41 @@ impl Tx<'_> {
         }
         let rows: Vec<Row> = query.load(self.conn)?;
         rows.into_iter().map(Row::into_record).collect()
+    }
+}
+
+impl SearchTx<'_, '_> {
+    /// The number of a session's newest request; 0: there is none.
+    pub fn newest_app_request(&mut self, session: SessionId) -> Result<i64> {
+        use app_request_counts as counts;
+        let last = counts::table.find(session.to_string()).select(counts::last_seq);
+        let last: Option<i64> = last.first(self.conn).optional()?;
+        Ok(last.unwrap_or(0))
+    }
+
+    /// The next requests of a session that a filter selects, newest first: of those between two
+    /// sequence numbers the last [`WINDOW`].
+    pub fn app_request_window(
+        &mut self,
+        session: SessionId,
+        filter: &RequestFilter,
+        between: Range<i64>,
+        count: usize,
+    ) -> Result<RequestWindow> {
+        let first = between.start.saturating_add(1);
+        let start = between.end.saturating_sub(limit(WINDOW)).max(first);
+        let requests = self.app_requests_within(session, filter, start..between.end, count)?;
+        let next = match requests.last() {
+            Some((seq, _)) if requests.len() >= count => *seq,
+            Some(_) | None => start,
+        };
+        Ok(RequestWindow { requests, next: Some(next).filter(|at| *at > first) })
+    }
+
+    /// When a request started.
+    pub fn app_request_time(&mut self, session: SessionId, seq: i64) -> Result<Option<Timestamp>> {
+        let row = app_requests::table.find((session.to_string(), seq)).select(app_requests::at);
+        let at: Option<i64> = row.first(self.conn).optional()?;
+        Ok(at.map(Timestamp))
     }
 }

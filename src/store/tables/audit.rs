@@ -1,10 +1,10 @@
-//! Entries of the audit log: rows, pages, and what verification reads. Nothing here changes or
-//! removes an entry; [`super::audit_head`] appends.
+//! Entries of the audit log: rows, and what verification reads. Nothing here changes or removes an
+//! entry; [`super::audit_head`] appends, [`super::audit_search`] searches.
 
 use super::{corrupt_value, limit};
 use crate::domain::audit::{Action, Actor, ActorFilter, Draft, Entry, EntryTarget, Outcome};
 use crate::domain::{Error, OrganizationId, Result, Timestamp};
-use crate::store::connection::{AnyConnection, MultiBackend};
+use crate::store::connection::AnyConnection;
 use crate::store::schema::{audit_entries, audit_head};
 use crate::store::transaction::Tx;
 use diesel::prelude::*;
@@ -30,19 +30,10 @@ pub struct AuditFilter {
     pub q: Option<String>,
     /// Before this sequence number: the last one of the previous page.
     pub before_seq: Option<i64>,
+    /// After this sequence number.
+    pub after_seq: Option<i64>,
     /// Most entries.
     pub limit: usize,
-}
-
-impl AuditFilter {
-    /// Whether an indexed column is compared.
-    fn is_selective(&self) -> bool {
-        self.actor.is_some()
-            || self.action.is_some()
-            || self.workspace_id.is_some()
-            || self.session_id.is_some()
-            || self.outcome.is_some()
-    }
 }
 
 #[derive(Queryable, Selectable, Insertable, Serialize)]
@@ -198,72 +189,6 @@ impl Tx<'_> {
         Ok(audit_head::table.find(1).select(audit_head::seq).first(self.conn)?)
     }
 
-    /// Entries of an organization, or of all and of none, newest first.
-    pub fn audit_page(
-        &mut self,
-        organization: Option<OrganizationId>,
-        filter: &AuditFilter,
-    ) -> Result<Vec<Entry>> {
-        use audit_entries as a;
-        let mut query = a::table
-            .select(AuditRow::as_select())
-            .order(a::seq.desc())
-            .limit(limit(filter.limit))
-            .into_boxed::<MultiBackend>();
-        if let Some(organization) = organization.map(|id| id.to_string()) {
-            // Where another column selects, `lower` keeps SQLite from preferring the index of the
-            // organization, which may have most entries of the log.
-            query = if filter.is_selective() {
-                query.filter(lower(a::organization_id).eq(organization))
-            } else {
-                query.filter(a::organization_id.eq(organization))
-            };
-        }
-        if let Some(actor) = &filter.actor {
-            query = match actor {
-                ActorFilter::Id(id) => query.filter(a::actor_id.eq(id.hyphenated().to_string())),
-                ActorFilter::Email(email) => {
-                    query.filter(lower(a::actor_email).eq(email.to_lowercase().replace('\0', "")))
-                }
-            };
-        }
-        if let Some(action) = filter.action {
-            query = query.filter(a::action.eq(action.as_str()));
-        }
-        if let Some(workspace) = &filter.workspace_id {
-            query = query.filter(a::workspace_id.eq(workspace.replace('\0', "")));
-        }
-        if let Some(session) = &filter.session_id {
-            query = query.filter(a::session_id.eq(session.replace('\0', "")));
-        }
-        if let Some(outcome) = filter.outcome {
-            query = query.filter(a::outcome.eq(outcome.as_str()));
-        }
-        if let Some(from) = filter.from {
-            query = query.filter(a::time.ge(from.0));
-        }
-        if let Some(to) = filter.to {
-            query = query.filter(a::time.lt(to.0));
-        }
-        if let Some(before) = filter.before_seq {
-            query = query.filter(a::seq.lt(before));
-        }
-        if let Some(q) = filter.q.as_deref().map(str::trim).filter(|q| !q.is_empty()) {
-            let pattern = contains_pattern(q);
-            query = query.filter(
-                lower(a::actor_email)
-                    .like(pattern.clone())
-                    .escape('!')
-                    .or(lower(a::target_name).like(pattern.clone()).escape('!'))
-                    .or(lower(a::target_id).like(pattern.clone()).escape('!'))
-                    .or(lower(a::reason).like(pattern.clone()).escape('!'))
-                    .or(lower(a::source_ip).like(pattern).escape('!')),
-            );
-        }
-        let rows: Vec<AuditRow> = query.load(self.conn)?;
-        rows.into_iter().map(AuditRow::into_entry).collect()
-    }
-
     /// Entries of the whole log after a sequence number, oldest first.
     pub fn audit_entries_after(&mut self, seq: i64, count: usize) -> Result<Vec<Entry>> {
         self.audit_rows(seq, i64::MAX, count)?.into_iter().map(AuditRow::into_entry).collect()
@@ -284,9 +209,14 @@ impl Tx<'_> {
         Ok(query.select(AuditRow::as_select()).load(self.conn)?)
     }
 
-    /// The first row with a value of another type than its column's, which only SQLite allows: it
-    /// reads the same, but no filter finds it.
-    pub(crate) fn mistyped_audit_row(&mut self, from: i64) -> Result<Option<i64>> {
+    /// The first row of a range with a value of another type than its column's, which only SQLite
+    /// allows: it reads the same, but no filter finds it. `None` as end: all further rows, which are
+    /// those with a number that is none.
+    pub(crate) fn mistyped_audit_row(
+        &mut self,
+        from: i64,
+        before: Option<i64>,
+    ) -> Result<Option<i64>> {
         #[derive(QueryableByName)]
         struct Row {
             #[diesel(sql_type = Nullable<BigInt>)]
@@ -299,11 +229,15 @@ impl Tx<'_> {
             .split_whitespace()
             .map(|column| format!("typeof({column}) NOT IN ('text', 'null')"))
             .collect();
+        let end = if before.is_some() { "seq < $2" } else { "$2 IS NULL" };
         let query = format!(
-            "SELECT min(seq) AS seq FROM audit_entries WHERE seq >= $1 AND (typeof(seq) <> 'integer' OR typeof(time) <> 'integer' OR {})",
+            "SELECT min(seq) AS seq FROM audit_entries WHERE seq >= $1 AND {end} AND (typeof(seq) <> 'integer' OR typeof(time) <> 'integer' OR {})",
             mistyped.join(" OR ")
         );
-        let row: Row = diesel::sql_query(query).bind::<BigInt, _>(from).get_result(conn)?;
+        let row: Row = diesel::sql_query(query)
+            .bind::<BigInt, _>(from)
+            .bind::<Nullable<BigInt>, _>(before)
+            .get_result(conn)?;
         Ok(row.seq)
     }
 

@@ -7,6 +7,7 @@
 pub mod app_requests;
 pub mod audit;
 pub(super) mod audit_head;
+pub mod audit_search;
 pub mod challenges;
 pub mod gateway_lease;
 pub mod hosts;

@@ -129,18 +129,32 @@ export const removeHost = async (id: string): Promise<void> => {
   await value<unknown>(client.DELETE('/api/hosts/{id}', at(id)));
 };
 
+/** Which part of a log; `signal` gives the search up, which ends it on the server too. */
+export interface LogPart {
+  cursor?: string;
+  limit?: number;
+  /** Only rows after this one. */
+  after?: number;
+  signal?: AbortSignal;
+}
+
 // Requests to web applications
-export const requests = (session: string, filter: t.RequestFilter, cursor?: string, limit = 100): Promise<t.RequestPage> =>
+export const requests = (session: string, filter: t.RequestFilter, part: LogPart = {}): Promise<t.RequestPage> => {
+  const { signal, ...page } = part;
   // Without `format` it is JSON.
-  value(client.GET('/api/sessions/{id}/requests', { params: { path: { id: session }, query: { ...filter, limit, cursor } } })) as Promise<t.RequestPage>;
+  const found = client.GET('/api/sessions/{id}/requests', { params: { path: { id: session }, query: { ...filter, limit: 100, ...page } }, signal });
+  return value(found) as Promise<t.RequestPage>;
+};
 /** URL of the download with this filter. */
 export function requestsExport(session: string, filter: t.RequestFilter): string {
   return `/api/sessions/${encodeURIComponent(session)}/requests?${new URLSearchParams({ format: 'csv', ...filter } as Record<string, string>)}`;
 }
 
 // Audit
-export const audit = (filter: t.AuditFilter, cursor?: string, limit = 50): Promise<t.AuditPage> =>
-  value(client.GET('/api/audit', { params: { query: { ...filter, limit, cursor } } }));
+export const audit = (filter: t.AuditFilter, part: LogPart = {}): Promise<t.AuditPage> => {
+  const { signal, ...page } = part;
+  return value(client.GET('/api/audit', { params: { query: { ...filter, limit: 50, ...page } }, signal }));
+};
 export const verifyAudit = (): Promise<t.AuditVerdict> => value(client.GET('/api/audit/verify'));
 /** URL of the download with this filter. */
 export function auditExport(filter: t.AuditFilter, format: 'csv' | 'jsonl'): string {

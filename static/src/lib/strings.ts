@@ -15,6 +15,11 @@ export const common = {
   loading: 'Loading',
   more: 'Load more',
   loadingMore: 'Loading…',
+  /** A search that took too long, before and after the time to which it came. */
+  searchedTo: 'Searched back to',
+  searchOn: 'Search further back',
+  searching: 'Searching…',
+  nothingYet: 'Nothing found so far',
   yes: 'Yes',
   no: 'No',
   none: 'None',

@@ -7,6 +7,7 @@ use super::error_body::Problem;
 use super::responses::ok;
 use crate::broker::audit::AuditExport;
 use crate::domain::audit::{Entry, ExportedEntry};
+use crate::http::client_presence::ClientPresence;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, QueryParams, RequestMeta};
 use crate::http::state::AppState;
@@ -16,6 +17,9 @@ use actix_web::{HttpResponse, web};
 use futures_util::stream;
 
 /// Entries, newest first.
+///
+/// A search takes a limited time. One that has not come to the beginning of the log by then returns
+/// what it has found, with `searched_to`: request the next page to go on.
 #[utoipa::path(get, path = "/api/audit", tag = "audit", operation_id = "listAudit", params(AuditParams),
     responses((status = 200, body = AuditPage), (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem)),
     security(("bearer" = []), ("cookie" = [])))]
@@ -24,8 +28,9 @@ pub async fn list(
     RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     QueryParams(params): QueryParams<AuditParams>,
+    mut client: ClientPresence,
 ) -> ApiResult {
-    let page = state.broker.audit().query(&source, &caller, params).await?;
+    let page = client.serve(state.broker.audit().query(&source, &caller, params)).await?;
     ok(AuditPage::from(page))
 }
 
@@ -44,6 +49,7 @@ pub async fn export(
     RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     QueryParams(params): QueryParams<ExportParams>,
+    client: ClientPresence,
 ) -> ApiResult {
     let format = params.format;
     let (reader, is_whole) = match params.into_filter() {
@@ -58,7 +64,7 @@ pub async fn export(
     Ok(HttpResponse::Ok()
         .content_type(kind)
         .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")))
-        .streaming(export_body(reader, format, last_line)))
+        .streaming(export_body(reader, client, format, last_line)))
 }
 
 /// Reads the whole log and checks every hash, every link and the signed head.
@@ -68,36 +74,37 @@ pub async fn verify(
     state: web::Data<AppState>,
     RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
+    mut client: ClientPresence,
 ) -> ApiResult {
-    let verdict = state.broker.audit().verify(&source, &caller).await?;
+    let verdict = client.serve(state.broker.audit().verify(&source, &caller)).await?;
     ok(AuditVerification::from(verdict))
 }
 
-enum ExportState {
-    Start(AuditExport),
-    Entries(AuditExport),
-    Done,
+struct Download {
+    reader: AuditExport,
+    client: ClientPresence,
+    is_started: bool,
 }
 
 /// The export, one page in memory at a time. A failure aborts the transfer, so that an incomplete
 /// file is recognized.
 fn export_body(
     reader: AuditExport,
+    client: ClientPresence,
     format: ExportFormat,
     last_line: Option<String>,
 ) -> impl stream::Stream<Item = Result<Bytes, ApiError>> {
-    stream::try_unfold(ExportState::Start(reader), move |step| {
+    let start = Download { reader, client, is_started: false };
+    stream::try_unfold(Some(start), move |download| {
         let last_line = last_line.clone();
         async move {
-            let (mut reader, mut text) = match (step, format) {
-                (ExportState::Start(reader), ExportFormat::Csv) => {
-                    (reader, format!("{}\r\n", COLUMNS.join(",")))
-                }
-                (ExportState::Start(reader), ExportFormat::Jsonl)
-                | (ExportState::Entries(reader), _) => (reader, String::new()),
-                (ExportState::Done, _) => return Ok(None),
+            let Some(mut download) = download else { return Ok(None) };
+            let mut text = match format {
+                ExportFormat::Csv if !download.is_started => format!("{}\r\n", COLUMNS.join(",")),
+                ExportFormat::Csv | ExportFormat::Jsonl => String::new(),
             };
-            let entries = reader.next().await?;
+            download.is_started = true;
+            let entries = download.client.serve(download.reader.next()).await?;
             for entry in &entries {
                 match format {
                     ExportFormat::Jsonl => {
@@ -115,13 +122,13 @@ fn export_body(
                 }
             }
             if !entries.is_empty() {
-                return Ok(Some((Bytes::from(text), ExportState::Entries(reader))));
+                return Ok(Some((Bytes::from(text), Some(download))));
             }
             if let (ExportFormat::Jsonl, Some(last_line)) = (format, &last_line) {
                 text.push_str(last_line);
                 text.push('\n');
             }
-            Ok(Some((Bytes::from(text), ExportState::Done)))
+            Ok(Some((Bytes::from(text), None)))
         }
     })
 }

@@ -8,6 +8,7 @@ use crate::domain::SessionId;
 use crate::domain::principal::Principal;
 use crate::domain::user::RequestSource;
 use crate::domain::web_app::RequestRecord;
+use crate::http::client_presence::ClientPresence;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{Authenticated, PathId, QueryParams, RequestMeta};
 use crate::http::state::AppState;
@@ -33,14 +34,15 @@ pub async fn list(
     Authenticated(caller): Authenticated,
     id: PathId,
     QueryParams(params): QueryParams<RequestParams>,
+    mut client: ClientPresence,
 ) -> ApiResult {
     let id = id.session()?;
     match params.format {
         RequestFormat::Json => {
-            let page = state.broker.web_requests().list(&source, &caller, id, params).await?;
-            ok(RequestPage::from(page))
+            let search = state.broker.web_requests().list(&source, &caller, id, params);
+            ok(RequestPage::from(client.serve(search).await?))
         }
-        RequestFormat::Csv => csv_response(state, source, caller, id, params).await,
+        RequestFormat::Csv => csv_response(state, source, caller, id, params, client).await,
     }
 }
 
@@ -50,24 +52,29 @@ async fn csv_response(
     caller: Principal,
     id: SessionId,
     params: RequestParams,
+    client: ClientPresence,
 ) -> ApiResult {
-    // Checks authorization before the response starts.
-    let probe = RequestParams { cursor: None, limit: Some(1), ..params.clone() };
+    // Checks authorization and filter before the response starts; after the last one is nothing.
+    let params = RequestParams { after: None, ..params };
+    let probe =
+        RequestParams { cursor: None, limit: Some(1), after: Some(i64::MAX), ..params.clone() };
     state.broker.web_requests().list(&source, &caller, id, probe).await?;
     let name = format!("attachment; filename=\"portcullis-requests-{id}.csv\"");
     // A failure aborts the transfer, so that an incomplete file is recognized.
-    let rows = stream::try_unfold(Some(None::<String>), move |at| {
+    let rows = stream::try_unfold(Some((None::<String>, client)), move |at| {
         let (state, source, caller, params) =
             (state.clone(), source.clone(), caller.clone(), params.clone());
         async move {
-            let Some(cursor) = at else { return Ok::<_, ApiError>(None) };
+            let Some((cursor, mut client)) = at else { return Ok::<_, ApiError>(None) };
             let mut text = if cursor.is_none() { COLUMNS.to_owned() } else { String::new() };
             let query = RequestParams { cursor, limit: Some(CSV_PAGE_SIZE), ..params };
-            let page = state.broker.web_requests().list(&source, &caller, id, query).await?;
+            let search = state.broker.web_requests().list(&source, &caller, id, query);
+            let page = client.serve(search).await?;
             for (seq, record) in &page.items {
                 text.push_str(&csv_row(*seq, record));
             }
-            Ok(Some((Bytes::from(text), page.next_cursor.map(Some))))
+            let next = page.next_cursor.map(|cursor| (Some(cursor), client));
+            Ok(Some((Bytes::from(text), next)))
         }
     });
     Ok(HttpResponse::Ok()

@@ -1,6 +1,6 @@
 //! The audit log.
 
-use crate::broker::model::{Page, VerificationReport};
+use crate::broker::model::{SearchPage, VerificationReport};
 use crate::domain::Timestamp;
 use crate::domain::audit::{Actor, Entry, EntryTarget, Head, Outcome};
 use serde::Serialize;
@@ -149,13 +149,22 @@ pub struct AuditPage {
     /// Cursor of the next page; null at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
+    /// The search took too long: entries before this time are not searched yet, `next_cursor` goes on
+    /// with them. Otherwise null.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    pub searched_to: Option<Timestamp>,
+    /// The newest entry of the log when the search began. With it as `after`, a later request finds
+    /// what was added since.
+    pub newest_seq: i64,
 }
 
-impl From<Page<Entry>> for AuditPage {
-    fn from(page: Page<Entry>) -> Self {
+impl From<SearchPage<Entry>> for AuditPage {
+    fn from(page: SearchPage<Entry>) -> Self {
         Self {
             entries: page.items.into_iter().map(Into::into).collect(),
             next_cursor: page.next_cursor,
+            searched_to: page.searched_to,
+            newest_seq: page.newest_seq,
         }
     }
 }

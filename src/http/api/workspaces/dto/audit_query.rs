@@ -31,6 +31,8 @@ pub struct AuditParams {
     limit: Option<u32>,
     /// Cursor of the previous page.
     cursor: Option<String>,
+    /// Only entries after this one (`newest_seq` of an earlier response).
+    after: Option<i64>,
 }
 
 /// What was entered; forms send empty fields.
@@ -75,6 +77,7 @@ impl TryFrom<AuditParams> for AuditQuery {
             q: trimmed(p.q),
             limit: p.limit,
             cursor: entered(p.cursor),
+            after: p.after,
         })
     }
 }
@@ -136,6 +139,7 @@ impl ExportParams {
             q,
             limit: None,
             cursor: None,
+            after: None,
         })
     }
 }

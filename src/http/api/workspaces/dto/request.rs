@@ -1,7 +1,6 @@
 //! Requests to web applications, for admins and security.
 
-use crate::broker::model::Page;
-use crate::broker::model::RequestQuery;
+use crate::broker::model::{RequestQuery, SearchPage};
 use crate::domain::web_app::{RequestOutcome, RequestRecord, StatusClass, StatusFilter};
 use crate::domain::{Error, Result, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -71,10 +70,17 @@ pub struct RequestPage {
     /// Cursor of the next page; null: this is the last.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
+    /// The search took too long: requests before this time are not searched yet, `next_cursor` goes on
+    /// with them. Otherwise null.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    pub searched_to: Option<Timestamp>,
+    /// The newest request when the search began. With it as `after`, a later request finds what was
+    /// added since.
+    pub newest_seq: i64,
 }
 
-impl From<Page<(i64, RequestRecord)>> for RequestPage {
-    fn from(page: Page<(i64, RequestRecord)>) -> Self {
+impl From<SearchPage<(i64, RequestRecord)>> for RequestPage {
+    fn from(page: SearchPage<(i64, RequestRecord)>) -> Self {
         let one = |(seq, r): (i64, RequestRecord)| AppRequest {
             seq,
             time: r.at,
@@ -86,7 +92,12 @@ impl From<Page<(i64, RequestRecord)>> for RequestPage {
             duration_ms: u64::try_from(r.duration.as_millis()).unwrap_or(u64::MAX),
             ended: r.outcome.into(),
         };
-        Self { requests: page.items.into_iter().map(one).collect(), next_cursor: page.next_cursor }
+        Self {
+            requests: page.items.into_iter().map(one).collect(),
+            next_cursor: page.next_cursor,
+            searched_to: page.searched_to,
+            newest_seq: page.newest_seq,
+        }
     }
 }
 
@@ -97,7 +108,7 @@ pub enum RequestFormat {
     /// A page.
     #[default]
     Json,
-    /// A file of all that the filter selects; ignores `limit` and `cursor`.
+    /// A file of all that the filter selects; ignores `limit`, `cursor` and `after`.
     Csv,
 }
 
@@ -118,6 +129,8 @@ pub struct RequestParams {
     pub limit: Option<u32>,
     /// Cursor of the previous page.
     pub cursor: Option<String>,
+    /// Only requests after this one (`newest_seq` of an earlier response).
+    pub after: Option<i64>,
     /// `json` or `csv`.
     #[param(inline)]
     pub format: RequestFormat,
@@ -146,6 +159,7 @@ impl TryFrom<RequestParams> for RequestQuery {
             outcome: outcome.transpose()?,
             cursor: p.cursor,
             limit: p.limit,
+            after: p.after,
         })
     }
 }
