@@ -124,6 +124,19 @@ impl<'de> Deserialize<'de> for WorkspaceId {
     }
 }
 
+/// Names a workspace: its id is unique in its organization only.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WorkspaceKey {
+    pub organization_id: OrganizationId,
+    pub id: WorkspaceId,
+}
+
+impl fmt::Display for WorkspaceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.organization_id, self.id)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

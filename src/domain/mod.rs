@@ -48,6 +48,8 @@ pub mod web_app;
 pub mod workspace;
 
 pub use error::{Error, ErrorKind, Result};
-pub use id::{ApiKeyId, HostId, LoginId, OrganizationId, SessionId, UserId, WorkspaceId};
+pub use id::{
+    ApiKeyId, HostId, LoginId, OrganizationId, SessionId, UserId, WorkspaceId, WorkspaceKey,
+};
 pub use network::Network;
 pub use time::{Clock, Timestamp};

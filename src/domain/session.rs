@@ -15,7 +15,9 @@ use super::principal::PrincipalId;
 use super::route::SessionRoute;
 use super::user::Mfa;
 use super::workspace::WorkspaceKind;
-use super::{HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId};
+use super::{
+    HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId, WorkspaceKey,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -232,6 +234,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// The workspace it is of.
+    #[must_use]
+    pub fn workspace_key(&self) -> WorkspaceKey {
+        WorkspaceKey { organization_id: self.organization_id, id: self.workspace_id.clone() }
+    }
+
     /// The session after `event` at `now`: state, times and version.
     ///
     /// # Errors

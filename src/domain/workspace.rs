@@ -29,7 +29,7 @@ pub use web_application::WebApplication;
 use super::session_times::SessionLimits;
 use super::upstream::{CredentialSource, Fingerprint};
 use super::user::Role;
-use super::{OrganizationId, Timestamp, WorkspaceId};
+use super::{OrganizationId, Timestamp, WorkspaceId, WorkspaceKey};
 use serde::Serialize;
 
 /// A workspace as an administrator defined it.
@@ -59,6 +59,11 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    #[must_use]
+    pub fn key(&self) -> WorkspaceKey {
+        WorkspaceKey { organization_id: self.organization_id, id: self.id.clone() }
+    }
+
     #[must_use]
     pub fn kind(&self) -> WorkspaceKind {
         self.spec.kind()

@@ -16,7 +16,7 @@ use portcullis::domain::session_times::SessionTimes;
 use portcullis::domain::user::{RequestSource, Role, User};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{
-    Clock, Error, ErrorKind, HostId, LoginId, SessionId, Timestamp, WorkspaceId,
+    Clock, Error, ErrorKind, HostId, LoginId, SessionId, Timestamp, WorkspaceId, WorkspaceKey,
 };
 use portcullis::store::Store;
 use std::sync::Arc;
@@ -250,6 +250,12 @@ impl BrokerFixture {
         };
         self.broker.workspaces().create(&origin(), &self.system, new).await.unwrap();
         id
+    }
+
+    /// A workspace of the organization.
+    pub fn key(&self, id: &WorkspaceId) -> WorkspaceKey {
+        let organization_id = self.system.organization_id().unwrap();
+        WorkspaceKey { organization_id, id: id.clone() }
     }
 
     pub async fn launch(&self, caller: &Caller, id: &WorkspaceId) -> Session {

@@ -190,7 +190,8 @@ on_both! {
         fixture.broker.workspaces().update(&origin(), &root, &id, change(from(CredentialSource::User))).await.unwrap();
         assert!(!saved_by(ann.clone()).await);
         assert!(!serde_json::to_string(&fixture.audit_log().await).unwrap().contains("anns-password"));
-        assert!(fixture.store.read({ let id = id.clone(); move |tx| tx.user_credential(&id, ann.user.id) }).await.unwrap().is_none());
+        let key = fixture.key(&id);
+        assert!(fixture.store.read(move |tx| tx.user_credential(&key, ann.user.id)).await.unwrap().is_none());
     }
 
     async fn entered_credential_is_used_once(db) {

@@ -153,7 +153,8 @@ on_both! {
         assert_eq!(grant.lease.upstream().web_app().unwrap().sign_in, UpstreamSignIn::Header("x-api-key".into()));
         // Without a sign-in nothing is kept, the users' neither.
         update(&fixture, &root, of_web(WebChange { sign_in: Some(UpstreamSignIn::None), ..WebChange::default() })).await.unwrap();
-        assert!(fixture.store.read(move |tx| tx.user_credential(&wiki(), ann.user.id)).await.unwrap().is_none());
+        let key = fixture.key(&wiki());
+        assert!(fixture.store.read(move |tx| tx.user_credential(&key, ann.user.id)).await.unwrap().is_none());
         update(&fixture, &root, WorkspaceChange { password: Some(secret("again")), upstream: named("svc"), ..of_web(basic()) }).await.unwrap();
         update(&fixture, &root, of_web(WebChange { sign_in: Some(UpstreamSignIn::None), ..WebChange::default() })).await.unwrap();
         let view = fixture.broker.workspaces().get(&root, &wiki()).await.unwrap().upstream.unwrap();

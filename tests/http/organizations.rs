@@ -1,13 +1,16 @@
-//! Two organizations side by side share no id, no address, no listing and no audit entry.
+//! Two organizations side by side share no listing and no audit entry, and neither learns which ids
+//! and addresses the other one has.
 
 use super::matrix::{request, table};
 use crate::support::app::{TestApp, wireguard_key};
+use crate::support::client::Client;
 use portcullis::broker::model::{HostEnrollment, NewWorkspace, WorkspaceChange};
 use portcullis::domain::principal::Principal;
 use portcullis::domain::user::{RequestSource, Role};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::domain::{Clock as _, OrganizationId, WorkspaceId};
 use portcullis::http::api::workspaces;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -208,15 +211,59 @@ on_both! {
         assert!(denials > 50, "{denials}");
     }
 
-    /// Ids and addresses are unique in the gateway, so that neither leads to two organizations.
-    async fn ids_and_addresses_are_taken_once(db) {
+    /// The id of another organization's workspace is free: each has its own, with its own seat,
+    /// sessions and end. An address is one account's in the whole gateway, which nobody is told.
+    async fn another_organizations_ids_and_addresses_are_not_told(db) {
         let mut app = TestApp::start(db).await;
         Rival::create(&mut app).await;
-        let admin = app.signed_in("admin").await;
-        let taken = admin.post("/api/workspaces", json!({"id": WORKSPACE, "name": "Mine", "type": "linux"})).await;
-        assert_eq!(taken.status, 409, "{}", taken.body);
-        let user = json!({"email": "RIVAL-member@example.test", "name": "Mine", "password": "a long enough passphrase 1", "role": "member"});
-        assert_eq!(admin.post("/api/users", user).await.status, 409);
+        let (admin, rival) = (app.signed_in("admin").await, app.signed_in("rival-admin").await);
+        let single = json!({"single_seat": true});
+        let path = format!("/api/workspaces/{WORKSPACE}");
+        let patch = async |client: &Client, body: Value| {
+            client.send(Method::PATCH, &path, Some(body.to_string().into_bytes())).await
+        };
+        assert_eq!(patch(&rival, single).await.status, 200);
+        let body = json!({"id": WORKSPACE, "name": "Mine", "type": "linux", "requires_mfa": false, "single_seat": true});
+        let made = admin.post("/api/workspaces", body.clone()).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        let again = admin.post("/api/workspaces", body).await;
+        assert_eq!(again.status, 409, "one's own is told: {}", again.body);
+        // A name that another organization has used leads to the same id as any other name.
+        let named = admin.post("/api/workspaces", json!({"name": "Rival", "type": "linux"})).await.json();
+        assert_eq!(named["id"], "ws-rival-2", "after one's own ws-rival");
+        let named = rival.post("/api/workspaces", json!({"name": "Mine", "type": "linux"})).await.json();
+        assert_eq!(named["id"], "ws-mine");
+        let named = admin.post("/api/workspaces", json!({"name": "Mine", "type": "linux"})).await.json();
+        assert_eq!(named["id"], "ws-mine");
+
+        assert_eq!((admin.get(&path).await.json()["name"].clone(), rival.get(&path).await.json()["name"].clone()), (json!("Mine"), json!("Rival desk")));
+        // The rival's one seat is taken by its member; here it is free.
+        let launched = admin.post(&format!("{path}/launch"), json!({})).await;
+        assert_eq!(launched.status, 200, "{}", launched.body);
+        assert_eq!(rival.post(&format!("{path}/launch"), json!({})).await.status, 409);
+        let mine = launched.json()["session_id"].as_str().unwrap().to_owned();
+        let member = app.signed_in("rival-member").await;
+        let theirs = member.get("/api/sessions/active").await.json()[0]["id"].as_str().unwrap().to_owned();
+        let status = async |client: &Client, id: &str| client.get(&format!("/api/sessions/{id}")).await.json()["status"].clone();
+        // What ends one organization's sessions leaves the other's.
+        assert_eq!(admin.post(&format!("{path}/stop"), json!({})).await.status, 200);
+        assert_eq!((status(&admin, &mine).await == "active", status(&member, &theirs).await == "active"), (false, true));
+        assert_eq!(patch(&admin, json!({"name": "Renamed"})).await.status, 200);
+        assert_eq!(rival.get(&path).await.json()["name"], "Rival desk");
+        assert_eq!(admin.send(Method::DELETE, &path, None).await.status, 200);
+        assert_eq!((admin.get(&path).await.status, rival.get(&path).await.status), (404, 200));
+        assert_eq!(status(&member, &theirs).await, "active");
+        let log = admin.get(&format!("/api/audit?workspace_id={WORKSPACE}&limit=500")).await;
+        assert!(!log.body.contains("rival-"), "{}", log.body);
+
+        let user = |email: &str| json!({"email": email, "name": "Mine", "password": "a long enough passphrase 1", "role": "member"});
+        let refused = admin.post("/api/users", user("RIVAL-member@example.test")).await;
+        assert_eq!(refused.status, 422, "{}", refused.body);
+        assert!(!refused.body.contains("exist") && !refused.body.contains("already"), "{}", refused.body);
+        let log = admin.get("/api/audit?action=create_user&outcome=denied").await.json();
+        assert_eq!(log["entries"][0]["reason"], "email_unusable");
+        let own = admin.post("/api/users", user("MEMBER@example.test")).await;
+        assert_eq!(own.status, 409, "{}", own.body);
     }
 
     /// An entry of no organization is read by the operator of the gateway only.

@@ -5,34 +5,39 @@ use portcullis::domain::ErrorKind;
 
 on_both! {
     async fn workspaces(db) {
-        let org = organization(&db).await;
+        let (org, elsewhere) = (organization(&db).await, organization(&db).await);
         db.store.write(move |tx| {
             let one = make_workspace(org, "ws-one");
             tx.insert_workspace(&one)?;
             let conflict = tx.insert_workspace(&one).unwrap_err();
             assert_eq!(conflict.kind, ErrorKind::Conflict);
-            assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
+            assert_eq!(tx.workspace(&one.key())?, Some(one.clone()));
             let other = Workspace { name: "A".into(), ..make_workspace(org, "ws-two") };
             tx.insert_workspace(&other)?;
             assert_eq!(tx.workspaces(org)?, [other.clone(), one.clone()]);
             assert!(tx.workspaces(OrganizationId::new())?.is_empty());
+            // Another organization's id is no obstacle, and leads to its own workspace only.
+            let theirs = Workspace { name: "Theirs".into(), ..make_workspace(elsewhere, "ws-one") };
+            tx.insert_workspace(&theirs)?;
+            assert_eq!((tx.workspace(&one.key())?, tx.workspace(&theirs.key())?), (Some(one.clone()), Some(theirs.clone())));
 
             let changed = Workspace {
                 spec: WorkspaceSpec::from_fields(WorkspaceKind::Rdp, Default::default()).unwrap(), tags: vec![], allowed_roles: vec![], single_seat: true, maintenance: true, updated_at: later(1), ..one.clone()
             };
             assert!(tx.update_workspace(&changed)?);
-            assert_eq!(tx.workspace(&one.id)?, Some(changed));
+            assert_eq!(tx.workspace(&one.key())?, Some(changed));
 
-            assert!(tx.delete_workspace(&one.id, NOW)? && !tx.delete_workspace(&one.id, NOW)?);
-            assert_eq!(tx.workspace(&one.id)?, None);
+            assert!(tx.delete_workspace(&one.key(), NOW)? && !tx.delete_workspace(&one.key(), NOW)?);
+            assert_eq!(tx.workspace(&one.key())?, None);
             assert!(!tx.update_workspace(&one)?);
             // Its id can be reused, repeatedly.
             for _ in 0..2 {
                 tx.insert_workspace(&one)?;
-                assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
-                assert!(tx.delete_workspace(&one.id, NOW)?);
+                assert_eq!(tx.workspace(&one.key())?, Some(one.clone()));
+                assert!(tx.delete_workspace(&one.key(), NOW)?);
             }
             assert_eq!(tx.workspaces(org)?, [other]);
+            assert_eq!(tx.workspace(&theirs.key())?, Some(theirs));
             Ok(())
         }).await.unwrap();
     }

@@ -23,7 +23,7 @@ use portcullis::domain::session::{Session, State};
 use portcullis::domain::user::{Role, User};
 use portcullis::domain::workspace::{LinuxDesktop, Workspace, WorkspaceKind, WorkspaceSpec};
 use portcullis::domain::{
-    HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId,
+    HostId, LoginId, OrganizationId, SessionId, Timestamp, UserId, WorkspaceId, WorkspaceKey,
 };
 use portcullis::store::{Login, TicketRow};
 use std::time::Duration;

@@ -33,14 +33,14 @@ on_both! {
                 let session = Session { host_id: None, ..session_of(org, principal, "ws", n) };
                 tx.insert_session(&session, None)?;
                 assert_eq!(tx.session(session.id)?.as_ref(), Some(&session));
-                assert_eq!(tx.live_session_of(principal, &session.workspace_id)?.as_ref(), Some(&session));
-                assert_eq!(tx.seat_holder(&SeatKey::principal(&session.workspace_id, principal))?, Some(session.id));
+                assert_eq!(tx.live_session_of(principal, &session.workspace_key())?.as_ref(), Some(&session));
+                assert_eq!(tx.seat_holder(&SeatKey::principal(&session.workspace_key(), principal))?, Some(session.id));
                 // One session per principal and workspace, as for users.
                 let second = Session { id: SessionId::new(), address: [10, 64, 0, 9].into(), ..session.clone() };
                 assert_eq!(tx.insert_session(&second, None).unwrap_err().kind, portcullis::domain::ErrorKind::Conflict);
             }
             let other = PrincipalId::ApiKey(ApiKeyId::new());
-            let workspace = WorkspaceId::parse("ws").unwrap();
+            let workspace = WorkspaceKey { organization_id: org, id: WorkspaceId::parse("ws").unwrap() };
             assert_eq!(tx.live_session_of(other, &workspace)?, None);
             assert_eq!(tx.live_sessions_page(org, None, 10)?.len(), 2);
             assert_eq!(tx.live_sessions_of_workspace(&workspace)?.len(), 2);
@@ -219,7 +219,7 @@ async fn old_data_is_kept(backend: Backend) {
                 assert_eq!(tx.state_changes(session.id)?.len(), 2);
                 assert_eq!(tx.app_requests(session.id, None, 10)?.len(), 1);
                 assert_eq!(tx.session_lease(session.id)?.is_some(), session.state.is_live());
-                let seat = SeatKey::principal(&session.workspace_id, session.principal);
+                let seat = SeatKey::principal(&session.workspace_key(), session.principal);
                 let held = session.state.is_live().then_some(session.id);
                 assert_eq!(tx.seat_holder(&seat)?, held);
             }

@@ -22,7 +22,7 @@ on_both! {
                 let (store, session) = (db.store.clone(), make_session(&users[usize::from(n)], &workspace, 2 * round + n + 2));
                 async move {
                     let id = session.id;
-                    let seat = SeatKey::workspace(&session.workspace_id);
+                    let seat = SeatKey::workspace(&session.workspace_key());
                     let outcome = store.write(move |tx| {
                         tx.insert_session(&session, Some(seat.clone()))?;
                         tx.append_audit_entry(make_draft(Action::CreateSession))
@@ -34,7 +34,7 @@ on_both! {
                 }
             }).await;
             one((outcome.0.is_some(), outcome.1.is_some()));
-            let key = SeatKey::workspace(&WorkspaceId::parse(&workspace).unwrap());
+            let key = SeatKey::workspace(&WorkspaceKey { organization_id: org, id: WorkspaceId::parse(&workspace).unwrap() });
             let holder = db.store.read(move |tx| tx.seat_holder(&key)).await.unwrap();
             assert_eq!(holder, outcome.0.or(outcome.1));
         }

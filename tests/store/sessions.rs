@@ -5,6 +5,7 @@ use portcullis::domain::ErrorKind;
 use portcullis::domain::session::{EndReason, Event, SessionFilter};
 use portcullis::domain::user::{Mfa, MfaMethod};
 use portcullis::store::{LeaseRow, SeatKey};
+use std::collections::HashSet;
 
 fn lease() -> LeaseRow {
     LeaseRow {
@@ -25,7 +26,7 @@ on_both! {
             tx.insert_session(&session, None)?;
             assert_eq!(tx.session(session.id)?, Some(session.clone()));
             assert_eq!(tx.session(SessionId::new())?, None);
-            assert_eq!(tx.live_session_of(PrincipalId::User(ann.id), &session.workspace_id)?, Some(session.clone()));
+            assert_eq!(tx.live_session_of(PrincipalId::User(ann.id), &session.workspace_key())?, Some(session.clone()));
             assert_eq!(tx.sessions_page(ann.id, SessionFilter::Any, None, 10)?, [], "not listed yet");
 
             assert_eq!(tx.session_lease(session.id)?, None);
@@ -43,7 +44,7 @@ on_both! {
             assert_eq!(tx.live_sessions_page(OrganizationId::new(), None, 10)?, []);
             assert_eq!(tx.live_sessions_of_user(ann.id)?, std::slice::from_ref(&active));
             assert_eq!(tx.live_sessions_of_host(session.host_id.unwrap())?, std::slice::from_ref(&active));
-            assert_eq!(tx.live_sessions_of_workspace(&session.workspace_id)?, std::slice::from_ref(&active));
+            assert_eq!(tx.live_sessions_of_workspace(&session.workspace_key())?, std::slice::from_ref(&active));
             assert_eq!(tx.sessions_page(ann.id, SessionFilter::Active, None, 10)?, std::slice::from_ref(&active));
 
             let closing = active.apply(Event::Close(EndReason::UserDisconnected), later(2)).unwrap();
@@ -57,9 +58,9 @@ on_both! {
             let closed = closing.apply(Event::Release, later(3)).unwrap();
             assert!(tx.update_session(&closed, closing.version, later(3))?);
             assert_eq!(tx.session(session.id)?, Some(closed.clone()));
-            assert_eq!(tx.live_session_of(PrincipalId::User(ann.id), &session.workspace_id)?, None);
+            assert_eq!(tx.live_session_of(PrincipalId::User(ann.id), &session.workspace_key())?, None);
             assert_eq!(tx.session_lease(session.id)?, None, "its secrets are gone");
-            assert_eq!(tx.seat_holder(&SeatKey::principal(&session.workspace_id, session.principal))?, None);
+            assert_eq!(tx.seat_holder(&SeatKey::principal(&session.workspace_key(), session.principal))?, None);
             for filter in [SessionFilter::Any, DISCONNECTED] {
                 assert_eq!(tx.sessions_page(ann.id, filter, None, 10)?, std::slice::from_ref(&closed), "{filter:?}");
             }
@@ -83,7 +84,7 @@ on_both! {
         let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
         db.store.write(move |tx| {
             let first = make_session(&ann, "ws", 2);
-            let seat = SeatKey::workspace(&first.workspace_id);
+            let seat = SeatKey::workspace(&first.workspace_key());
             tx.insert_session(&first, Some(seat.clone()))?;
             let taken = tx.insert_session(&make_session(&bob, "ws", 3), Some(seat.clone())).unwrap_err();
             assert_eq!((taken.kind, &*taken.message), (ErrorKind::Conflict, "This workspace is in use by somebody else."));
@@ -200,13 +201,16 @@ on_both! {
                 seen.extend(page);
             }
             assert_eq!(seen, all);
-            let (one, none) = (WorkspaceId::parse("ws-0").unwrap(), WorkspaceId::parse("ws-none").unwrap());
-            let mut ids = tx.live_session_ids(&[one.clone(), none])?;
+            let key = |organization_id, id| WorkspaceKey { organization_id, id: WorkspaceId::parse(id).unwrap() };
+            let (one, none) = (key(org, "ws-0"), key(org, "ws-none"));
+            let elsewhere = key(OrganizationId::new(), "ws-1");
+            let mut ids = tx.live_session_ids(&[one.clone(), none, elsewhere.clone()].into())?;
+            assert!(tx.live_sessions_of_workspace(&elsewhere)?.is_empty());
             let mut expected: Vec<_> = tx.live_sessions_of_workspace(&one)?.iter().map(|s| s.id).collect();
             ids.sort();
             expected.sort();
-            assert_eq!((ids.len(), &ids), (3, &expected));
-            assert!(tx.live_session_ids(&[])?.is_empty());
+            assert_eq!((ids.len(), &ids), (2, &expected), "none of another organization's workspace of that id");
+            assert!(tx.live_session_ids(&HashSet::new())?.is_empty());
             Ok(())
         }).await.unwrap();
     }

@@ -81,7 +81,7 @@ on_both! {
                 ] {
                     one.spec = WorkspaceSpec::from_fields(kind, fields.clone()).unwrap();
                     assert!(tx.update_workspace(&one)?);
-                    assert_eq!(tx.workspace(&one.id)?, Some(one.clone()));
+                    assert_eq!(tx.workspace(&one.key())?, Some(one.clone()));
                     assert_eq!(one.driver().fields(), fields, "nothing of it is lost");
                     let policies = tx.stream_policies(org, [&one.id, &one.id])?;
                     assert_eq!(policies, HashMap::from([("ws-a".to_owned(), one.driver().policy())]), "none but those asked for");
@@ -122,7 +122,7 @@ on_both! {
     async fn certificates_are_pinned_once(db) {
         let org = organization(&db).await;
         db.store.write(move |tx| {
-            let id = make_workspace(org, "ws-a").id;
+            let id = make_workspace(org, "ws-a").key();
             let (a, b) = (Fingerprint([1; 32]), Fingerprint([2; 32]));
             assert!(!tx.pin_certificate_if_none(&id, a, "CN=a", NOW)?, "no such workspace");
             tx.insert_workspace(&make_workspace(org, "ws-a"))?;
@@ -152,25 +152,25 @@ on_both! {
         let (ann, bob) = (user(&db, org, "ann@example.com").await, user(&db, org, "bob@example.com").await);
         db.store.write(move |tx| {
             let (one, other) = (make_workspace(org, "ws-a"), make_workspace(org, "ws-b"));
-            assert!(!tx.upsert_user_credential(&one.id, ann.id, "s", NOW)?, "no such workspace");
+            assert!(!tx.upsert_user_credential(&one.key(), ann.id, "s", NOW)?, "no such workspace");
             tx.insert_workspace(&one)?;
             tx.insert_workspace(&other)?;
-            assert!(tx.upsert_user_credential(&one.id, ann.id, "first", NOW)? && tx.upsert_user_credential(&one.id, ann.id, "second", later(1))?);
-            assert!(tx.upsert_user_credential(&one.id, bob.id, "his", NOW)? && tx.upsert_user_credential(&other.id, ann.id, "there", NOW)?);
-            assert_eq!(tx.user_credential(&one.id, ann.id)?.as_deref(), Some("second"));
-            assert_eq!(tx.user_credential(&one.id, bob.id)?.as_deref(), Some("his"));
-            assert_eq!(tx.user_credential(&other.id, bob.id)?, None);
+            assert!(tx.upsert_user_credential(&one.key(), ann.id, "first", NOW)? && tx.upsert_user_credential(&one.key(), ann.id, "second", later(1))?);
+            assert!(tx.upsert_user_credential(&one.key(), bob.id, "his", NOW)? && tx.upsert_user_credential(&other.key(), ann.id, "there", NOW)?);
+            assert_eq!(tx.user_credential(&one.key(), ann.id)?.as_deref(), Some("second"));
+            assert_eq!(tx.user_credential(&one.key(), bob.id)?.as_deref(), Some("his"));
+            assert_eq!(tx.user_credential(&other.key(), bob.id)?, None);
             assert_eq!(tx.user_credentials_of(ann.id)?.len(), 2);
-            assert!(tx.delete_user_credential(&one.id, bob.id)? && !tx.delete_user_credential(&one.id, bob.id)?);
-            tx.set_workspace_password(&one.id, Some("sealed"))?;
-            tx.pin_certificate_if_none(&one.id, Fingerprint([1; 32]), "CN=a", NOW)?;
+            assert!(tx.delete_user_credential(&one.key(), bob.id)? && !tx.delete_user_credential(&one.key(), bob.id)?);
+            tx.set_workspace_password(&one.key(), Some("sealed"))?;
+            tx.pin_certificate_if_none(&one.key(), Fingerprint([1; 32]), "CN=a", NOW)?;
             // The next workspace with the id inherits nothing.
-            assert!(tx.delete_workspace(&one.id, later(2))?);
+            assert!(tx.delete_workspace(&one.key(), later(2))?);
             tx.insert_workspace(&one)?;
-            assert_eq!((tx.user_credential(&one.id, ann.id)?, tx.workspace_password(&one.id)?), (None, None));
-            assert_eq!(tx.upstream_state(&one.id)?, UpstreamState::default());
+            assert_eq!((tx.user_credential(&one.key(), ann.id)?, tx.workspace_password(&one.key())?), (None, None));
+            assert_eq!(tx.upstream_state(&one.key())?, UpstreamState::default());
             assert_eq!(tx.user_credentials_of(ann.id)?.into_iter().collect::<Vec<_>>(), ["ws-b"]);
-            assert_eq!(tx.delete_user_credentials(&other.id)?, 1);
+            assert_eq!(tx.delete_user_credentials(&other.key())?, 1);
             Ok(())
         }).await.unwrap();
     }

@@ -18,7 +18,7 @@ use crate::domain::principal::PrincipalId;
 use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::upstream::StreamProtocol;
 use crate::domain::workspace::{Workspace, WorkspaceKind};
-use crate::domain::{Error, HostId, OrganizationId, Result, WorkspaceId};
+use crate::domain::{Error, HostId, OrganizationId, Result, WorkspaceKey};
 use crate::store::Tx;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -278,12 +278,15 @@ impl Placements {
     }
 
     /// The same, with the workspace's direct target resolved.
-    pub(in crate::broker) async fn snapshot_for(&self, id: &WorkspaceId) -> Result<FleetSnapshot> {
+    pub(in crate::broker) async fn snapshot_for(
+        &self,
+        workspace: &WorkspaceKey,
+    ) -> Result<FleetSnapshot> {
         let mut reachable = self.snapshot();
         if reachable.direct.is_empty() {
             return Ok(reachable);
         }
-        let wanted = id.clone();
+        let wanted = workspace.clone();
         let found = self.store.read(move |tx| tx.workspace(&wanted)).await?;
         let target = found.as_ref().and_then(|workspace| workspace.driver().target());
         if let Some(TargetSpec::Direct { name }) = target {

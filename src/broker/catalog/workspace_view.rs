@@ -6,7 +6,7 @@ use crate::domain::session::{Session, State};
 use crate::domain::upstream::CredentialSource;
 use crate::domain::user::Role;
 use crate::domain::workspace::{UpstreamState, Workspace, WorkspaceFields, WorkspaceStatus};
-use crate::domain::{Result, UserId, WorkspaceId};
+use crate::domain::{Result, UserId, WorkspaceKey};
 use crate::store::Tx;
 
 /// What the store has about a workspace's upstream, for one user.
@@ -19,11 +19,11 @@ pub(in crate::broker) struct UpstreamSummary {
 impl UpstreamSummary {
     pub(in crate::broker) fn load(
         tx: &mut Tx<'_>,
-        id: &WorkspaceId,
+        workspace: &WorkspaceKey,
         user: Option<UserId>,
     ) -> Result<Self> {
-        let own = user.map(|user| tx.user_credential(id, user)).transpose()?.flatten();
-        Ok(Self { state: tx.upstream_state(id)?, own_credential: own.is_some() })
+        let own = user.map(|user| tx.user_credential(workspace, user)).transpose()?.flatten();
+        Ok(Self { state: tx.upstream_state(workspace)?, own_credential: own.is_some() })
     }
 }
 

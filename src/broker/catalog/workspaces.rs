@@ -20,7 +20,7 @@ use crate::domain::session::EndReason;
 use crate::domain::upstream::CredentialSource;
 use crate::domain::user::RequestSource;
 use crate::domain::workspace::Workspace;
-use crate::domain::{Error, OrganizationId, Result, WorkspaceId};
+use crate::domain::{Error, OrganizationId, Result, WorkspaceId, WorkspaceKey};
 
 #[derive(Clone)]
 pub struct Workspaces {
@@ -78,7 +78,7 @@ impl Workspaces {
         let (who, id) = (caller.clone(), id.clone());
         let organization = organization_of(&who)?;
         let context = self.store.policy_context(&RequestSource::local(""), &who);
-        let wanted = id.clone();
+        let wanted = WorkspaceKey { organization_id: organization, id: id.clone() };
         let found = self
             .store
             .read(move |tx| {
@@ -90,11 +90,11 @@ impl Workspaces {
                 let can_run =
                     AvailableHosts::load(tx, organization, &reachable)?.can_run(&workspace);
                 let sessions = if workspace.single_seat {
-                    tx.live_sessions_of_workspace(&workspace.id)?
+                    tx.live_sessions_of_workspace(&wanted)?
                 } else {
-                    tx.live_session_of(who.id(), &workspace.id)?.into_iter().collect()
+                    tx.live_session_of(who.id(), &wanted)?.into_iter().collect()
                 };
-                let known = UpstreamSummary::load(tx, &workspace.id, who.user_id())?;
+                let known = UpstreamSummary::load(tx, &wanted, who.user_id())?;
                 Ok(Some(workspace_view(workspace, &sessions, &who, can_run, known)))
             })
             .await?;
@@ -147,14 +147,15 @@ impl Workspaces {
                     return Ok(Decision::Denied(error));
                 }
                 for id in &ids {
-                    if tx.workspace(id)?.is_some() {
+                    let key = WorkspaceKey { organization_id: organization, id: id.clone() };
+                    if tx.workspace(&key)?.is_some() {
                         continue;
                     }
                     let workspace = Workspace { id: id.clone(), ..plain.clone() };
                     tx.insert_workspace(&workspace)?;
                     if let Some(password) = &password {
                         tx.set_workspace_password(
-                            id,
+                            &key,
                             this.sealer.seal_password(id, password).as_deref(),
                         )?;
                     }
@@ -169,7 +170,7 @@ impl Workspaces {
                     tx.add_entry(&with_config_details(entry, &workspace));
                     let can_run =
                         AvailableHosts::load(tx, organization, &reachable)?.can_run(&workspace);
-                    let known = UpstreamSummary::load(tx, id, who.user_id())?;
+                    let known = UpstreamSummary::load(tx, &key, who.user_id())?;
                     return Ok(Decision::Allowed(workspace_view(
                         workspace,
                         &[],
@@ -207,12 +208,13 @@ impl Workspaces {
         let sealed =
             change.password.as_ref().map(|password| self.sealer.seal_password(&id, password));
         let this = self.clone();
+        let key = WorkspaceKey { organization_id: organization, id: id.clone() };
         spawn_to_completion(async move {
             let (view, next, sessions, ended) = this
                 .store
                 .transact(move |tx| {
                     let Some(old) =
-                        tx.workspace(&id)?.filter(|w| w.organization_id == organization)
+                        tx.workspace(&key)?.filter(|w| w.organization_id == organization)
                     else {
                         let entry = entry.clone().access_denied().on_workspace_id(&id);
                         let entry = entry.denied(Reason::Unknown);
@@ -238,23 +240,23 @@ impl Workspaces {
                     // deleted.
                     let dropped = elsewhere || !after.uses_workspace_password();
                     if let Some(sealed) = &sealed {
-                        tx.set_workspace_password(&id, sealed.as_deref())?;
+                        tx.set_workspace_password(&key, sealed.as_deref())?;
                         changed.push("password");
-                    } else if dropped && tx.workspace_password(&id)?.is_some() {
-                        tx.set_workspace_password(&id, None)?;
+                    } else if dropped && tx.workspace_password(&key)?.is_some() {
+                        tx.set_workspace_password(&key, None)?;
                         changed.push("password");
                     }
                     let mut ended = Vec::new();
                     if elsewhere {
-                        tx.delete_certificates(&id)?;
-                        let sessions = tx.live_sessions_of_workspace(&id)?;
+                        tx.delete_certificates(&key)?;
+                        let sessions = tx.live_sessions_of_workspace(&key)?;
                         ended = tx.close_all(sessions, EndReason::AdminStopped, &entry)?;
                     }
                     let users = Some(CredentialSource::User);
                     let left_users =
                         old.credential_source() == users && next.credential_source() != users;
                     let forgotten =
-                        if elsewhere || left_users { tx.delete_user_credentials(&id)? } else { 0 };
+                        if elsewhere || left_users { tx.delete_user_credentials(&key)? } else { 0 };
                     if !changed.is_empty() {
                         tx.update_workspace(&next)?;
                         let entry = entry
@@ -269,8 +271,8 @@ impl Workspaces {
                     }
                     let can_run =
                         AvailableHosts::load(tx, organization, &reachable)?.can_run(&next);
-                    let sessions = tx.live_sessions_of_workspace(&id)?;
-                    let known = UpstreamSummary::load(tx, &id, who.user_id())?;
+                    let sessions = tx.live_sessions_of_workspace(&key)?;
+                    let known = UpstreamSummary::load(tx, &key, who.user_id())?;
                     Ok(Decision::Allowed((
                         workspace_view(next.clone(), &sessions, &who, can_run, known),
                         next,
@@ -303,20 +305,21 @@ impl Workspaces {
         let entry = self.store.entry(source, Action::DeleteWorkspace).by_caller(caller);
         let organization = self.permit(source, caller, entry.clone().on_workspace_id(id)).await?;
         let (this, id) = (self.clone(), id.clone());
+        let key = WorkspaceKey { organization_id: organization, id: id.clone() };
         spawn_to_completion(async move {
             let ended = this
                 .store
                 .transact(move |tx| {
                     let Some(workspace) =
-                        tx.workspace(&id)?.filter(|w| w.organization_id == organization)
+                        tx.workspace(&key)?.filter(|w| w.organization_id == organization)
                     else {
                         let entry = entry.clone().access_denied().on_workspace_id(&id);
                         let entry = entry.denied(Reason::Unknown);
                         return tx.deny(&entry, Error::not_found(WORKSPACE));
                     };
-                    tx.delete_workspace(&id, entry.now())?;
+                    tx.delete_workspace(&key, entry.now())?;
                     tx.add_entry(&entry.clone().on_workspace(&workspace));
-                    let sessions = tx.live_sessions_of_workspace(&id)?;
+                    let sessions = tx.live_sessions_of_workspace(&key)?;
                     let sessions = tx.close_all(sessions, EndReason::WorkspaceRemoved, &entry)?;
                     Ok(Decision::Allowed(TeardownEffects { sessions, logins: Vec::new() }))
                 })
@@ -345,17 +348,18 @@ impl Workspaces {
         let everybody =
             policy::authorize(caller, PolicyAction::ManageWorkspaces, &resource, &context).is_ok();
         let (this, who, id) = (self.clone(), caller.clone(), id.clone());
+        let key = WorkspaceKey { organization_id: organization, id: id.clone() };
         spawn_to_completion(async move {
             let ended = this
                 .store
                 .transact(move |tx| {
-                    let workspace = tx.workspace(&id)?;
+                    let workspace = tx.workspace(&key)?;
                     let theirs = match &workspace {
                         Some(w) if w.organization_id == organization => {
                             if everybody {
-                                tx.live_sessions_of_workspace(&id)?
+                                tx.live_sessions_of_workspace(&key)?
                             } else {
-                                tx.live_session_of(who.id(), &id)?.into_iter().collect()
+                                tx.live_session_of(who.id(), &key)?.into_iter().collect()
                             }
                         }
                         _ => Vec::new(),

@@ -64,7 +64,8 @@ impl Users {
     /// Creates a user.
     ///
     /// # Errors
-    /// `Forbidden`; `Invalid`; `Conflict` when the address is taken.
+    /// `Forbidden`; `Invalid`, also when another organization's user has the address; `Conflict` when
+    /// one of this organization has it.
     pub async fn create(
         &self,
         source: &RequestSource,
@@ -104,9 +105,17 @@ impl Users {
             .with("role", user.role.as_str());
         self.store
             .transact(move |tx| {
-                if tx.user_by_email(&user.email)?.is_some() {
-                    let error = Error::conflict("A user with this e-mail address exists already.");
-                    return tx.deny(&entry.clone().denied(Reason::EmailTaken), error);
+                if let Some((other, _)) = tx.user_by_email(&user.email)? {
+                    // Addresses are unique in the gateway, since people sign in by them alone. An
+                    // administrator is not told who has an account in another organization.
+                    let (reason, error) = if other.organization_id == user.organization_id {
+                        let text = "A user with this e-mail address exists already.";
+                        (Reason::EmailTaken, Error::conflict(text))
+                    } else {
+                        let text = "This e-mail address cannot be used here. Use another one, or ask whoever runs this gateway.";
+                        (Reason::EmailUnusable, Error::invalid(text))
+                    };
+                    return tx.deny(&entry.clone().denied(reason), error);
                 }
                 tx.insert_user(&user, &hash)?;
                 tx.add_entry(&entry);

@@ -20,7 +20,9 @@ use crate::broker::ports::host_fleet::HostFleet;
 use crate::domain::audit::Entry;
 use crate::domain::session::{EndReason, Session, State};
 use crate::domain::workspace::Workspace;
-use crate::domain::{LoginId, OrganizationId, Result, SessionId, UserId, WorkspaceId};
+use crate::domain::{
+    LoginId, OrganizationId, Result, SessionId, UserId, WorkspaceId, WorkspaceKey,
+};
 use crate::store::Tx;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -50,7 +52,7 @@ pub struct ChangeWatcher {
 #[derive(Default)]
 struct Named {
     sessions: HashSet<SessionId>,
-    workspaces: HashSet<WorkspaceId>,
+    workspaces: HashSet<WorkspaceKey>,
     users: HashSet<UserId>,
     logins: HashSet<LoginId>,
     topics: HashSet<(Option<OrganizationId>, Topic)>,
@@ -64,7 +66,9 @@ impl Named {
         let id = entry.target.id.as_deref();
         match entry.target.kind.as_deref() {
             Some("workspace") => {
-                self.workspaces.extend(id.and_then(|id| WorkspaceId::parse(id).ok()));
+                let key = organization.zip(id.and_then(|id| WorkspaceId::parse(id).ok()));
+                self.workspaces
+                    .extend(key.map(|(organization_id, id)| WorkspaceKey { organization_id, id }));
                 self.topics.insert((organization, Topic::Workspaces));
             }
             Some("host") => {
@@ -144,11 +148,10 @@ impl ChangeWatcher {
         Ok(())
     }
 
-    async fn live_sessions_in(&self, workspaces: HashSet<WorkspaceId>) -> Result<Vec<SessionId>> {
+    async fn live_sessions_in(&self, workspaces: HashSet<WorkspaceKey>) -> Result<Vec<SessionId>> {
         if workspaces.is_empty() {
             return Ok(Vec::new());
         }
-        let workspaces: Vec<WorkspaceId> = workspaces.into_iter().collect();
         self.store.read(move |tx| tx.live_session_ids(&workspaces)).await
     }
 
@@ -212,7 +215,7 @@ impl ChangeWatcher {
                 let session = tx.session(*id)?;
                 let active = session.as_ref().filter(|s| s.state == State::Active);
                 let workspace =
-                    active.map(|s| tx.workspace(&s.workspace_id)).transpose()?.flatten();
+                    active.map(|s| tx.workspace(&s.workspace_key())).transpose()?.flatten();
                 Ok((*id, session, workspace))
             };
             ids.iter().map(of).collect()

@@ -49,7 +49,7 @@ impl Lifecycle {
                 let mut sessions = Vec::new();
                 for session in tx.live_sessions()? {
                     let lease = tx.session_lease(session.id)?;
-                    let workspace = tx.workspace(&session.workspace_id)?;
+                    let workspace = tx.workspace(&session.workspace_key())?;
                     let (single_seat, limits) =
                         workspace.map(|w| (w.single_seat, w.session_limits)).unwrap_or_default();
                     sessions.push((session, lease, single_seat, limits));

@@ -93,6 +93,6 @@ impl Sessions {
 
 /// A session's workspace, unless it is gone or another organization's.
 fn workspace_of(tx: &mut AuditedTx<'_, '_>, session: &Session) -> Result<Option<Workspace>> {
-    let workspace = tx.workspace(&session.workspace_id)?;
+    let workspace = tx.workspace(&session.workspace_key())?;
     Ok(workspace.filter(|workspace| workspace.organization_id == session.organization_id))
 }

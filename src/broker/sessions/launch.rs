@@ -14,6 +14,7 @@
 
 use crate::broker::catalog::placement::Placements;
 use crate::broker::catalog::workspace_view::{UpstreamSummary, workspace_view};
+use crate::broker::core::answers::organization_of;
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::changes::Changes;
 use crate::broker::core::sealing::{Sealer, SealingPurpose};
@@ -36,7 +37,7 @@ use crate::domain::session::{EndReason, Event, Session, State};
 use crate::domain::upstream::Fingerprint;
 use crate::domain::user::RequestSource;
 use crate::domain::workspace::{DesktopAuthentication, Workspace};
-use crate::domain::{Error, ErrorKind, Result, SessionId, WorkspaceId};
+use crate::domain::{Error, ErrorKind, Result, SessionId, WorkspaceId, WorkspaceKey};
 use crate::store::LeaseRow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,13 +84,14 @@ impl Launcher {
             + crate::broker::core::teardown::STOP_TIMEOUT
             + Duration::from_secs(2);
         let deadline = Instant::now() + longest;
+        let workspace = WorkspaceKey { organization_id: organization_of(caller)?, id: id.clone() };
         loop {
             let request = LaunchRequest {
                 caller: caller.clone(),
                 context: self.store.policy_context(source, caller),
-                workspace_id: id.clone(),
+                workspace: workspace.clone(),
                 session_id: SessionId::new(),
-                fleet: self.placements.snapshot_for(id).await?,
+                fleet: self.placements.snapshot_for(&workspace).await?,
                 now: self.store.now(),
                 entry: self.store.entry(source, Action::LaunchWorkspace).by_caller(caller),
                 times: self.settings.session_times,
@@ -310,7 +312,7 @@ impl Launcher {
         self.store
             .write(move |tx| {
                 if let Some((refused, offered)) = &shown {
-                    tx.set_offered_certificate(&session.workspace_id, offered)?;
+                    tx.set_offered_certificate(&session.workspace_key(), offered)?;
                     tx.add_entry(refused);
                 }
                 tx.add_entry(&entry);
@@ -337,8 +339,8 @@ impl Launcher {
         session: Session,
         workspace: Workspace,
     ) -> Result<Launched> {
-        let (id, user) = (workspace.id.clone(), caller.user_id());
-        let known = self.store.read(move |tx| UpstreamSummary::load(tx, &id, user)).await?;
+        let (key, user) = (workspace.key(), caller.user_id());
+        let known = self.store.read(move |tx| UpstreamSummary::load(tx, &key, user)).await?;
         let terms = WorkspaceTerms::of(&workspace);
         let times = self.tracker.times(workspace.session_limits);
         let workspace =

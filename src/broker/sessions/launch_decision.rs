@@ -11,7 +11,7 @@ use crate::domain::session::{Session, State};
 use crate::domain::session_times::SessionTimes;
 use crate::domain::upstream::Fingerprint;
 use crate::domain::workspace::{ReadinessCheck, Workspace};
-use crate::domain::{Error, Result, SessionId, Timestamp, WorkspaceId};
+use crate::domain::{Error, Result, SessionId, Timestamp, WorkspaceKey};
 use crate::store::SeatKey;
 
 /// Result of the transaction that evaluates a launch.
@@ -28,7 +28,7 @@ pub(super) enum LaunchDecision {
 pub(super) struct LaunchRequest {
     pub(super) caller: Principal,
     pub(super) context: policy::Context,
-    pub(super) workspace_id: WorkspaceId,
+    pub(super) workspace: WorkspaceKey,
     pub(super) session_id: SessionId,
     pub(super) fleet: FleetSnapshot,
     pub(super) now: Timestamp,
@@ -42,10 +42,10 @@ impl LaunchRequest {
     pub(super) fn evaluate(&self, tx: &mut AuditedTx<'_, '_>) -> Result<Decision<LaunchDecision>> {
         // One that the caller does not see is as unknown as one that does not exist.
         let workspace = tx
-            .workspace(&self.workspace_id)?
+            .workspace(&self.workspace)?
             .filter(|workspace| policy::can_view(&self.caller, workspace, &self.context));
         let Some(workspace) = workspace else {
-            let entry = self.entry.clone().access_denied().on_workspace_id(&self.workspace_id);
+            let entry = self.entry.clone().access_denied().on_workspace_id(&self.workspace.id);
             return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
         };
         let permit = match policy::authorize_launch(&self.caller, &workspace, &self.context) {
@@ -60,7 +60,7 @@ impl LaunchRequest {
             return tx.deny(&entry.denied(Reason::SignedOut), invalid_token());
         }
         let principal = permit.principal();
-        if let Some(session) = tx.live_session_of(principal, &workspace.id)? {
+        if let Some(session) = tx.live_session_of(principal, &self.workspace)? {
             return match session.state {
                 State::Active => {
                     tx.add_entry(&entry.in_session(&session).reason(Reason::Resumed));
@@ -80,7 +80,7 @@ impl LaunchRequest {
         }
         // The seat's unique key decides a race; this check also finds sessions from before the
         // workspace became single-seat.
-        if workspace.single_seat && !tx.live_sessions_of_workspace(&workspace.id)?.is_empty() {
+        if workspace.single_seat && !tx.live_sessions_of_workspace(&self.workspace)?.is_empty() {
             let error = Error::conflict("Somebody else uses this workspace right now.");
             return tx.deny(&entry.denied(Reason::InUse), error);
         }
@@ -125,7 +125,7 @@ impl LaunchRequest {
         );
         let pin = match workspace.driver().readiness() {
             ReadinessCheck::HttpAnswer { .. } => {
-                tx.upstream_state(&workspace.id)?.pinned.map(|(pin, _)| pin)
+                tx.upstream_state(&self.workspace)?.pinned.map(|(pin, _)| pin)
             }
             ReadinessCheck::RfbGreeting | ReadinessCheck::Connection => None,
         };
@@ -141,8 +141,8 @@ pub(super) fn host_detail(session: &Session) -> Option<String> {
 /// One seat per single-seat workspace, otherwise one per principal.
 fn seat_key(workspace: &Workspace, caller: &Principal) -> SeatKey {
     if workspace.single_seat {
-        SeatKey::workspace(&workspace.id)
+        SeatKey::workspace(&workspace.key())
     } else {
-        SeatKey::principal(&workspace.id, caller.id())
+        SeatKey::principal(&workspace.key(), caller.id())
     }
 }

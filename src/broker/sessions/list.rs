@@ -66,7 +66,7 @@ impl Sessions {
             .store
             .read(move |tx| {
                 let Some(session) = tx.session(id)? else { return Ok(None) };
-                let workspace = tx.workspace(&session.workspace_id)?;
+                let workspace = tx.workspace(&session.workspace_key())?;
                 let terms = workspace
                     .filter(|w| w.organization_id == session.organization_id)
                     .map(|w| WorkspaceTerms::of(&w));

@@ -114,7 +114,7 @@ impl Streams {
                 tx.add_entry(&entry.clone().on_session(permit.session()));
                 let session = permit.session();
                 let workspace = tx
-                    .workspace(&session.workspace_id)?
+                    .workspace(&session.workspace_key())?
                     .filter(|w| w.organization_id == session.organization_id);
                 Ok(Decision::Allowed(workspace.and_then(|w| match w.driver().protocol() {
                     ProtocolSettings::Rdp { keyboard_layout } => keyboard_layout,

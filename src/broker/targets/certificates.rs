@@ -22,7 +22,7 @@ use crate::domain::session::State;
 use crate::domain::upstream::{Fingerprint, TrustRule};
 use crate::domain::user::RequestSource;
 use crate::domain::workspace::{OfferedCertificate, WorkspaceSpec};
-use crate::domain::{Error, Result, WorkspaceId};
+use crate::domain::{Error, Result, WorkspaceId, WorkspaceKey};
 
 impl PresentedCertificate {
     pub(in crate::broker) fn offered(&self, entry: &AuditEntryBuilder) -> OfferedCertificate {
@@ -55,8 +55,8 @@ impl Certificates {
         by: Option<&Principal>,
         seen: &PresentedCertificate,
     ) -> Result<CertificateCheck> {
-        let id = lease.session().workspace_id.clone();
-        let looked = id.clone();
+        let key = lease.session().workspace_key();
+        let looked = key.clone();
         let pinned = self.store.read(move |tx| Ok(tx.upstream_state(&looked)?.pinned)).await?;
         if pinned.is_some_and(|(pin, _)| pin == seen.fingerprint) {
             return Ok(CertificateCheck::Trusted);
@@ -73,7 +73,7 @@ impl Certificates {
                 let holds = tx.session(session)?.is_some_and(|s| s.state == State::Active);
                 if holds
                     && tx.pin_certificate_if_none(
-                        &id,
+                        &key,
                         offered.fingerprint,
                         &offered.subject,
                         entry.now(),
@@ -82,11 +82,11 @@ impl Certificates {
                     tx.add_entry(&entry.clone().reason(Reason::Recorded));
                     return Ok(CertificateCheck::Trusted);
                 }
-                let expected = tx.upstream_state(&id)?.pinned.map(|(pin, _)| pin);
+                let expected = tx.upstream_state(&key)?.pinned.map(|(pin, _)| pin);
                 if holds && expected == Some(offered.fingerprint) {
                     return Ok(CertificateCheck::Trusted);
                 }
-                tx.set_offered_certificate(&id, &offered)?;
+                tx.set_offered_certificate(&key, &offered)?;
                 let entry = entry
                     .clone()
                     .action(Action::CertificateRefused)
@@ -112,7 +112,7 @@ impl Certificates {
         seen: &PresentedCertificate,
         why: &'static str,
     ) -> Result<()> {
-        let id = lease.session().workspace_id.clone();
+        let key = lease.session().workspace_key();
         let entry = stream_entry(&self.store, source, Action::CertificateRefused, lease, by)
             .with("fingerprint", seen.fingerprint.to_string())
             .denied(Reason::External(why.to_owned()));
@@ -121,7 +121,7 @@ impl Certificates {
         let organization = lease.session().organization_id;
         self.store
             .write(move |tx| {
-                tx.set_offered_certificate(&id, &offered)?;
+                tx.set_offered_certificate(&key, &offered)?;
                 tx.add_entry(&entry);
                 Ok(())
             })
@@ -154,16 +154,17 @@ impl Certificates {
             .organization_id();
         let fingerprint: Fingerprint = validate::convert(fingerprint)?;
         let entry = self.store.entry(source, Action::PinCertificate).by_caller(caller);
+        let key = WorkspaceKey { organization_id: organization, id: id.clone() };
         let id = id.clone();
         let (workspace, sessions) = self
             .store
             .transact(move |tx| {
-                let Some(mut workspace) = tx.workspace(&id)?.filter(|w| w.organization_id == organization) else {
+                let Some(mut workspace) = tx.workspace(&key)?.filter(|w| w.organization_id == organization) else {
                     let entry = entry.clone().access_denied().on_workspace_id(&id);
                     return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                 };
                 let entry = entry.clone().on_workspace(&workspace).with("fingerprint", fingerprint.to_string());
-                let state = tx.upstream_state(&id)?;
+                let state = tx.upstream_state(&key)?;
                 let Some(offered) = state.offered.filter(|offered| offered.fingerprint == fingerprint) else {
                     let error = Error::conflict("This is not the certificate that the server showed last. Look at it again.");
                     return tx.deny(&entry.denied(Reason::NotOffered), error);
@@ -184,10 +185,10 @@ impl Certificates {
                     workspace.updated_at = entry.now();
                     tx.update_workspace(&workspace)?;
                 }
-                tx.replace_pinned_certificate(&id, fingerprint, &offered.subject, entry.now())?;
+                tx.replace_pinned_certificate(&key, fingerprint, &offered.subject, entry.now())?;
                 let entry = entry.reason(Reason::Accepted).with("subject", offered.subject).with("before", before.map(|pin| pin.to_string()));
                 tx.add_entry(&entry);
-                let sessions = tx.live_sessions_of_workspace(&id)?;
+                let sessions = tx.live_sessions_of_workspace(&key)?;
                 Ok(Decision::Allowed((workspace, sessions)))
             })
             .await?;

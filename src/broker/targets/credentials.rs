@@ -7,7 +7,9 @@
 //! | user | sealed for this workspace and this user | at every open by this user |
 //! | ask | in memory, for two minutes, for one session, user and login | at the next open, once |
 
-use crate::broker::core::answers::{SESSION, WORKSPACE, hidden_reason, not_active};
+use crate::broker::core::answers::{
+    SESSION, WORKSPACE, hidden_reason, not_active, organization_of,
+};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::sealing::{Sealer, SealingPurpose};
 use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
@@ -25,7 +27,7 @@ use crate::domain::upstream::{
 };
 use crate::domain::user::RequestSource;
 use crate::domain::workspace::{DesktopAuthentication, Workspace};
-use crate::domain::{Error, Result, SessionId, UserId, WorkspaceId};
+use crate::domain::{Error, Result, SessionId, UserId, WorkspaceId, WorkspaceKey};
 use crate::store::LeaseRow;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -193,7 +195,7 @@ impl Credentials {
                 let error = Error::conflict("This workspace does not use a credential of yours. Its administrator decides that.");
                 return tx.deny(&entry.denied(Reason::NotTheUsers), error);
             }
-            tx.upsert_user_credential(&id, user, &sealed, entry.now())?;
+            tx.upsert_user_credential(&workspace.key(), user, &sealed, entry.now())?;
             tx.add_entry(&entry);
             Ok(Decision::Allowed(()))
         })
@@ -220,7 +222,7 @@ impl Credentials {
                     Decision::Allowed(workspace) => workspace,
                     Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
-                if tx.delete_user_credential(&id, user)? {
+                if tx.delete_user_credential(&workspace.key(), user)? {
                     tx.add_entry(&entry.clone().on_workspace(&workspace));
                 }
                 Ok(Decision::Allowed(()))
@@ -261,7 +263,7 @@ impl Credentials {
                 if session.state != State::Active {
                     return tx.deny(&entry.denied(Denial::NotActive), not_active());
                 }
-                let workspace = tx.workspace(&session.workspace_id)?;
+                let workspace = tx.workspace(&session.workspace_key())?;
                 let Some(workspace) =
                     workspace.filter(|w| w.credential_source() == Some(CredentialSource::Ask))
                 else {
@@ -291,7 +293,8 @@ fn visible_workspace(
     id: &WorkspaceId,
     entry: &AuditEntryBuilder,
 ) -> Result<Decision<Workspace>> {
-    let found = tx.workspace(id)?;
+    let key = WorkspaceKey { organization_id: organization_of(who)?, id: id.clone() };
+    let found = tx.workspace(&key)?;
     let Some(workspace) = found.filter(|w| policy::can_view(who, w, context)) else {
         let entry = entry.clone().access_denied().on_workspace_id(id);
         return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));

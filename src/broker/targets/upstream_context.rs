@@ -51,7 +51,7 @@ impl AuditedTx<'_, '_> {
     ) -> Result<Decision<UpstreamContext>> {
         let lease = self.session_lease(session.id)?;
         let workspace = self
-            .workspace(&session.workspace_id)?
+            .workspace(&session.workspace_key())?
             .filter(|w| w.organization_id == session.organization_id);
         let (Some(lease), Some(workspace)) = (lease, workspace) else {
             return self.deny(&entry.clone().failed(Reason::NoLease), not_active());
@@ -63,11 +63,12 @@ impl AuditedTx<'_, '_> {
             );
             return self.deny(&entry.clone().denied(Reason::TargetChanged), error);
         }
-        let state = self.upstream_state(&workspace.id)?;
+        let key = workspace.key();
+        let state = self.upstream_state(&key)?;
         let sealed = match workspace.credential_source() {
-            Some(CredentialSource::Workspace) => self.workspace_password(&workspace.id)?,
+            Some(CredentialSource::Workspace) => self.workspace_password(&key)?,
             Some(CredentialSource::User) => match session.user_id() {
-                Some(user) => self.user_credential(&workspace.id, user)?,
+                Some(user) => self.user_credential(&key, user)?,
                 None => None,
             },
             Some(CredentialSource::Ask) | None => None,

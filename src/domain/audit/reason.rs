@@ -40,6 +40,8 @@ reasons! {
     IdTaken = "id_taken",
     /// A user with this e-mail address exists.
     EmailTaken = "email_taken",
+    /// The e-mail address cannot be given to a user of this organization.
+    EmailUnusable = "email_unusable",
     /// The workspace has no active session.
     NotActive = "not_active",
     /// The user has no second factor.

@@ -4,11 +4,11 @@ use super::sessions::{SessionRow, all};
 use super::{limit, parse_optional, parse_text};
 use crate::domain::principal::PrincipalId;
 use crate::domain::session::Session;
-use crate::domain::{HostId, OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceId};
+use crate::domain::{HostId, OrganizationId, Result, SessionId, Timestamp, UserId, WorkspaceKey};
 use crate::store::schema::{live_sessions, sessions, workspaces};
 use crate::store::transaction::Tx;
 use diesel::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Live sessions whose row in `live_sessions` matches the filters. Selected by a subquery rather
 /// than a join: SQLite then always starts from the few live ones, where a join made it read a
@@ -32,13 +32,14 @@ impl Tx<'_> {
     pub fn live_session_of(
         &mut self,
         principal: PrincipalId,
-        workspace: &WorkspaceId,
+        workspace: &WorkspaceKey,
     ) -> Result<Option<Session>> {
         let found = match principal {
             PrincipalId::User(user) => newest_live!(
                 self,
                 live_sessions::user_id.eq(user.to_string()),
-                live_sessions::workspace_id.eq(workspace.as_str())
+                live_sessions::organization_id.eq(workspace.organization_id.to_string()),
+                live_sessions::workspace_id.eq(workspace.id.as_str())
             )?,
             PrincipalId::ApiKey(_) | PrincipalId::System => self
                 .live_sessions_of_workspace(workspace)?
@@ -50,8 +51,12 @@ impl Tx<'_> {
     }
 
     /// The live sessions in a workspace, newest first.
-    pub fn live_sessions_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<Vec<Session>> {
-        newest_live!(self, live_sessions::workspace_id.eq(workspace.as_str()))
+    pub fn live_sessions_of_workspace(&mut self, workspace: &WorkspaceKey) -> Result<Vec<Session>> {
+        newest_live!(
+            self,
+            live_sessions::organization_id.eq(workspace.organization_id.to_string()),
+            live_sessions::workspace_id.eq(workspace.id.as_str())
+        )
     }
 
     /// The live sessions of a user, newest first.
@@ -94,12 +99,30 @@ impl Tx<'_> {
     }
 
     /// The ids of the live sessions in these workspaces.
-    pub fn live_session_ids(&mut self, workspaces: &[WorkspaceId]) -> Result<Vec<SessionId>> {
-        let ids: Vec<String> = live_sessions::table
-            .filter(live_sessions::workspace_id.eq_any(workspaces.iter().map(WorkspaceId::as_str)))
-            .select(live_sessions::session_id)
+    pub fn live_session_ids(
+        &mut self,
+        workspaces: &HashSet<WorkspaceKey>,
+    ) -> Result<Vec<SessionId>> {
+        let ids = workspaces.iter().map(|key| key.id.as_str());
+        let rows: Vec<(String, String, String)> = live_sessions::table
+            .filter(live_sessions::workspace_id.eq_any(ids))
+            .select((
+                live_sessions::session_id,
+                live_sessions::organization_id,
+                live_sessions::workspace_id,
+            ))
             .load(self.conn)?;
-        ids.iter().map(|id| parse_text(id, "session id")).collect()
+        let mut found = Vec::new();
+        for (session, organization, workspace) in rows {
+            let key = WorkspaceKey {
+                organization_id: parse_text(&organization, "organization id")?,
+                id: parse_text(&workspace, "workspace id")?,
+            };
+            if workspaces.contains(&key) {
+                found.push(parse_text(&session, "session id")?);
+            }
+        }
+        Ok(found)
     }
 
     /// The live sessions in the single-seat workspaces of an organization, newest first: at most
@@ -112,7 +135,11 @@ impl Tx<'_> {
             .filter(workspaces::organization_id.eq(organization.to_string()))
             .filter(workspaces::single_seat.eq(true))
             .select(workspaces::id);
-        newest_live!(self, live_sessions::workspace_id.eq_any(single_seat))
+        newest_live!(
+            self,
+            live_sessions::organization_id.eq(organization.to_string()),
+            live_sessions::workspace_id.eq_any(single_seat)
+        )
     }
 
     /// Numbers of live sessions of an organization, by host.

@@ -1,9 +1,9 @@
-//! Seats: names that one live session may hold, `workspace/principal` for each, and `workspace` for a
-//! single-seat workspace.
+//! Seats: names that one live session may hold, `organization/workspace/principal` for each, and
+//! `organization/workspace` for a single-seat workspace.
 
 use super::parse_optional;
 use crate::domain::principal::PrincipalId;
-use crate::domain::{Result, SessionId, WorkspaceId};
+use crate::domain::{Result, SessionId, WorkspaceKey};
 use crate::store::schema::seats;
 use crate::store::transaction::Tx;
 use diesel::prelude::*;
@@ -18,14 +18,14 @@ impl SeatKey {
 
     /// The only seat of a single-seat workspace.
     #[must_use]
-    pub fn workspace(workspace: &WorkspaceId) -> Self {
+    pub fn workspace(workspace: &WorkspaceKey) -> Self {
         Self(workspace.to_string())
     }
 
-    /// A principal's own seat in a workspace. (A slug contains no `/` and a UUID no `:`, so seats
+    /// A principal's own seat in a workspace. (Ids contain no `/` and a UUID no `:`, so seats
     /// of different kinds never collide.)
     #[must_use]
-    pub fn principal(workspace: &WorkspaceId, principal: PrincipalId) -> Self {
+    pub fn principal(workspace: &WorkspaceKey, principal: PrincipalId) -> Self {
         Self(match principal {
             PrincipalId::User(user) => format!("{workspace}/{user}"),
             PrincipalId::ApiKey(key) => format!("{workspace}/api_key:{key}"),

@@ -142,7 +142,7 @@ impl Tx<'_> {
             live_sessions::expires_at.eq(row.expires_at),
             live_sessions::created_at.eq(row.created_at),
         );
-        let own = SeatKey::principal(&session.workspace_id, session.principal);
+        let own = SeatKey::principal(&session.workspace_key(), session.principal);
         let shared = seat.filter(|seat| *seat != own);
         let id = row.id.clone();
         self.savepoint(|conn| {

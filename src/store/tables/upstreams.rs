@@ -6,7 +6,7 @@ use super::corrupt_value;
 use super::workspaces::in_use;
 use crate::domain::upstream::{Clipboard, Fingerprint, StreamPolicy};
 use crate::domain::workspace::{OfferedCertificate, UpstreamState};
-use crate::domain::{OrganizationId, Result, Timestamp, UserId, WorkspaceId};
+use crate::domain::{OrganizationId, Result, Timestamp, UserId, WorkspaceId, WorkspaceKey};
 use crate::store::schema::{user_credentials, workspace_certificates, workspaces};
 use crate::store::transaction::Tx;
 use diesel::prelude::*;
@@ -64,19 +64,20 @@ fn add_certificate(
 
 impl Tx<'_> {
     /// The row id of a workspace that is not deleted.
-    fn workspace_row_id(&mut self, id: &WorkspaceId) -> Result<Option<String>> {
-        Ok(in_use!(id).select(workspaces::row_id).first(self.conn).optional()?)
+    fn workspace_row_id(&mut self, key: &WorkspaceKey) -> Result<Option<String>> {
+        Ok(in_use!(key).select(workspaces::row_id).first(self.conn).optional()?)
     }
 
     /// What is stored about a workspace's upstream; the default when there is no such workspace.
-    pub fn upstream_state(&mut self, id: &WorkspaceId) -> Result<UpstreamState> {
+    pub fn upstream_state(&mut self, key: &WorkspaceKey) -> Result<UpstreamState> {
         let mut state = UpstreamState {
-            has_password: self.workspace_password(id)?.is_some(),
+            has_password: self.workspace_password(key)?.is_some(),
             ..UpstreamState::default()
         };
         let shown: Vec<CertificateColumns> = workspace_certificates::table
             .inner_join(workspaces::table)
-            .filter(workspaces::id.eq(id.as_str()))
+            .filter(workspaces::organization_id.eq(key.organization_id.to_string()))
+            .filter(workspaces::id.eq(key.id.as_str()))
             .filter(workspaces::deleted_at.is_null())
             .select((
                 workspace_certificates::standing,
@@ -128,12 +129,12 @@ impl Tx<'_> {
     /// Pins a certificate if none is pinned; false when one is, or there is no such workspace.
     pub fn pin_certificate_if_none(
         &mut self,
-        id: &WorkspaceId,
+        key: &WorkspaceKey,
         fingerprint: Fingerprint,
         subject: &str,
         now: Timestamp,
     ) -> Result<bool> {
-        let Some(row) = self.workspace_row_id(id)? else { return Ok(false) };
+        let Some(row) = self.workspace_row_id(key)? else { return Ok(false) };
         let values = NewCertificateRow::of(row, PINNED, fingerprint, subject, now);
         match self.savepoint(|conn| {
             diesel::insert_into(workspace_certificates::table).values(values).execute(conn)
@@ -151,12 +152,12 @@ impl Tx<'_> {
     /// workspace.
     pub fn replace_pinned_certificate(
         &mut self,
-        id: &WorkspaceId,
+        key: &WorkspaceKey,
         fingerprint: Fingerprint,
         subject: &str,
         now: Timestamp,
     ) -> Result<bool> {
-        let Some(row) = self.workspace_row_id(id)? else { return Ok(false) };
+        let Some(row) = self.workspace_row_id(key)? else { return Ok(false) };
         let values = NewCertificateRow::of(row, PINNED, fingerprint, subject, now);
         let all = workspace_certificates::table
             .filter(workspace_certificates::workspace_row.eq(&values.workspace_row));
@@ -168,10 +169,10 @@ impl Tx<'_> {
     /// Stores a refused certificate, in place of the previous one.
     pub fn set_offered_certificate(
         &mut self,
-        id: &WorkspaceId,
+        key: &WorkspaceKey,
         offered: &OfferedCertificate,
     ) -> Result<()> {
-        let Some(row) = self.workspace_row_id(id)? else { return Ok(()) };
+        let Some(row) = self.workspace_row_id(key)? else { return Ok(()) };
         let values =
             NewCertificateRow::of(row, OFFERED, offered.fingerprint, &offered.subject, offered.at);
         diesel::delete(workspace_certificates::table.find((&values.workspace_row, OFFERED)))
@@ -187,8 +188,8 @@ impl Tx<'_> {
     }
 
     /// Deletes the certificates of a workspace's upstream.
-    pub fn delete_certificates(&mut self, id: &WorkspaceId) -> Result<()> {
-        if let Some(row) = self.workspace_row_id(id)? {
+    pub fn delete_certificates(&mut self, key: &WorkspaceKey) -> Result<()> {
+        if let Some(row) = self.workspace_row_id(key)? {
             diesel::delete(
                 workspace_certificates::table.filter(workspace_certificates::workspace_row.eq(row)),
             )
@@ -198,20 +199,20 @@ impl Tx<'_> {
     }
 
     /// Deletes all users' credentials for a workspace's upstream and returns how many there were.
-    pub fn delete_user_credentials(&mut self, id: &WorkspaceId) -> Result<usize> {
-        let Some(row) = self.workspace_row_id(id)? else { return Ok(0) };
+    pub fn delete_user_credentials(&mut self, key: &WorkspaceKey) -> Result<usize> {
+        let Some(row) = self.workspace_row_id(key)? else { return Ok(0) };
         Ok(diesel::delete(user_credentials::table.filter(user_credentials::workspace_row.eq(row)))
             .execute(self.conn)?)
     }
 
-    pub(super) fn delete_upstream_data(&mut self, id: &WorkspaceId) -> Result<()> {
-        self.delete_certificates(id)?;
-        self.delete_user_credentials(id).map(drop)
+    pub(super) fn delete_upstream_data(&mut self, key: &WorkspaceKey) -> Result<()> {
+        self.delete_certificates(key)?;
+        self.delete_user_credentials(key).map(drop)
     }
 
     /// A user's own credential for a workspace's upstream, sealed.
-    pub fn user_credential(&mut self, id: &WorkspaceId, user: UserId) -> Result<Option<String>> {
-        let Some(row) = self.workspace_row_id(id)? else { return Ok(None) };
+    pub fn user_credential(&mut self, key: &WorkspaceKey, user: UserId) -> Result<Option<String>> {
+        let Some(row) = self.workspace_row_id(key)? else { return Ok(None) };
         Ok(user_credentials::table
             .find((row, user.to_string()))
             .select(user_credentials::sealed)
@@ -222,12 +223,12 @@ impl Tx<'_> {
     /// Stores a user's own credential; false when there is no such workspace.
     pub fn upsert_user_credential(
         &mut self,
-        id: &WorkspaceId,
+        key: &WorkspaceKey,
         user: UserId,
         sealed: &str,
         now: Timestamp,
     ) -> Result<bool> {
-        let Some(row) = self.workspace_row_id(id)? else { return Ok(false) };
+        let Some(row) = self.workspace_row_id(key)? else { return Ok(false) };
         let values = (
             user_credentials::workspace_row.eq(&row),
             user_credentials::user_id.eq(user.to_string()),
@@ -245,8 +246,8 @@ impl Tx<'_> {
     }
 
     /// Deletes a user's own credential; false when there was none.
-    pub fn delete_user_credential(&mut self, id: &WorkspaceId, user: UserId) -> Result<bool> {
-        let Some(row) = self.workspace_row_id(id)? else { return Ok(false) };
+    pub fn delete_user_credential(&mut self, key: &WorkspaceKey, user: UserId) -> Result<bool> {
+        let Some(row) = self.workspace_row_id(key)? else { return Ok(false) };
         Ok(diesel::delete(user_credentials::table.find((row, user.to_string())))
             .execute(self.conn)?
             == 1)

@@ -1,5 +1,5 @@
-//! Workspaces. A deleted one keeps its row for the history, without its secrets; its id may be
-//! reused.
+//! Workspaces. A deleted one keeps its row for the history, without its secrets; its id, which is
+//! unique in its organization, may be reused.
 
 use super::session_limits::SessionLimitsJson;
 use super::web_apps::WebAppJson;
@@ -10,7 +10,7 @@ use crate::domain::user::Role;
 use crate::domain::workspace::{
     UpstreamFields, Workspace, WorkspaceFields, WorkspaceKind, WorkspaceSpec,
 };
-use crate::domain::{OrganizationId, Result, Timestamp, WorkspaceId};
+use crate::domain::{OrganizationId, Result, Timestamp, WorkspaceKey};
 use crate::store::error;
 use crate::store::schema::workspaces;
 use crate::store::transaction::Tx;
@@ -212,11 +212,12 @@ impl WorkspaceRow {
     }
 }
 
-/// The workspace with this id that is not deleted.
+/// The workspace with this key that is not deleted.
 macro_rules! in_use {
-    ($id:expr) => {
+    ($key:expr) => {
         workspaces::table
-            .filter(workspaces::id.eq($id.as_str()))
+            .filter(workspaces::organization_id.eq($key.organization_id.to_string()))
+            .filter(workspaces::id.eq($key.id.as_str()))
             .filter(workspaces::deleted_at.is_null())
     };
 }
@@ -225,7 +226,7 @@ impl Tx<'_> {
     /// Inserts a workspace.
     ///
     /// # Errors
-    /// `Conflict` when its id is in use.
+    /// `Conflict` when its id is in use in its organization.
     pub fn insert_workspace(&mut self, workspace: &Workspace) -> Result<()> {
         let row = WorkspaceRow::of(workspace)?;
         // The row has an id of its own, since the slug may be reused after deletion.
@@ -238,9 +239,9 @@ impl Tx<'_> {
     }
 
     /// A workspace that is not deleted.
-    pub fn workspace(&mut self, id: &WorkspaceId) -> Result<Option<Workspace>> {
+    pub fn workspace(&mut self, key: &WorkspaceKey) -> Result<Option<Workspace>> {
         let row: Option<WorkspaceRow> =
-            in_use!(id).select(WorkspaceRow::as_select()).first(self.conn).optional()?;
+            in_use!(key).select(WorkspaceRow::as_select()).first(self.conn).optional()?;
         row.map(WorkspaceRow::into_workspace).transpose()
     }
 
@@ -255,33 +256,37 @@ impl Tx<'_> {
         rows.into_iter().map(WorkspaceRow::into_workspace).collect()
     }
 
-    /// Stores a workspace; false when there is none with its id.
+    /// Stores a workspace; false when there is none with its key.
     pub fn update_workspace(&mut self, workspace: &Workspace) -> Result<bool> {
         let row = WorkspaceRow::of(workspace)?;
-        Ok(diesel::update(in_use!(workspace.id)).set(row).execute(self.conn)? == 1)
+        Ok(diesel::update(in_use!(workspace)).set(row).execute(self.conn)? == 1)
     }
 
     /// The password for a workspace's own upstream, sealed.
-    pub fn workspace_password(&mut self, id: &WorkspaceId) -> Result<Option<String>> {
+    pub fn workspace_password(&mut self, key: &WorkspaceKey) -> Result<Option<String>> {
         let found: Option<Option<String>> =
-            in_use!(id).select(workspaces::password_sealed).first(self.conn).optional()?;
+            in_use!(key).select(workspaces::password_sealed).first(self.conn).optional()?;
         Ok(found.flatten())
     }
 
     /// Replaces it; `None` deletes it.
-    pub fn set_workspace_password(&mut self, id: &WorkspaceId, sealed: Option<&str>) -> Result<()> {
-        diesel::update(in_use!(id))
+    pub fn set_workspace_password(
+        &mut self,
+        key: &WorkspaceKey,
+        sealed: Option<&str>,
+    ) -> Result<()> {
+        diesel::update(in_use!(key))
             .set(workspaces::password_sealed.eq(sealed))
             .execute(self.conn)?;
         Ok(())
     }
 
     /// Deletes a workspace with its credentials and certificates; false when there is none.
-    pub fn delete_workspace(&mut self, id: &WorkspaceId, now: Timestamp) -> Result<bool> {
-        self.delete_upstream_data(id)?;
+    pub fn delete_workspace(&mut self, key: &WorkspaceKey, now: Timestamp) -> Result<bool> {
+        self.delete_upstream_data(key)?;
         let change =
             (workspaces::deleted_at.eq(now.0), workspaces::password_sealed.eq(None::<String>));
-        Ok(diesel::update(in_use!(id)).set(change).execute(self.conn)? == 1)
+        Ok(diesel::update(in_use!(key)).set(change).execute(self.conn)? == 1)
     }
 }
 
