@@ -182,6 +182,7 @@ impl ControlHandler for StubLauncher {
             services,
             service_kinds,
             limits: None,
+            slots: None,
         };
         std::future::ready(health).boxed()
     }
@@ -296,6 +297,7 @@ impl GatewayState {
             version: String::new(),
             enrolled_at: Timestamp(0),
             last_seen_at: None,
+            drained_at: None,
         }
     }
 

@@ -2,7 +2,9 @@
 //! cases of the API.
 
 use super::admin_output::{print_hosts, print_users, print_workspaces};
-use super::cli::{HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, WorkspaceCommand};
+use super::cli::{
+    GatewayDataArgs, HostCommand, ServerArgs, UserCommand, WebArgs, WorkspaceArgs, WorkspaceCommand,
+};
 use super::failure::Failure;
 use super::shell::{Shell, read_or_generate_password};
 use super::{gateway, tls};
@@ -322,6 +324,14 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
                 format.json,
             );
         }
+        HostCommand::Drain { host, at } => {
+            let sessions = set_drained(&at, &host, true).await?;
+            println!("Drained {host}: it takes no new sessions. Live sessions on it: {sessions}.");
+        }
+        HostCommand::Undrain { host, at } => {
+            set_drained(&at, &host, false).await?;
+            println!("{host} takes sessions again.");
+        }
         HostCommand::Remove { host, at } => {
             let shell = Shell::open(&at).await?;
             let hosts = shell.broker.hosts().list(&shell.source, &shell.caller).await?;
@@ -331,6 +341,14 @@ pub async fn host(command: HostCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Drains a host or ends that; returns the number of live sessions on it.
+async fn set_drained(at: &GatewayDataArgs, named: &str, drained: bool) -> Result<usize, Failure> {
+    let shell = Shell::open(at).await?;
+    let hosts = shell.broker.hosts();
+    let id = find_host(&hosts.list(&shell.source, &shell.caller).await?, named)?;
+    Ok(hosts.set_drained(&shell.source, &shell.caller, id, drained).await?.sessions)
 }
 
 fn find_host(hosts: &[HostView], named: &str) -> Result<HostId, Failure> {

@@ -90,7 +90,7 @@ pub(super) fn print_hosts(hosts: &[HostView], as_json: bool) {
             .map(|v| {
                 let h = &v.host;
                 json!({"id": h.id, "name": h.name, "kind": h.kind.as_str(), "public_key": h.public_key, "address": h.address, "endpoint": h.endpoint, "version": h.version,
-                    "enrolled_at": h.enrolled_at, "last_seen_at": h.last_seen_at, "sessions": v.sessions})
+                    "enrolled_at": h.enrolled_at, "last_seen_at": h.last_seen_at, "sessions": v.sessions, "drained": h.drained_at.is_some()})
             })
             .collect();
         println!("{}", json!(list));
@@ -108,11 +108,15 @@ pub(super) fn print_hosts(hosts: &[HostView], as_json: bool) {
                 h.address.to_string(),
                 h.version.clone(),
                 v.sessions.to_string(),
+                (if h.drained_at.is_some() { "yes" } else { "no" }).into(),
                 time_or_never(h.last_seen_at),
             ]
         })
         .collect();
-    print_table(&["ID", "NAME", "KIND", "ADDRESS", "VERSION", "SESSIONS", "LAST SEEN"], &rows);
+    print_table(
+        &["ID", "NAME", "KIND", "ADDRESS", "VERSION", "SESSIONS", "DRAINED", "LAST SEEN"],
+        &rows,
+    );
 }
 
 /// A workspace's server, as `--json` shows it.

@@ -59,6 +59,7 @@ impl Running {
 pub fn config(settings: &Agent, state_dir: PathBuf, enrollment: Option<Enrollment>) -> AgentConfig {
     let limits = Limits {
         desktops: settings.max_desktops,
+        services: settings.max_service_sessions,
         memory: settings.desktop_memory_mib << 20,
         processes: settings.desktop_processes,
         home: Some(settings.home_quota_mib << 20).filter(|bytes| *bytes > 0),

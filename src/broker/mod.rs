@@ -33,6 +33,7 @@ pub mod targets;
 
 use self::core::changes::Changes;
 use self::core::hash_queue::HashQueue;
+use self::core::host_failures::HostFailures;
 use self::core::log_search::SearchSlots;
 use self::core::sealing::Sealer;
 use self::core::session_tracker::SessionTracker;
@@ -45,7 +46,7 @@ use crate::auth::{GuessLimiter, Vault};
 use crate::domain::{Clock, Timestamp};
 use crate::store::Store;
 use audit::query::AuditLog;
-use catalog::placement::Placements;
+use catalog::fleet_snapshot::Placements;
 use catalog::workspaces::Workspaces;
 use hosts::enroll::Hosts;
 use hosts::gateway_identity::GatewayIdentityStore;
@@ -67,6 +68,7 @@ use jobs::purge::Purge;
 use jobs::reconciler::Reconciler;
 use ports::host_fleet::HostFleet;
 use sessions::launch::Launcher;
+use sessions::launch_attempt::DesktopStarter;
 use sessions::list::Sessions;
 use sessions::open_stream::Streams;
 use sessions::view::SessionViews;
@@ -145,10 +147,12 @@ impl Broker {
             tracker: tracker.clone(),
             changes: changes.clone(),
         };
+        let failures = HostFailures::default();
         let placements = Placements {
             store: store.clone(),
             fleet: fleet.clone(),
             web_applications: settings.web_applications,
+            failures: failures.clone(),
         };
         let identity = GatewayIdentityStore { store: store.clone(), fleet: fleet.clone() };
         let slots = SearchSlots::new(settings.limits.searches);
@@ -160,7 +164,6 @@ impl Broker {
             streams: streams.clone(),
             tracker: tracker.clone(),
         };
-        let state = Arc::new(ReconcilerState::new(started));
         let checks = HostChecks {
             store: store.clone(),
             fleet: fleet.clone(),
@@ -168,17 +171,13 @@ impl Broker {
             changes: changes.clone(),
             teardown: teardown.clone(),
             settings: settings.clone(),
-            state: state.clone(),
+            state: Arc::new(ReconcilerState::new(started)),
         };
         let reconciler = Reconciler {
             store: store.clone(),
             sealer: sealer.clone(),
             fleet: fleet.clone(),
-            tracker: tracker.clone(),
-            teardown: teardown.clone(),
             ephemeral: credentials.ephemeral.clone(),
-            settings: settings.clone(),
-            state,
             checks,
         };
         let change_watcher = ChangeWatcher {
@@ -241,6 +240,8 @@ impl Broker {
                 identity: identity.clone(),
                 changes: changes.clone(),
                 teardown: teardown.clone(),
+                tracker: tracker.clone(),
+                failures: failures.clone(),
             },
             peers: Peers {
                 store: store.clone(),
@@ -253,14 +254,22 @@ impl Broker {
             },
             launcher: Launcher {
                 store: store.clone(),
-                sealer: sealer.clone(),
-                fleet: fleet.clone(),
                 placements,
                 views: views.clone(),
-                changes: changes.clone(),
                 tracker: tracker.clone(),
                 teardown: teardown.clone(),
                 settings: settings.clone(),
+                starter: DesktopStarter {
+                    store: store.clone(),
+                    sealer: sealer.clone(),
+                    fleet: fleet.clone(),
+                    views: views.clone(),
+                    changes: changes.clone(),
+                    tracker: tracker.clone(),
+                    teardown: teardown.clone(),
+                    failures,
+                    settings: settings.clone(),
+                },
             },
             sessions: Sessions { store: store.clone(), views, teardown },
             streams: Streams {

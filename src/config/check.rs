@@ -201,6 +201,10 @@ fn rules(c: &Config) -> Vec<(bool, &'static str)> {
         ),
         (!c.agent.state_dir.is_blank(), "agent.state_dir must name a folder"),
         (c.agent.name.len() <= 80, "agent.name must be at most 80 characters"),
+        (
+            (1..=10_000).contains(&c.agent.max_service_sessions),
+            "agent.max_service_sessions must be 1 to 10000",
+        ),
         ((1..=1000).contains(&c.agent.max_desktops), "agent.max_desktops must be 1 to 1000"),
         (
             (256..=1_048_576).contains(&c.agent.desktop_memory_mib),

@@ -157,6 +157,7 @@ pub struct Agent {
     pub state_dir: PathBuf,
     pub name: String,
     pub max_desktops: usize,
+    pub max_service_sessions: usize,
     pub desktop_memory_mib: u64,
     pub desktop_processes: u64,
     /// 0: no limit.
@@ -292,6 +293,7 @@ impl Default for Agent {
             state_dir: "/var/lib/portcullis-agent".into(),
             name: String::new(),
             max_desktops: 32,
+            max_service_sessions: 512,
             desktop_memory_mib: 4096,
             desktop_processes: 1024,
             home_quota_mib: 20_480,

@@ -49,6 +49,8 @@ pub struct Host {
     /// When it enrolled, or was added.
     pub enrolled_at: Timestamp,
     pub last_seen_at: Option<Timestamp>,
+    /// Since when it takes no new sessions; its present ones go on.
+    pub drained_at: Option<Timestamp>,
 }
 
 /// What bounds a desktop on the host of an agent.

@@ -41,11 +41,13 @@ pub enum EndReason {
     IdleTimeout,
     /// Its host, or the desktop on it, is gone.
     HostLost,
+    /// The agent of its host was restarted, which ended the desktop.
+    HostRestarted,
     LaunchFailed,
 }
 
 impl EndReason {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UserDisconnected,
         Self::WorkspaceStopped,
         Self::AdminStopped,
@@ -56,6 +58,7 @@ impl EndReason {
         Self::Expired,
         Self::IdleTimeout,
         Self::HostLost,
+        Self::HostRestarted,
         Self::LaunchFailed,
     ];
 
@@ -73,6 +76,7 @@ impl EndReason {
             Self::Expired => "expired",
             Self::IdleTimeout => "idle_timeout",
             Self::HostLost => "host_lost",
+            Self::HostRestarted => "host_restarted",
             Self::LaunchFailed => "launch_failed",
         }
     }

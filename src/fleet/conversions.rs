@@ -4,7 +4,7 @@ use crate::broker::model::{TunnelReport, TunnelState};
 use crate::broker::ports::host_fleet::FleetError;
 use crate::domain::Timestamp;
 use crate::domain::secret::SecretBytes;
-use crate::host::control::ClientError;
+use crate::host::control::{self, ClientError};
 use crate::tunnel::{PresharedKey, PublicKey, Tunnel, TunnelError, TunnelStatus};
 
 /// Only a direct target has no host.
@@ -18,9 +18,11 @@ pub(super) fn tunnel_error(error: TunnelError) -> FleetError {
 
 pub(super) fn control_error(error: ClientError) -> FleetError {
     match error {
-        ClientError::Refused { detail, .. } => FleetError::Refused(detail),
+        ClientError::Refused { status: control::INVALID, detail } => FleetError::Refused(detail),
+        ClientError::Refused { status: control::FULL, detail } => FleetError::Full(detail),
+        ClientError::Refused { detail, .. } => FleetError::Broken(detail),
         ClientError::Connection(_) => FleetError::NotConnected,
-        ClientError::InvalidResponse => FleetError::Failed(error.to_string()),
+        ClientError::InvalidResponse => FleetError::Broken(error.to_string()),
     }
 }
 

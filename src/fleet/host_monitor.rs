@@ -2,12 +2,12 @@
 
 use super::conversions::control_error;
 use super::state::{CONTROL_TIMEOUT, FleetState};
-use crate::broker::model::HostCapabilities;
+use crate::broker::model::{HostCapabilities, HostSlots};
 use crate::broker::ports::host_fleet::FleetError;
 use crate::domain::HostId;
 use crate::domain::host::HostKind;
 use crate::domain::route::is_target_name;
-use crate::host::control::{self, Health};
+use crate::host::control::{self, Health, Slots};
 use crate::tunnel::{Tunnel, TunnelStatus, probe_rtt};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -90,6 +90,9 @@ impl FleetState {
             service_kinds: health.service_kinds,
             limits: health.limits.map(|limits| limits.into_iter().collect()),
             services,
+            slots: health
+                .slots
+                .map(|Slots { desktops, services }| HostSlots { desktops, services }),
         });
         let mut hosts = self.hosts();
         let Some(entry) = hosts.get_mut(&host) else { return };

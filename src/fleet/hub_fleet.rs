@@ -274,6 +274,10 @@ impl HostFleet for HubFleet {
         Box::pin(self.state.inventory(host))
     }
 
+    fn agent_uptime(&self, host: HostId) -> BoxFuture<'_, Option<Duration>> {
+        Box::pin(self.state.agent_uptime(host))
+    }
+
     fn hosts_changed(&self) -> watch::Receiver<u64> {
         self.state.subscribe_hosts_changed()
     }

@@ -190,6 +190,13 @@ impl FleetState {
         tokio::time::timeout(STOP_TIMEOUT, stopping).await.map_err(|_| FleetError::Timeout)?
     }
 
+    /// How long an agent has been running.
+    pub(super) async fn agent_uptime(&self, host: HostId) -> Option<Duration> {
+        let asking = async { self.client(host).await?.health().await.map_err(control_error) };
+        let health = tokio::time::timeout(CONTROL_TIMEOUT, asking).await.ok()?.ok()?;
+        Some(Duration::from_millis(health.uptime_ms))
+    }
+
     /// The sessions that an agent has desktops of.
     pub(super) async fn inventory(&self, host: HostId) -> Result<Vec<SessionId>, FleetError> {
         let listing = async { self.client(host).await?.desktops().await.map_err(control_error) };

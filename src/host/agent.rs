@@ -1,6 +1,6 @@
 //! The agent: enrols once, keeps its host tunnel connected, and serves the control API inside it.
 
-use super::control;
+use super::control::{self, Slots};
 use super::desktop::{LaunchError, Launcher, Limits, uid_ranges};
 use super::enroll::{EnrollError, Enrollment, enroll};
 use super::forward::KEEPALIVE;
@@ -144,7 +144,7 @@ pub async fn run(
         identity,
         launcher,
         services,
-        capacity: config.limits.desktops,
+        capacity: Slots { desktops: config.limits.desktops, services: config.limits.services },
         gateway_silence: config.gateway_silence,
     };
     let hub = agent.hub.clone();
@@ -164,7 +164,7 @@ struct Agent {
     identity: Identity,
     launcher: Launcher,
     services: Services,
-    capacity: usize,
+    capacity: Slots,
     gateway_silence: Duration,
 }
 
@@ -177,13 +177,12 @@ enum TunnelEnd {
 
 impl Agent {
     async fn run(self, shutdown: &mut watch::Receiver<bool>) -> Result<(), AgentError> {
-        let Self { hub, identity, launcher, services, capacity: places, gateway_silence: silence } =
-            self;
+        let Self { hub, identity, launcher, services, capacity, gateway_silence: silence } = self;
         let roster = SessionManager::new(
             launcher,
             services,
             GatewayLink { hub: hub.clone(), gateway: identity.gateway_public_key },
-            places,
+            capacity,
         );
         tracing::info!(listen = %hub.local_addr(), gateway = identity.gateway_endpoint, "agent runs");
         let mut absence = GatewayAbsence::default();

@@ -7,7 +7,7 @@
 //!   parameters (the gateway lost the first answer) the same desktop gets a new tunnel.
 
 use super::control::{
-    ControlHandler, DesktopInfo, Health, Order, PROTOCOL, Refusal, Started, WATCH_WAIT,
+    ControlHandler, DesktopInfo, Health, Order, PROTOCOL, Refusal, Slots, Started, WATCH_WAIT,
     not_started_here,
 };
 use super::desktop::{Desktop, DesktopSpec, DisplayProtocol, LaunchError, Launcher, Phase};
@@ -42,7 +42,7 @@ pub struct SessionManager {
     launcher: Launcher,
     services: Services,
     gateway_link: GatewayLink,
-    capacity: usize,
+    capacity: Slots,
     started_at: Instant,
     slots: Mutex<HashMap<SessionId, Arc<SessionSlot>>>,
     /// Counts changes of the slots. Starts at random, so that counts of two runs differ.
@@ -74,7 +74,7 @@ impl SessionManager {
         launcher: Launcher,
         services: Services,
         home: GatewayLink,
-        places: usize,
+        capacity: Slots,
     ) -> Arc<Self> {
         // 48 bits, which JSON readers represent exactly.
         let generation = watch::Sender::new(rand::random::<u64>() >> 16);
@@ -83,7 +83,7 @@ impl SessionManager {
             launcher,
             services,
             gateway_link: home,
-            capacity: places,
+            capacity,
             started_at: since,
             slots: Mutex::default(),
             generation,
@@ -177,11 +177,15 @@ impl SessionManager {
             },
             None => None,
         };
-        if slots.len() >= self.capacity {
-            return Err(Refusal::Full(format!(
-                "this host runs {} desktops and no more",
-                self.capacity
-            )));
+        // A service's connections are only forwarded: they take no desktop's slot.
+        let used =
+            slots.values().filter(|slot| slot.service.is_some() == service.is_some()).count();
+        let (limit, what) = match &service {
+            Some(_) => (self.capacity.services, "sessions on its services"),
+            None => (self.capacity.desktops, "desktops"),
+        };
+        if used >= limit {
+            return Err(Refusal::Full(format!("this host takes {limit} {what} and no more")));
         }
         let slot = Arc::new(SessionSlot {
             user_id: order.user_id,
@@ -351,6 +355,7 @@ impl ControlHandler for SessionManager {
                     .into_iter()
                     .filter(|kind| kind.properties().has_server)
                     .collect(),
+                slots: Some(self.capacity),
             }
         })
     }

@@ -134,6 +134,7 @@ diesel::table! {
         enrolled_at -> BigInt,
         last_seen_at -> Nullable<BigInt>,
         kind -> Text,
+        drained_at -> Nullable<BigInt>,
     }
 }
 

@@ -104,4 +104,21 @@ on_both! {
         assert!(asked < ENDINGS, "it waited for all {asked} of the silent host");
         jobs.end().await;
     }
+
+    async fn a_restarted_agent_ends_its_sessions_in_words_that_say_so(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        for (uptime, reason) in [(5, EndReason::HostRestarted), (60, EndReason::HostLost)] {
+            let session = fixture.launch(&ann, &ws).await;
+            let mut stream = fixture.open_stream(&ann, session.id).await;
+            fixture.clock.advance(Duration::from_secs(30));
+            fixture.fleet.lose_desktop(session.id);
+            fixture.fleet.set_uptime(fixture.host, Duration::from_secs(uptime));
+            fixture.broker.lifecycle().reconcile_once().await.unwrap();
+            assert_eq!(wait_revoked(&mut stream).await, session_ended(reason));
+            assert_eq!(fixture.stored_session(session.id).await.state, State::Closed(reason));
+        }
+        fixture.assert_empty().await;
+    }
 }

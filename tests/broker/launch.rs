@@ -256,4 +256,48 @@ on_both! {
         let addresses: std::collections::HashSet<_> = fixture.live_sessions().await.iter().map(|s| s.address).collect();
         assert_eq!(addresses.len(), 4);
     }
+
+    async fn a_launch_the_store_lost_does_not_hold_up_the_next(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        for round in 0..2 {
+            fixture.fleet.plan_start(Plan::Gate);
+            let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
+            let launch = tokio::spawn(async move { broker.launcher().launch(&origin(), &caller, &id).await });
+            fixture.fleet.wait_for_starts(2 * round + 1).await;
+            // The database fails until after the desktop has started.
+            db.raw("ALTER TABLE session_events RENAME TO lost_events");
+            fixture.fleet.open_gate(1);
+            assert!(launch.await.unwrap().is_err());
+            db.raw("ALTER TABLE lost_events RENAME TO session_events");
+            let stuck = fixture.live_sessions().await.remove(0);
+            assert_eq!(stuck.state, State::Creating);
+            // Not after the launch timeout: no time passes here.
+            fixture.fleet.plan_start(Plan::Work);
+            let next = fixture.launch(&ann, &ws).await;
+            assert_ne!(next.id, stuck.id);
+            assert_eq!(fixture.stored_session(stuck.id).await.state, State::Closed(EndReason::LaunchFailed));
+            fixture.broker.sessions().disconnect(&origin(), &ann, next.id).await.unwrap();
+        }
+        fixture.assert_empty().await;
+    }
+
+    async fn a_launch_the_store_lost_is_ended_by_the_reconciler(db) {
+        let fixture = BrokerFixture::new(&db).await;
+        let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
+        let ann = fixture.caller("ann", Role::Member).await;
+        fixture.fleet.plan_start(Plan::Gate);
+        let (broker, caller, id) = (fixture.broker.clone(), ann.clone(), ws.clone());
+        let launch = tokio::spawn(async move { broker.launcher().launch(&origin(), &caller, &id).await });
+        fixture.fleet.wait_for_starts(1).await;
+        db.raw("ALTER TABLE session_events RENAME TO lost_events");
+        fixture.fleet.open_gate(1);
+        assert!(launch.await.unwrap().is_err());
+        db.raw("ALTER TABLE lost_events RENAME TO session_events");
+        let stuck = fixture.live_sessions().await.remove(0);
+        fixture.broker.lifecycle().reconcile_once().await.unwrap();
+        assert_eq!(fixture.stored_session(stuck.id).await.state, State::Closed(EndReason::LaunchFailed));
+        fixture.assert_empty().await;
+    }
 }

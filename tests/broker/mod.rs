@@ -8,6 +8,7 @@ mod endings;
 pub mod fixture;
 mod launch;
 mod peers;
+mod placement;
 mod reconciler;
 mod refusals;
 mod servers;

@@ -210,6 +210,7 @@ on_both! {
             service_kinds: vec![WorkspaceKind::Html5, WorkspaceKind::Rdp],
             limits: None,
             services: vec![("wiki".into(), false)],
+            slots: None,
         };
         for (lacks, offers) in [
             ("the name", HostCapabilities { services: vec![("other".into(), true)], ..full.clone() }),

@@ -17,7 +17,7 @@ async fn an_agent_that_vanishes_and_comes_back_has_lost_its_desktops() {
     stack.agent_up().await;
     assert_eq!(
         timeout(TIMEOUT, ended).await.unwrap().unwrap(),
-        Some((4000, "host_lost".to_owned()))
+        Some((4000, "host_restarted".to_owned()))
     );
     assert!(
         servers.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()),
@@ -28,7 +28,7 @@ async fn an_agent_that_vanishes_and_comes_back_has_lost_its_desktops() {
             stack.session(&member, &session).await["status"] == "terminated"
         })
         .await;
-    assert_eq!(stack.session(&member, &session).await["end_reason"], "host_lost");
+    assert_eq!(stack.session(&member, &session).await["end_reason"], "host_restarted");
 
     // The host serves again.
     let again = stack.launch(&member).await;

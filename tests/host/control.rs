@@ -33,6 +33,7 @@ impl ControlHandler for FakeHandler {
             services: vec![ServiceHealth { name: "crm".to_owned(), reachable: true }],
             limits: Some(vec![DesktopLimit::Memory]),
             service_kinds: vec![WorkspaceKind::Vnc],
+            slots: None,
         };
         Box::pin(std::future::ready(health))
     }

@@ -65,6 +65,7 @@ pub(super) fn gateway_state() -> GatewayState {
         version: String::new(),
         enrolled_at: Timestamp(0),
         last_seen_at: None,
+        drained_at: None,
     };
     GatewayState {
         key: PrivateKey::generate().unwrap(),

@@ -10,7 +10,7 @@ use portcullis::host::control::{
 };
 use portcullis::tunnel::{Hub, HubConfig, PeerConfig, PrivateKey, Profile, TunnelId};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -20,6 +20,8 @@ pub(super) struct Script {
     /// Since when, and how often it was asked for changes; it answers each at once with another
     /// number.
     pub(super) changes: watch::Sender<Option<(Instant, u32)>>,
+    /// How it refuses to start a desktop.
+    pub(super) refusal: Mutex<Option<Refusal>>,
 }
 
 impl ControlHandler for Script {
@@ -35,6 +37,7 @@ impl ControlHandler for Script {
             services: Vec::new(),
             service_kinds: Vec::new(),
             limits: None,
+            slots: None,
         };
         Box::pin(std::future::ready(health))
     }
@@ -52,7 +55,9 @@ impl ControlHandler for Script {
     }
 
     fn start(self: Arc<Self>, _order: Order) -> BoxFuture<'static, Result<Started, Refusal>> {
-        Box::pin(std::future::ready(Err(Refusal::Failed("it is scripted".to_owned()))))
+        let refusal = self.refusal.lock().unwrap().clone();
+        let refusal = refusal.unwrap_or_else(|| Refusal::Failed("it is scripted".to_owned()));
+        Box::pin(std::future::ready(Err(refusal)))
     }
 
     fn stop(self: Arc<Self>, _session: SessionId) -> BoxFuture<'static, Result<(), Refusal>> {

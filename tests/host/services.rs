@@ -3,10 +3,12 @@
 use super::gateway_harness::*;
 use super::harness::{TIMEOUT, processes_with_mark};
 use crate::support::wait::eventually;
-use portcullis::broker::ports::host_fleet::HostFleet;
+use portcullis::broker::model::HostSlots;
+use portcullis::broker::ports::host_fleet::{FleetError, HostFleet};
 use portcullis::domain::workspace::WorkspaceKind;
 use portcullis::host::agent::AgentConfig;
 use portcullis::host::control::{self, ClientError, Order, OrderTunnel};
+use portcullis::host::desktop::Limits;
 use portcullis::tunnel::{PresharedKey, Tunnel};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -158,5 +160,47 @@ async fn an_rdp_desktop_proves_itself_through_its_own_tunnel() {
     assert!(!processes_with_mark(&mark).is_empty());
     client.stop(order.session_id).await.unwrap();
     assert_eq!(processes_with_mark(&mark), Vec::<u32>::new());
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_and_desktops_have_places_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut state = gateway_state();
+    let gateway = start_gateway(&mut state).await;
+    let config = AgentConfig {
+        services: [("pc".to_owned(), server.local_addr().unwrap().to_string())].into(),
+        limits: Limits { desktops: 1, services: 2, ..Limits::default() },
+        ..AgentConfig::new(dir.path().join("s"))
+    };
+    let agent = start_enrolled_agent_with(&mut state, &gateway, config).await;
+    let host = state.host.id;
+    wait_until_connected(&gateway, host).await;
+    let mut client = control_client(&gateway, host).await;
+    let slots = client.health().await.unwrap().slots;
+    assert_eq!(slots, Some(control::Slots { desktops: 1, services: 2 }));
+    eventually("the gateway knows its places", async || {
+        let offers = gateway.fleet.capabilities(host);
+        offers.is_some_and(|offers| offers.slots == Some(HostSlots { desktops: 1, services: 2 }))
+    })
+    .await;
+    let psk = PresharedKey::generate().unwrap();
+    for _ in 0..2 {
+        client.start(&service_order("pc", WorkspaceKind::Rdp, &psk)).await.unwrap();
+    }
+    match client.start(&service_order("pc", WorkspaceKind::Rdp, &psk)).await {
+        Err(ClientError::Refused { status: control::FULL, detail }) => {
+            assert_eq!(detail, "this host takes 2 sessions on its services and no more");
+        }
+        other => panic!("{other:?}"),
+    }
+    // The desktop's place is free all the same.
+    let (desktop, _) = order(Duration::from_secs(1));
+    gateway.fleet.start(Some(host), desktop).await.unwrap();
+    let (desktop, _) = order(Duration::from_secs(1));
+    let refused = gateway.fleet.start(Some(host), desktop).await.unwrap_err();
+    assert!(matches!(refused, FleetError::Full(_)), "{refused}");
+    drop(client);
     agent.stop().await;
 }

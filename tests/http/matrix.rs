@@ -73,6 +73,7 @@ pub(super) fn table() -> Vec<Row> {
         row("enrollHost", host, [422; 4]),
         row("addPeer", json!({"name": "p", "public_key": "AAAA"}), [401, 403, 422, 403]),
         row("showHostConfig", none(), [401, 403, 404, 403]),
+        row("updateHost", json!({"drained": true}), [401, 403, 404, 403]),
         row("removeHost", none(), [401, 403, 404, 403]),
         row("listAudit", none(), [401, 403, 200, 200]),
         row("exportAudit", none(), [401, 403, 200, 200]),

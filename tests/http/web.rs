@@ -1,7 +1,7 @@
 //! Web applications over HTTP: schemas, visibility, invalid input, services of hosts.
 
 use crate::support::app::{TestApp, WORKSPACE};
-use portcullis::broker::model::HostCapabilities;
+use portcullis::broker::model::{HostCapabilities, HostSlots};
 use portcullis::domain::host::DesktopLimit;
 use portcullis::domain::web_app::{RequestOutcome, RequestRecord};
 use portcullis::domain::workspace::WorkspaceKind;
@@ -84,11 +84,35 @@ on_both! {
         let security = app.signed_in("security").await;
         let of_host = |list: Value| list.as_array().unwrap().iter().find(|h| h["id"] == app.host.to_string()).unwrap()["offers"].clone();
         assert_eq!(of_host(security.get("/api/hosts").await.json()), Value::Null);
-        let offers = HostCapabilities { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], limits: Some([DesktopLimit::Memory].into()), services: vec![("wiki".into(), true)] };
+        let offers = HostCapabilities { kinds: vec![WorkspaceKind::Linux], service_kinds: vec![WorkspaceKind::Html5], limits: Some([DesktopLimit::Memory].into()), services: vec![("wiki".into(), true)], slots: Some(HostSlots { desktops: 4, services: 9 }) };
         app.fleet.set_offers(app.host, offers);
         let capabilities = json!({"desktops": ["linux"], "service_types": ["html5"], "services": [{"name": "wiki", "reachable": true}],
             "limits": {"memory": true, "cpu": false, "processes": false, "home": false, "network": false, "seccomp": false}});
         assert_eq!(of_host(security.get("/api/hosts").await.json()), capabilities);
+    }
+
+    async fn hosts_are_drained_and_say_what_they_hold(db) {
+        let app = TestApp::start(db).await;
+        let (admin, member) = (app.signed_in("admin").await, app.signed_in("member").await);
+        let path = format!("/api/hosts/{}", app.host);
+        let launch = format!("/api/workspaces/{WORKSPACE}/launch");
+        let offers = HostCapabilities { kinds: vec![WorkspaceKind::Linux], slots: Some(HostSlots { desktops: 4, services: 9 }), ..HostCapabilities::default() };
+        app.fleet.set_offers(app.host, offers);
+        let session = member.post(&launch, json!({})).await.json()["session_id"].as_str().unwrap().to_owned();
+        let drained = admin.patch(&path, json!({"drained": true})).await;
+        assert_eq!(drained.status, 200, "{}", drained.body);
+        let drained = drained.json();
+        let slots = json!({"desktops": {"used": 1, "limit": 4}, "services": {"used": 0, "limit": 9}});
+        assert_eq!((&drained["drained"], &drained["slots"], &drained["last_failure"]), (&json!(true), &slots, &Value::Null));
+        assert_eq!(member.get(&format!("/api/sessions/{session}")).await.json()["status"], "active", "it goes on");
+        assert_eq!(member.post(&format!("/api/sessions/{session}/disconnect"), json!({})).await.status, 200);
+        let refused = member.post(&launch, json!({})).await;
+        assert!(refused.status == 503 && refused.detail().contains("maintenance"), "{}", refused.body);
+        for wrong in [json!({}), json!({"drained": "yes"}), json!({"drained": true, "name": "x"})] {
+            assert_eq!(admin.patch(&path, wrong.clone()).await.status, 422, "{wrong}");
+        }
+        assert_eq!(admin.patch(&path, json!({"drained": false})).await.json()["drained"], false);
+        assert_eq!(member.post(&launch, json!({})).await.status, 200);
     }
 
     async fn requests_are_listed_filtered_and_exported(db) {

@@ -109,6 +109,7 @@ pub fn make_host(organization_id: OrganizationId, address: &str) -> Host {
         version: "0.1.0".to_owned(),
         enrolled_at: NOW,
         last_seen_at: None,
+        drained_at: None,
     }
 }
 

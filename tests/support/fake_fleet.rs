@@ -27,8 +27,12 @@ pub enum Plan {
     /// Succeed.
     #[default]
     Work,
-    /// Refuse.
+    /// Refuse, as any host would.
     Refuse,
+    /// Every place is taken.
+    Full,
+    /// The host itself cannot.
+    Break,
     /// Fail half-way.
     Fail,
     /// Never answer.
@@ -48,6 +52,8 @@ struct FleetState {
     start_on: HashMap<HostId, Plan>,
     stop_on: HashMap<HostId, Plan>,
     stops_asked: HashMap<HostId, usize>,
+    uptimes: HashMap<HostId, Duration>,
+    starts_asked: HashMap<HostId, usize>,
     started: Vec<SessionId>,
     stopped: Vec<SessionId>,
     cut: Vec<SessionId>,
@@ -136,6 +142,8 @@ impl HostFleet for FakeFleet {
             match plan {
                 Plan::Work => {}
                 Plan::Refuse => return Err(FleetError::Refused("no such launcher".into())),
+                Plan::Full => return Err(FleetError::Full("no place".into())),
+                Plan::Break => return Err(FleetError::Broken("no space left on device".into())),
                 Plan::Fail => {
                     return Err(FleetError::Failed("Xtigervnc ended with status 1".into()));
                 }
@@ -209,7 +217,9 @@ impl HostFleet for FakeFleet {
             let plan = self.stop_plan(host);
             match plan {
                 Plan::Work => {}
-                Plan::Refuse | Plan::Fail => return Err(FleetError::Failed("cannot".into())),
+                Plan::Refuse | Plan::Fail | Plan::Full | Plan::Break => {
+                    return Err(FleetError::Failed("cannot".into()));
+                }
                 Plan::Hang => return std::future::pending().await,
                 Plan::Gate => self.gate.acquire().await.unwrap().forget(),
             }
@@ -235,7 +245,13 @@ impl HostFleet for FakeFleet {
     }
 
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport> {
-        self.state().tunnels.contains_key(&session).then(|| report(TunnelState::Encrypted))
+        let inside = self.state();
+        if !inside.tunnels.contains_key(&session) {
+            return None;
+        }
+        let host = inside.desktops.iter().find(|(_, desktops)| desktops.contains(&session));
+        let is_up = host.is_none_or(|(host, _)| inside.hosts.get(host).is_some_and(|up| *up));
+        Some(report(if is_up { TunnelState::Encrypted } else { TunnelState::Stale }))
     }
 
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>> {
@@ -247,6 +263,11 @@ impl HostFleet for FakeFleet {
             Ok(inside.desktops.get(&host).into_iter().flatten().copied().collect())
         }
         .boxed()
+    }
+
+    fn agent_uptime(&self, host: HostId) -> BoxFuture<'_, Option<Duration>> {
+        let uptime = self.state().uptimes.get(&host).copied();
+        std::future::ready(uptime).boxed()
     }
 
     fn capabilities(&self, host: HostId) -> Option<Arc<HostCapabilities>> {

@@ -51,6 +51,20 @@ pub enum HostCommand {
         #[command(flatten)]
         at: GatewayDataArgs,
     },
+    /// Drains a host: it takes no new sessions, and those on it go on.
+    Drain {
+        /// Its id or its name.
+        host: String,
+        #[command(flatten)]
+        at: GatewayDataArgs,
+    },
+    /// Lets a drained host take sessions again.
+    Undrain {
+        /// Its id or its name.
+        host: String,
+        #[command(flatten)]
+        at: GatewayDataArgs,
+    },
     /// Removes a host: its tunnel and the sessions on it end at once.
     Remove {
         /// Its id or its name.

@@ -111,6 +111,8 @@ mod tests {
             "host join-token --valid-for 5m",
             "host add-peer p --public-key k --endpoint 192.0.2.1:5",
             "host config p",
+            "host drain p",
+            "host undrain p",
             "workspace create ws-a --name a --type vnc --host p --port 5900",
             "workspace update ws-a --direct old-box --vnc-password",
             "workspace create ws-a --name a --type html5 --host p --service wiki --scheme https --start /lab --methods GET,POST --upload false",

@@ -1,7 +1,7 @@
 //! Placement: the host, route and address of a session.
 //!
-//! - A **desktop** (no target) runs on any connected host with an agent, in the session's own
-//!   tunnel.
+//! - A **desktop** (no target) runs on any connected host with an agent that has a slot for it, in
+//!   the session's own tunnel: hosts that failed recently come last, then the fullest.
 //! - A **service** runs on the one host with an agent that the workspace names, in the session's
 //!   own tunnel.
 //! - A **port of a host** belongs to the one standard peer that the workspace names, through that
@@ -9,20 +9,19 @@
 //! - A **direct target** is reached without a tunnel, and only if the configuration allows its
 //!   name.
 
-use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx};
-use crate::broker::model::HostCapabilities;
-use crate::broker::ports::host_fleet::HostFleet;
+use crate::broker::catalog::fleet_snapshot::FleetSnapshot;
+use crate::broker::core::session_tracker::{SessionTracker, SlotKind, TrackedSession};
+use crate::broker::core::unit_of_work::AuditedTx;
 use crate::domain::audit::Reason;
 use crate::domain::host::{Host, HostKind};
 use crate::domain::principal::PrincipalId;
 use crate::domain::route::{SessionRoute, TargetSpec};
 use crate::domain::upstream::StreamProtocol;
-use crate::domain::workspace::{Workspace, WorkspaceKind};
-use crate::domain::{Error, HostId, OrganizationId, Result, WorkspaceKey};
+use crate::domain::workspace::Workspace;
+use crate::domain::{Error, HostId, OrganizationId, Result, SessionId};
 use crate::store::Tx;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 /// Text for the user when the only possible host is away or removed.
 const HOST_NOT_CONNECTED: &str =
@@ -30,44 +29,16 @@ const HOST_NOT_CONNECTED: &str =
 const SERVICE_NOT_OFFERED: &str = "The host of this workspace does not offer its service: its agent was not given one of this name, or is too old for this \
     type of workspace. Tell your administrator.";
 const NO_APPS_DOMAIN: &str = "This gateway has no domain for web applications, so none can be opened. Tell your administrator: apps.domain must be set.";
+const HOST_DRAINED: &str = "The host of this workspace takes no new sessions right now: it is being emptied for maintenance. Try again later.";
+const HOST_FULL: &str = "The host of this workspace is full right now. Try again when somebody has finished, or tell your administrator.";
 const HOST_REMOVED: &str = "The host of this workspace is gone. Tell your administrator.";
 
-/// What the fleet can reach, read before a transaction and used in it.
-#[derive(Clone, Debug)]
-pub(in crate::broker) struct FleetSnapshot {
-    pub(in crate::broker) connected: Vec<HostId>,
-    pub(in crate::broker) direct: Vec<String>,
-    /// The gateway has a domain for web applications.
-    pub(in crate::broker) web_applications: bool,
-    /// Capabilities of the connected agents that have reported them.
-    pub(in crate::broker) capabilities: HashMap<HostId, Arc<HostCapabilities>>,
-    /// A resolved direct target: its name and address.
-    pub(in crate::broker) resolved: Option<(String, IpAddr)>,
-}
-
-/// Connected hosts of one organization.
+/// Connected hosts of one organization that take new sessions.
 #[derive(Debug)]
 pub(in crate::broker) struct AvailableHosts {
     agents: HashSet<HostId>,
     peers: HashSet<HostId>,
     fleet: FleetSnapshot,
-}
-
-impl FleetSnapshot {
-    /// Whether a host's agent can start this kind of desktop. An agent that has not reported yet is
-    /// assumed to, and refuses by itself.
-    fn can_start(&self, host: HostId, kind: WorkspaceKind) -> bool {
-        self.capabilities.get(&host).is_none_or(|offers| offers.kinds.contains(&kind))
-    }
-
-    /// Whether a host's agent has this service for this kind.
-    fn has_service(&self, host: HostId, service: &str, kind: WorkspaceKind) -> bool {
-        let has = |offers: &Arc<HostCapabilities>| {
-            offers.service_kinds.contains(&kind)
-                && offers.services.iter().any(|(name, _)| name == service)
-        };
-        self.capabilities.get(&host).is_none_or(has)
-    }
 }
 
 impl AvailableHosts {
@@ -78,9 +49,9 @@ impl AvailableHosts {
     ) -> Result<Self> {
         let connected: HashSet<HostId> = reachable.connected.iter().copied().collect();
         let mut hosts =
-            if connected.is_empty() { Vec::new() } else { tx.host_kinds(organization)? };
-        hosts.retain(|(id, _)| connected.contains(id));
-        let of = |kind| hosts.iter().filter(|host| host.1 == kind).map(|host| host.0).collect();
+            if connected.is_empty() { Vec::new() } else { tx.placement_hosts(organization)? };
+        hosts.retain(|host| connected.contains(&host.id) && !host.is_drained);
+        let of = |kind| hosts.iter().filter(|host| host.kind == kind).map(|host| host.id).collect();
         Ok(Self {
             agents: of(HostKind::Agent),
             peers: of(HostKind::Peer),
@@ -111,24 +82,66 @@ pub(in crate::broker) struct Placement {
     pub(in crate::broker) host_id: Option<HostId>,
     pub(in crate::broker) way: SessionRoute,
     pub(in crate::broker) address: IpAddr,
+    /// Other hosts that could take the session.
+    pub(in crate::broker) others: usize,
+}
+
+/// The slot on its host's agent that a session takes.
+pub(in crate::broker) fn slot_of(
+    route: &SessionRoute,
+    workspace: Option<&Workspace>,
+) -> Option<SlotKind> {
+    match (route, workspace.and_then(|workspace| workspace.driver().target())) {
+        (SessionRoute::HostTunnel | SessionRoute::Direct(_), _) => None,
+        (SessionRoute::OwnTunnel, Some(_)) => Some(SlotKind::Service),
+        (SessionRoute::OwnTunnel, None) => Some(SlotKind::Desktop),
+    }
 }
 
 /// The reason for the audit log, and the error for the user.
 pub(in crate::broker) type PlacementFailure = (Reason, Error);
 
-/// Owner of the session to place, and the network that gives its address.
-pub(in crate::broker) struct PlacementRequest {
+/// The session to place, its owner, and the network that gives its address.
+pub(in crate::broker) struct PlacementRequest<'a> {
+    pub(in crate::broker) session_id: SessionId,
+    /// Takes the slot on the host that is chosen.
+    pub(in crate::broker) tracker: &'a SessionTracker,
+    /// Hosts that this launch tried already.
+    pub(in crate::broker) tried: &'a [HostId],
     pub(in crate::broker) principal: PrincipalId,
     pub(in crate::broker) organization: OrganizationId,
     pub(in crate::broker) network: (Ipv4Addr, u8),
-    pub(in crate::broker) seed: u64,
+}
+
+impl PlacementRequest<'_> {
+    /// Takes a slot on a host, unless all are taken.
+    fn take(
+        &self,
+        host: HostId,
+        slot: SlotKind,
+        limit: Option<usize>,
+        workspace: &Workspace,
+    ) -> bool {
+        let session = TrackedSession {
+            host_id: Some(host),
+            slot: Some(slot),
+            is_active: false,
+            single_seat: workspace.single_seat,
+            limits: workspace.session_limits,
+        };
+        self.tracker.try_track(self.session_id, session, limit)
+    }
+
+    fn seed(&self) -> u64 {
+        self.session_id.0.as_u64_pair().0
+    }
 }
 
 impl AuditedTx<'_, '_> {
     pub(in crate::broker) fn choose_placement(
         &mut self,
         workspace: &Workspace,
-        request: &PlacementRequest,
+        request: &PlacementRequest<'_>,
         reachable: &FleetSnapshot,
     ) -> Result<std::result::Result<Placement, PlacementFailure>> {
         let none = |reason: Reason, sentence: &str| Ok(Err((reason, Error::unavailable(sentence))));
@@ -136,20 +149,13 @@ impl AuditedTx<'_, '_> {
             return none(Reason::NoAppsDomain, NO_APPS_DOMAIN);
         }
         match workspace.driver().target() {
-            None => match self.choose_agent(request, workspace.kind(), reachable)? {
-                Some(host_id) if reachable.can_start(host_id, workspace.kind()) => {
-                    let address = self.free_session_address(request.network, request.seed)?;
+            None => match self.choose_agent(request, workspace, reachable)? {
+                Ok((host_id, others)) => {
+                    let address = self.free_session_address(request.network, request.seed())?;
                     let way = SessionRoute::OwnTunnel;
-                    Ok(Ok(Placement { host_id: Some(host_id), way, address }))
+                    Ok(Ok(Placement { host_id: Some(host_id), way, address, others }))
                 }
-                Some(_) => none(
-                    Reason::KindNotOffered,
-                    "No connected workspace host can start a desktop of this type. Tell your administrator.",
-                ),
-                None => none(
-                    Reason::NoHost,
-                    "No workspace host is connected right now. Try again in a moment, or tell your administrator.",
-                ),
+                Err(none) => Ok(Err(none.failure())),
             },
             Some(TargetSpec::Service { host_id, name }) => {
                 match self.host_of_kind(*host_id, HostKind::Agent, request.organization)? {
@@ -159,12 +165,20 @@ impl AuditedTx<'_, '_> {
                     {
                         none(Reason::ServiceNotOffered, SERVICE_NOT_OFFERED)
                     }
+                    Some(host) if host.drained_at.is_some() => {
+                        none(Reason::HostDrained, HOST_DRAINED)
+                    }
                     Some(host) if reachable.connected.contains(&host.id) => {
-                        let address = self.free_session_address(request.network, request.seed)?;
+                        let limit = reachable.slots(host.id, SlotKind::Service);
+                        if !request.take(host.id, SlotKind::Service, limit, workspace) {
+                            return none(Reason::HostFull, HOST_FULL);
+                        }
+                        let address = self.free_session_address(request.network, request.seed())?;
                         Ok(Ok(Placement {
                             host_id: Some(host.id),
                             way: SessionRoute::OwnTunnel,
                             address,
+                            others: 0,
                         }))
                     }
                     Some(_) => none(Reason::HostNotConnected, HOST_NOT_CONNECTED),
@@ -173,10 +187,14 @@ impl AuditedTx<'_, '_> {
             }
             Some(TargetSpec::Host { host_id, .. }) => {
                 match self.host_of_kind(*host_id, HostKind::Peer, request.organization)? {
+                    Some(host) if host.drained_at.is_some() => {
+                        none(Reason::HostDrained, HOST_DRAINED)
+                    }
                     Some(host) if reachable.connected.contains(&host.id) => Ok(Ok(Placement {
                         host_id: Some(host.id),
                         way: SessionRoute::HostTunnel,
                         address: host.address,
+                        others: 0,
                     })),
                     Some(_) => none(Reason::HostNotConnected, HOST_NOT_CONNECTED),
                     None => none(Reason::NoHost, HOST_REMOVED),
@@ -188,6 +206,7 @@ impl AuditedTx<'_, '_> {
                         host_id: None,
                         way: SessionRoute::Direct(name.clone()),
                         address: *address,
+                        others: 0,
                     }))
                 }
                 _ => none(
@@ -207,25 +226,44 @@ impl AuditedTx<'_, '_> {
         Ok(self.host(id)?.filter(|host| host.organization_id == organization && host.kind == kind))
     }
 
-    /// The connected agent with the fewest live sessions, preferring those that can start this
-    /// kind; among equals the one this user used last.
+    /// Takes a slot on the best connected agent: one without recent failures, with the fewest
+    /// sessions; among equals the one this user used last. Returns how many others there are.
     fn choose_agent(
         &mut self,
-        request: &PlacementRequest,
-        kind: WorkspaceKind,
+        request: &PlacementRequest<'_>,
+        workspace: &Workspace,
         reachable: &FleetSnapshot,
-    ) -> Result<Option<HostId>> {
-        let hosts = self.host_kinds(request.organization)?;
-        let counts = self.live_session_counts(request.organization)?;
+    ) -> Result<std::result::Result<(HostId, usize), NoAgent>> {
+        let connected: HashSet<HostId> = reachable.connected.iter().copied().collect();
+        let mut agents = self.placement_hosts(request.organization)?;
+        agents.retain(|host| {
+            host.kind == HostKind::Agent
+                && connected.contains(&host.id)
+                && !request.tried.contains(&host.id)
+        });
+        if agents.is_empty() {
+            return Ok(Err(NoAgent::NotConnected));
+        }
+        agents.retain(|host| !host.is_drained);
+        if agents.is_empty() {
+            return Ok(Err(NoAgent::Drained));
+        }
+        agents.retain(|host| reachable.can_start(host.id, workspace.kind()));
+        if agents.is_empty() {
+            return Ok(Err(NoAgent::KindNotOffered));
+        }
         let user = request.principal.user_id();
         let last = user.map(|user| self.last_host_of(user)).transpose()?.flatten();
-        let load = |id: HostId| counts.get(&id).copied().unwrap_or(0);
-        let up: HashSet<HostId> = reachable.connected.iter().copied().collect();
-        let agents = hosts.into_iter().filter(|(_, kind)| *kind == HostKind::Agent);
-        Ok(agents
-            .map(|(id, _)| id)
-            .filter(|id| up.contains(id))
-            .min_by_key(|id| (!reachable.can_start(*id, kind), load(*id), Some(*id) != last, *id)))
+        agents.sort_by_cached_key(|host| {
+            let penalty = reachable.penalties.get(&host.id).copied().unwrap_or(0);
+            let used = request.tracker.used_slots(host.id);
+            (penalty, used.desktops + used.services, Some(host.id) != last, host.id)
+        });
+        let chosen = agents.iter().find(|host| {
+            let limit = reachable.slots(host.id, SlotKind::Desktop);
+            request.take(host.id, SlotKind::Desktop, limit, workspace)
+        });
+        Ok(chosen.map(|host| (host.id, agents.len() - 1)).ok_or(NoAgent::Full))
     }
 
     /// Rejects a target that does not exist or belongs to another organization.
@@ -255,48 +293,34 @@ impl AuditedTx<'_, '_> {
     }
 }
 
-#[derive(Clone)]
-pub struct Placements {
-    pub(in crate::broker) store: AuditedStore,
-    pub(in crate::broker) fleet: Arc<dyn HostFleet>,
-    pub(in crate::broker) web_applications: bool,
+/// Why no agent can take a desktop.
+enum NoAgent {
+    NotConnected,
+    Drained,
+    KindNotOffered,
+    Full,
 }
 
-impl Placements {
-    pub(in crate::broker) fn snapshot(&self) -> FleetSnapshot {
-        let fleet = &self.fleet;
-        let connected = fleet.connected();
-        let offers =
-            connected.iter().filter_map(|host| Some((*host, fleet.capabilities(*host)?))).collect();
-        FleetSnapshot {
-            connected,
-            direct: fleet.direct_targets(),
-            web_applications: self.web_applications,
-            capabilities: offers,
-            resolved: None,
-        }
-    }
-
-    /// The same, with the workspace's direct target resolved.
-    pub(in crate::broker) async fn snapshot_for(
-        &self,
-        workspace: &WorkspaceKey,
-    ) -> Result<FleetSnapshot> {
-        let mut reachable = self.snapshot();
-        if reachable.direct.is_empty() {
-            return Ok(reachable);
-        }
-        let wanted = workspace.clone();
-        let found = self.store.read(move |tx| tx.workspace(&wanted)).await?;
-        let target = found.as_ref().and_then(|workspace| workspace.driver().target());
-        if let Some(TargetSpec::Direct { name }) = target {
-            match self.fleet.resolve_target(name).await {
-                Ok(address) => reachable.resolved = Some((name.clone(), address)),
-                Err(error) => {
-                    tracing::warn!(target_name = name, %error, "a direct target was not found")
-                }
-            }
-        }
-        Ok(reachable)
+impl NoAgent {
+    fn failure(&self) -> PlacementFailure {
+        let (reason, sentence) = match self {
+            Self::NotConnected => (
+                Reason::NoHost,
+                "No workspace host is connected right now. Try again in a moment, or tell your administrator.",
+            ),
+            Self::Drained => (
+                Reason::HostDrained,
+                "The workspace hosts take no new sessions right now: they are being emptied for maintenance. Try again later.",
+            ),
+            Self::KindNotOffered => (
+                Reason::KindNotOffered,
+                "No connected workspace host can start a desktop of this type. Tell your administrator.",
+            ),
+            Self::Full => (
+                Reason::HostFull,
+                "Every workspace host is full right now. Try again when somebody has finished, or tell your administrator.",
+            ),
+        };
+        (reason, Error::unavailable(sentence))
     }
 }

@@ -1,8 +1,8 @@
 //! Workspaces: listing, creation, change, removal, stop.
 
-use crate::broker::catalog::placement::{AvailableHosts, Placements};
 use crate::broker::catalog::workspace_details::{target_detail, with_config_details};
 use crate::broker::catalog::workspace_view::{UpstreamSummary, workspace_view};
+use crate::broker::catalog::{fleet_snapshot::Placements, placement::AvailableHosts};
 use crate::broker::core::answers::{WORKSPACE, organization_of};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::changes::{Changes, Topic};

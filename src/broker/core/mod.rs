@@ -4,6 +4,7 @@ pub(in crate::broker) mod answers;
 pub(in crate::broker) mod audit_entry;
 pub mod changes;
 pub(in crate::broker) mod hash_queue;
+pub(in crate::broker) mod host_failures;
 pub mod input_counter;
 pub mod log_search;
 pub(in crate::broker) mod refusal_limit;

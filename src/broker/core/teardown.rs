@@ -368,6 +368,7 @@ fn ending_action(reason: EndReason) -> Action {
         | EndReason::SignedOutByAdmin
         | EndReason::UserDisabled
         | EndReason::WorkspaceRemoved
-        | EndReason::HostLost => Action::TerminateSession,
+        | EndReason::HostLost
+        | EndReason::HostRestarted => Action::TerminateSession,
     }
 }

@@ -7,7 +7,9 @@
 use crate::auth::{opaque, random_bytes};
 use crate::broker::core::answers::HOST;
 use crate::broker::core::changes::{Changes, Topic};
+use crate::broker::core::host_failures::HostFailures;
 use crate::broker::core::sealing::{Sealer, SealingPurpose};
+use crate::broker::core::session_tracker::SessionTracker;
 use crate::broker::core::task::spawn_to_completion;
 use crate::broker::core::teardown::{Teardown, TeardownEffects};
 use crate::broker::core::unit_of_work::{AuditedStore, Decision};
@@ -40,6 +42,8 @@ pub struct Hosts {
     pub(in crate::broker) identity: GatewayIdentityStore,
     pub(in crate::broker) changes: Changes,
     pub(in crate::broker) teardown: Teardown,
+    pub(in crate::broker) tracker: SessionTracker,
+    pub(in crate::broker) failures: HostFailures,
 }
 
 impl Hosts {
@@ -57,13 +61,56 @@ impl Hosts {
             })
             .await?;
         let (hosts, counts) = found;
-        let view = |host: Host| HostView {
+        let sessions = |host: &Host| counts.get(&host.id).copied().unwrap_or(0);
+        Ok(hosts.into_iter().map(|(host, _)| self.view(sessions(&host), host)).collect())
+    }
+
+    fn view(&self, sessions: usize, host: Host) -> HostView {
+        HostView {
             tunnel: self.fleet.host(host.id),
             capabilities: self.fleet.capabilities(host.id),
-            sessions: counts.get(&host.id).copied().unwrap_or(0),
+            sessions,
+            used: self.tracker.used_slots(host.id),
+            failure: self.failures.last(host.id, self.store.now()),
             host,
-        };
-        Ok(hosts.into_iter().map(|(host, _)| view(host)).collect())
+        }
+    }
+
+    /// Drains a host, which then takes no new sessions while its present ones go on, or lets it take
+    /// sessions again.
+    ///
+    /// # Errors
+    /// `Forbidden` or `NotFound`.
+    pub async fn set_drained(
+        &self,
+        source: &RequestSource,
+        caller: &Principal,
+        id: HostId,
+        drained: bool,
+    ) -> Result<HostView> {
+        let organization =
+            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
+        let action = if drained { Action::DrainHost } else { Action::UndrainHost };
+        let entry = self.store.entry(source, action).by_caller(caller);
+        let now = self.store.now();
+        let (host, sessions) = self
+            .store
+            .transact(move |tx| {
+                let Some(host) = tx.host(id)?.filter(|h| h.organization_id == organization) else {
+                    let entry = entry.clone().action(Action::AccessDenied).on_host_id(id);
+                    return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(HOST));
+                };
+                let sessions = tx.live_sessions_of_host(id)?.len();
+                let since = drained.then(|| host.drained_at.unwrap_or(now));
+                if since != host.drained_at {
+                    tx.set_host_drained(id, since)?;
+                    tx.add_entry(&entry.clone().on_host(&host).with("sessions", sessions));
+                }
+                Ok(Decision::Allowed((Host { drained_at: since, ..host }, sessions)))
+            })
+            .await?;
+        self.changes.publish(Some(organization), &[Topic::Hosts, Topic::Workspaces]);
+        Ok(self.view(sessions, host))
     }
 
     /// A token with which one host may enrol.
@@ -153,6 +200,7 @@ impl Hosts {
                     version,
                     enrolled_at: now,
                     last_seen_at,
+                    drained_at: None,
                 };
                 tx.insert_host(&host, &sealed)?;
                 let entry =

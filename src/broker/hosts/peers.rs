@@ -12,7 +12,7 @@ use crate::broker::core::sealing::{Sealer, SealingPurpose};
 use crate::broker::core::unit_of_work::{AuditedStore, Decision};
 use crate::broker::core::validate;
 use crate::broker::hosts::gateway_identity::GatewayIdentityStore;
-use crate::broker::model::{GatewayIdentity, HostView, NewPeer};
+use crate::broker::model::{GatewayIdentity, HostSlots, HostView, NewPeer};
 use crate::broker::ports::host_fleet::{HostFleet, HostPeer};
 use crate::domain::audit::{Action, Reason};
 use crate::domain::destination::{NoDestination, no_destination};
@@ -95,6 +95,7 @@ impl Peers {
                     version,
                     enrolled_at: now,
                     last_seen_at,
+                    drained_at: None,
                 };
                 tx.insert_host(&host, &sealed)?;
                 let entry = entry
@@ -115,7 +116,14 @@ impl Peers {
             })?;
         }
         self.changes.publish(Some(organization_id), &[Topic::Hosts]);
-        Ok(HostView { tunnel: self.fleet.host(id), capabilities: None, sessions: 0, host })
+        Ok(HostView {
+            tunnel: self.fleet.host(id),
+            capabilities: None,
+            sessions: 0,
+            used: HostSlots::default(),
+            failure: None,
+            host,
+        })
     }
 
     /// A standard peer's `wg-quick` file without its private key. It contains the preshared key, so
@@ -285,6 +293,7 @@ mod tests {
             version: String::new(),
             enrolled_at: Timestamp(0),
             last_seen_at: None,
+            drained_at: None,
         };
         let gateway = GatewayIdentity {
             public_key: "our-key".into(),

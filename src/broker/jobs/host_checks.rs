@@ -243,10 +243,30 @@ impl HostChecks {
         let mut endings = Vec::new();
         if !missing.is_empty() {
             let lost = self.store.read(move |tx| active_sessions(tx, &missing)).await?;
-            endings = self.lose(lost).await?;
+            endings = self.lose_desktops(host, lost).await?;
         }
         let answered = self.stop_orphans(host, desktops).await?;
         Ok(Inventory { answered, endings })
+    }
+
+    /// Ends sessions whose desktop is missing on its connected host, with the reason.
+    async fn lose_desktops(&self, host: HostId, lost: Vec<Session>) -> Result<Endings> {
+        if lost.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.store.now();
+        let uptime = timeout(STOP_TIMEOUT, self.fleet.agent_uptime(host)).await.ok().flatten();
+        let reason = |session: &Session| match (session.started_at, uptime) {
+            (Some(started), Some(uptime)) if now.since(started) > uptime => {
+                EndReason::HostRestarted
+            }
+            _ => EndReason::HostLost,
+        };
+        let ending = lost.into_iter().map(|session| {
+            let reason = reason(&session);
+            (session, reason)
+        });
+        self.teardown.end_by_system(ending.collect()).await
     }
 
     async fn lose(&self, sessions: Vec<Session>) -> Result<Endings> {

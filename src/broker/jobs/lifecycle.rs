@@ -1,5 +1,6 @@
 //! Start and stop of the gateway, and its background jobs.
 
+use crate::broker::catalog::placement::slot_of;
 use crate::broker::core::sealing::{Sealer, SealingPurpose};
 use crate::broker::core::session_tracker::{SessionTracker, TrackedSession};
 use crate::broker::core::signing_keys::SigningKeys;
@@ -50,9 +51,10 @@ impl Lifecycle {
                 for session in tx.live_sessions()? {
                     let lease = tx.session_lease(session.id)?;
                     let workspace = tx.workspace(&session.workspace_key())?;
+                    let slot = slot_of(&session.route, workspace.as_ref());
                     let (single_seat, limits) =
                         workspace.map(|w| (w.single_seat, w.session_limits)).unwrap_or_default();
-                    sessions.push((session, lease, single_seat, limits));
+                    sessions.push((session, lease, single_seat, limits, slot));
                 }
                 Ok((tx.hosts(None)?, sessions))
             })
@@ -61,12 +63,13 @@ impl Lifecycle {
         for (host, sealed) in &hosts {
             self.reconciler.open_host_tunnel(host, sealed);
         }
-        for (session, lease, single_seat, limits) in sessions {
+        for (session, lease, single_seat, limits, slot) in sessions {
             // A launch in progress died with its process: it is not tracked, so the reconciler
             // closes it at once.
             if !matches!(session.state, State::Queued | State::Creating) {
                 let tracked = TrackedSession {
                     host_id: session.host_id,
+                    slot,
                     is_active: session.state == State::Active,
                     single_seat,
                     limits,
@@ -148,7 +151,7 @@ impl Lifecycle {
         let entry = entry
             .with("sessions", self.tracker.count())
             .with("streams", self.streams.stream_count());
-        let endpoints = self.reconciler.state.unstored_endpoints(&*self.fleet);
+        let endpoints = self.reconciler.checks.state.unstored_endpoints(&*self.fleet);
         let now = self.store.now();
         self.store
             .write(move |tx| {

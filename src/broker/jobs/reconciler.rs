@@ -13,19 +13,16 @@
 //! in tasks of its own: [`HostChecks`], and the completions of closing sessions.
 
 use crate::broker::core::sealing::{Sealer, SealingPurpose};
-use crate::broker::core::session_tracker::SessionTracker;
-use crate::broker::core::settings::Settings;
-use crate::broker::core::teardown::Teardown;
 use crate::broker::core::unit_of_work::AuditedStore;
 use crate::broker::jobs::host_checks::{HostChecks, active_sessions, active_sessions_of_host};
-use crate::broker::jobs::host_observations::ReconcilerState;
 use crate::broker::ports::host_fleet::{HostFleet, HostPeer};
 use crate::broker::targets::ephemeral_credentials::EphemeralCredentials;
 use crate::domain::error::Error;
 use crate::domain::host::Host;
 use crate::domain::session::{EndReason, Session};
 use crate::domain::sync::lock;
-use crate::domain::{HostId, Result};
+use crate::domain::{HostId, Result, SessionId, Timestamp};
+use crate::store::Tx;
 use futures_util::future::join_all;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -41,17 +38,15 @@ const MIN_INTERVAL: Duration = Duration::from_millis(250);
 const BATCH: usize = 200;
 /// Time beyond the launch timeout after which a launch counts as interrupted.
 const LAUNCH_SLACK: Duration = Duration::from_secs(10);
+/// How long an abandoned launch without a row is looked for.
+const ABANDONED_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub struct Reconciler {
     pub(in crate::broker) store: AuditedStore,
     pub(in crate::broker) sealer: Sealer,
     pub(in crate::broker) fleet: Arc<dyn HostFleet>,
-    pub(in crate::broker) tracker: SessionTracker,
-    pub(in crate::broker) teardown: Teardown,
     pub(in crate::broker) ephemeral: Arc<EphemeralCredentials>,
-    pub(in crate::broker) settings: Arc<Settings>,
-    pub(in crate::broker) state: Arc<ReconcilerState>,
     pub(in crate::broker) checks: HostChecks,
 }
 
@@ -100,7 +95,8 @@ impl Reconciler {
     async fn pass(&self) -> Result<Pass> {
         let now = self.store.now();
         self.ephemeral.remove_expired(now);
-        let launch_by = now.before(self.settings.launch_timeout + LAUNCH_SLACK);
+        let launch_by = now.before(self.checks.settings.launch_timeout + LAUNCH_SLACK);
+        let abandoned = self.abandoned_launches(now).await?;
         let (expired, starting, closing, hosts) = self
             .store
             .read(move |tx| {
@@ -115,32 +111,57 @@ impl Reconciler {
         let hosts = self.sync_host_tunnels(hosts);
         // The process that began it is gone (a database has one gateway), so nobody will complete
         // it.
-        let orphaned =
-            |s: &Session| s.created_at < self.state.started && !self.tracker.is_tracked(s.id);
+        let orphaned = |s: &Session| {
+            s.created_at < self.checks.state.started && !self.checks.tracker.is_tracked(s.id)
+        };
         let mut ending: Vec<_> = starting
             .into_iter()
             .filter(|s| s.created_at < launch_by || orphaned(s))
             .map(|s| (s, EndReason::LaunchFailed))
             .collect();
+        ending.extend(abandoned.into_iter().map(|s| (s, EndReason::LaunchFailed)));
         ending.extend(expired.into_iter().map(|s| (s, EndReason::Expired)));
         let lost = self.sessions_of_removed_hosts(&hosts).await?;
         ending.extend(lost.into_iter().map(|s| (s, EndReason::HostLost)));
-        let idle = self.tracker.idle_sessions(now);
+        let idle = self.checks.tracker.idle_sessions(now);
         if !idle.is_empty() {
             let idle = self.store.read(move |tx| active_sessions(tx, &idle)).await?;
             ending.extend(idle.into_iter().map(|s| (s, EndReason::IdleTimeout)));
         }
         let mut once = HashSet::new();
         ending.retain(|(session, _)| once.insert(session.id));
-        let mut endings = self.teardown.spawn_completions(closing);
-        endings.extend(self.teardown.end_by_system(ending).await?);
+        let mut endings = self.checks.teardown.spawn_completions(closing);
+        endings.extend(self.checks.teardown.end_by_system(ending).await?);
         Ok(Pass { hosts, endings })
+    }
+
+    /// Live sessions of launches that this process gave up without the store saying so.
+    async fn abandoned_launches(&self, now: Timestamp) -> Result<Vec<Session>> {
+        let abandoned = self.checks.tracker.abandoned();
+        if abandoned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read = move |tx: &mut Tx<'_>| {
+            abandoned.iter().map(|(id, at)| Ok((*id, *at, tx.session(*id)?))).collect()
+        };
+        let found: Vec<(SessionId, Timestamp, Option<Session>)> = self.store.read(read).await?;
+        let mut live = Vec::new();
+        for (id, at, session) in found {
+            match session {
+                Some(session) if session.state.end_reason().is_none() => live.push(session),
+                Some(_) => self.checks.tracker.forget_abandoned(id),
+                // The database may still commit what it did not answer.
+                None if now.since(at) < ABANDONED_FOR => {}
+                None => self.checks.tracker.forget_abandoned(id),
+            }
+        }
+        Ok(live)
     }
 
     /// Active sessions on hosts that are not stored any more.
     async fn sessions_of_removed_hosts(&self, stored: &[Host]) -> Result<Vec<Session>> {
         let stored: HashSet<HostId> = stored.iter().map(|host| host.id).collect();
-        let mut removed = self.tracker.hosts();
+        let mut removed = self.checks.tracker.hosts();
         removed.retain(|host| !stored.contains(host));
         if removed.is_empty() {
             return Ok(Vec::new());
@@ -160,7 +181,7 @@ impl Reconciler {
     /// removed.
     fn sync_host_tunnels(&self, stored: Vec<(Host, String)>) -> Vec<Host> {
         let known: HashSet<_> = stored.iter().map(|(host, _)| host.id).collect();
-        lock(&self.state.hosts).retain(|id, _| {
+        lock(&self.checks.state.hosts).retain(|id, _| {
             let stays = known.contains(id);
             if !stays {
                 self.fleet.remove_host(*id);

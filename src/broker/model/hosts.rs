@@ -17,6 +17,31 @@ pub struct HostView {
     pub capabilities: Option<Arc<HostCapabilities>>,
     /// Number of live sessions.
     pub sessions: usize,
+    /// Sessions that take a slot of the host's agent, as this gateway counts them.
+    pub used: HostSlots,
+    /// The last failure of the host itself to start a desktop, unless it started one since.
+    pub failure: Option<HostFailure>,
+}
+
+/// Sessions on a host's agent, or how many it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HostSlots {
+    /// Desktops that it starts.
+    pub desktops: usize,
+    /// Sessions on its services, which it only forwards.
+    pub services: usize,
+}
+
+/// A failure of a host itself, which another host may not have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostFailure {
+    pub at: Timestamp,
+    /// Its word in the audit log.
+    pub reason: String,
+    /// What the host or the tunnel to it reported.
+    pub detail: String,
+    /// Failures, as placement weighs them: halved every five minutes.
+    pub count: u32,
 }
 
 #[derive(Debug)]
@@ -65,6 +90,8 @@ pub struct HostCapabilities {
     pub limits: Option<BTreeSet<DesktopLimit>>,
     /// Names of its services, each with the result of the agent's last connection test.
     pub services: Vec<(String, bool)>,
+    /// How many sessions it takes; `None`: its agent is too old to say.
+    pub slots: Option<HostSlots>,
 }
 
 /// The gateway as its hosts know it.

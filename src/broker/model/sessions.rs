@@ -56,6 +56,16 @@ pub struct Launched {
     pub max_duration: Duration,
     /// `None`: never.
     pub idle_timeout: Option<Duration>,
+    /// The session is one that runs already and does not answer: a new desktop can be started in
+    /// its stead.
+    pub replacement: Option<Replacement>,
+}
+
+/// A new desktop instead of one whose host does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replacement {
+    /// It would start on another host, where the user's home folder is another one.
+    pub on_another_host: bool,
 }
 
 #[derive(Clone, Debug, Default)]

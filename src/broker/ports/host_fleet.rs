@@ -88,14 +88,36 @@ pub enum FleetError {
     NotConnected,
     #[error("the host did not answer in time")]
     Timeout,
-    /// The host refused, with its reason.
+    /// The host refused what it was asked for, with its reason: another host would, too.
     #[error("the host refused: {0}")]
     Refused(String),
+    /// Every slot of the host is taken.
+    #[error("the host is full: {0}")]
+    Full(String),
+    /// The host itself could not do it, with its reason.
+    #[error("the host failed: {0}")]
+    Broken(String),
     #[error("the desktop did not come up: {0}")]
     Failed(String),
     /// The path to a web application works, but the readiness probe failed.
     #[error(transparent)]
     Probe(#[from] ProbeFailure),
+}
+
+impl FleetError {
+    /// Whether the failure to start a desktop is the host's own, so that another host may succeed;
+    /// not the workspace's or the user's.
+    #[must_use]
+    pub fn is_hosts_own(&self) -> bool {
+        match self {
+            Self::NotConnected
+            | Self::Timeout
+            | Self::Full(_)
+            | Self::Broken(_)
+            | Self::Failed(_) => true,
+            Self::Refused(_) | Self::Probe(_) => false,
+        }
+    }
 }
 
 /// Why the readiness probe of a web application failed.
@@ -205,6 +227,11 @@ pub trait HostFleet: Send + Sync + 'static {
     fn tunnel(&self, session: SessionId) -> Option<TunnelReport>;
     /// The sessions whose desktops run on a host, as its agent reports now.
     fn inventory(&self, host: HostId) -> BoxFuture<'_, Result<Vec<SessionId>, FleetError>>;
+    /// How long a host's agent has been running, as it reports now: desktops from before have ended
+    /// with its predecessor. `None`: it does not answer.
+    fn agent_uptime(&self, _host: HostId) -> BoxFuture<'_, Option<Duration>> {
+        Box::pin(std::future::ready(None))
+    }
     /// `None`: not reported yet, or the host has no agent.
     fn capabilities(&self, _host: HostId) -> Option<Arc<HostCapabilities>> {
         None

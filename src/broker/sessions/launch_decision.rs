@@ -1,27 +1,42 @@
 //! The transaction that evaluates a launch.
 
-use crate::broker::catalog::placement::{FleetSnapshot, PlacementRequest};
+use crate::broker::catalog::fleet_snapshot::FleetSnapshot;
+use crate::broker::catalog::placement::{AvailableHosts, PlacementRequest};
 use crate::broker::core::answers::{WORKSPACE, denial_error, invalid_token};
 use crate::broker::core::audit_entry::AuditEntryBuilder;
+use crate::broker::core::session_tracker::SessionTracker;
 use crate::broker::core::unit_of_work::{AuditedTx, Decision};
+use crate::broker::model::{Replacement, TunnelState};
+use crate::broker::sessions::view::SessionViews;
 use crate::domain::audit::{Action, Reason};
 use crate::domain::policy;
 use crate::domain::principal::Principal;
-use crate::domain::session::{Session, State};
+use crate::domain::session::{EndReason, Session, State};
 use crate::domain::session_times::SessionTimes;
 use crate::domain::upstream::Fingerprint;
 use crate::domain::workspace::{ReadinessCheck, Workspace};
-use crate::domain::{Error, Result, SessionId, Timestamp, WorkspaceKey};
+use crate::domain::{Error, HostId, Result, SessionId, Timestamp, WorkspaceKey};
 use crate::store::SeatKey;
 
 /// Result of the transaction that evaluates a launch.
 pub(super) enum LaunchDecision {
-    /// The caller's session is active.
-    Resume(Box<Session>, Box<Workspace>),
+    /// The caller's session is active; where it does not answer, a new one may replace it.
+    Resume(Box<Session>, Box<Workspace>, Option<Replacement>),
+    /// The caller's session, which did not answer, was closed to be replaced.
+    Replace(Box<Session>),
     /// The caller's session is starting or closing.
     Wait(SessionId),
-    /// The session row, seat and address exist; the desktop does not.
-    Start(Box<Session>, Box<Workspace>, Option<Fingerprint>),
+    /// The session row, seat, slot and address exist; the desktop does not.
+    Start(Box<NewSession>),
+}
+
+/// A session whose desktop is to be started.
+pub(super) struct NewSession {
+    pub(super) session: Session,
+    pub(super) workspace: Workspace,
+    pub(super) pin: Option<Fingerprint>,
+    /// Other hosts that could take it.
+    pub(super) others: usize,
 }
 
 /// Input of the transaction that evaluates a launch.
@@ -31,10 +46,16 @@ pub(super) struct LaunchRequest {
     pub(super) workspace: WorkspaceKey,
     pub(super) session_id: SessionId,
     pub(super) fleet: FleetSnapshot,
+    pub(super) tracker: SessionTracker,
+    /// Hosts that this launch tried already.
+    pub(super) tried: Vec<HostId>,
     pub(super) now: Timestamp,
     pub(super) entry: AuditEntryBuilder,
     /// The installation's.
     pub(super) times: SessionTimes,
+    pub(super) views: SessionViews,
+    /// The caller wants a new desktop where the present one does not answer.
+    pub(super) replace: bool,
     pub(super) network: (std::net::Ipv4Addr, u8),
 }
 
@@ -63,10 +84,21 @@ impl LaunchRequest {
         if let Some(session) = tx.live_session_of(principal, &self.workspace)? {
             return match session.state {
                 State::Active => {
+                    let replacement = self.replacement(tx, &session, &workspace)?;
+                    if self.replace && replacement.is_some() {
+                        let entry = entry.action(Action::DisconnectSession).on_session(&session);
+                        // One that was closed meanwhile is waited for.
+                        let closed = tx.close(&session, EndReason::UserDisconnected, &entry)?;
+                        return Ok(Decision::Allowed(match closed {
+                            Some(closed) => LaunchDecision::Replace(Box::new(closed)),
+                            None => LaunchDecision::Wait(session.id),
+                        }));
+                    }
                     tx.add_entry(&entry.in_session(&session).reason(Reason::Resumed));
                     Ok(Decision::Allowed(LaunchDecision::Resume(
                         Box::new(session),
                         Box::new(workspace),
+                        replacement,
                     )))
                 }
                 State::Queued | State::Creating | State::Closing(_) | State::Closed(_) => {
@@ -88,7 +120,9 @@ impl LaunchRequest {
             principal,
             organization: workspace.organization_id,
             network: self.network,
-            seed: self.session_id.0.as_u64_pair().0,
+            session_id: self.session_id,
+            tracker: &self.tracker,
+            tried: &self.tried,
         };
         let place = match tx.choose_placement(&workspace, &request, &self.fleet)? {
             Ok(place) => place,
@@ -129,7 +163,33 @@ impl LaunchRequest {
             }
             ReadinessCheck::RfbGreeting | ReadinessCheck::Connection => None,
         };
-        Ok(Decision::Allowed(LaunchDecision::Start(Box::new(session), Box::new(workspace), pin)))
+        let new = NewSession { session, workspace, pin, others: place.others };
+        Ok(Decision::Allowed(LaunchDecision::Start(Box::new(new))))
+    }
+}
+
+impl LaunchRequest {
+    /// Whether a new desktop can be started instead of an active one: its tunnel does not answer,
+    /// and a host could take another now.
+    fn replacement(
+        &self,
+        tx: &mut AuditedTx<'_, '_>,
+        session: &Session,
+        workspace: &Workspace,
+    ) -> Result<Option<Replacement>> {
+        match self.views.tunnel_report(session).state {
+            TunnelState::Stale | TunnelState::Down => {}
+            TunnelState::Connecting | TunnelState::Encrypted | TunnelState::None => {
+                return Ok(None);
+            }
+        }
+        if workspace.maintenance {
+            return Ok(None);
+        }
+        let available = AvailableHosts::load(tx, workspace.organization_id, &self.fleet)?;
+        let on_another_host =
+            session.host_id.is_some_and(|host| !self.fleet.connected.contains(&host));
+        Ok(available.can_run(workspace).then_some(Replacement { on_another_host }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod extend;
 pub mod launch;
+pub(in crate::broker) mod launch_attempt;
 mod launch_decision;
 pub mod list;
 pub mod open_stream;

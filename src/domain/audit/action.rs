@@ -97,6 +97,10 @@ actions! {
     ShowHostConfig = "show_host_config",
     /// A host was removed.
     RemoveHost = "remove_host",
+    /// A host was drained: it takes no new sessions.
+    DrainHost = "drain_host",
+    /// A drained host takes new sessions again.
+    UndrainHost = "undrain_host",
     /// A host's tunnel came up.
     HostConnected = "host_connected",
     /// A host's tunnel went down.

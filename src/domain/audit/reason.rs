@@ -146,6 +146,12 @@ reasons! {
     KindNotOffered = "kind_not_offered",
     /// No host is connected, or the host was removed.
     NoHost = "no_host",
+    /// Every host that could take it is drained.
+    HostDrained = "host_drained",
+    /// Every slot of the host's agent is taken.
+    HostFull = "host_full",
+    /// The host itself could not start the desktop.
+    HostFailed = "host_failed",
     /// The host's agent does not have the service.
     ServiceNotOffered = "service_not_offered",
     /// The host is not connected.

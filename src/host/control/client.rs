@@ -1,7 +1,9 @@
 //! The control API's client, over a connection that the caller opened. It sends requests one after
 //! another.
 
-use super::messages::{BODY_MAX, Changes, DesktopInfo, ErrorBody, Health, Order, Started};
+use super::messages::{
+    BODY_MAX, Changes, DesktopInfo, ErrorBody, Health, LIST_MAX, Order, Started,
+};
 use crate::domain::SessionId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -62,7 +64,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn desktops(&mut self) -> Result<Vec<DesktopInfo>, ClientError> {
-        self.request(Method::GET, "/v1/desktops", Bytes::new()).await
+        let bytes = self.send(Method::GET, "/v1/desktops", Bytes::new(), LIST_MAX).await?;
+        serde_json::from_slice(&bytes).map_err(|_| ClientError::InvalidResponse)
     }
 
     /// The count of changes, once it differs from `since`, or after
@@ -92,7 +95,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn stop(&mut self, session: SessionId) -> Result<(), ClientError> {
-        self.send(Method::DELETE, &format!("/v1/desktops/{session}"), Bytes::new()).await.map(drop)
+        let path = format!("/v1/desktops/{session}");
+        self.send(Method::DELETE, &path, Bytes::new(), BODY_MAX).await.map(drop)
     }
 
     async fn request<T: DeserializeOwned>(
@@ -101,7 +105,7 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let bytes = self.send(method, path, body).await?;
+        let bytes = self.send(method, path, body, BODY_MAX).await?;
         serde_json::from_slice(&bytes).map_err(|_| ClientError::InvalidResponse)
     }
 
@@ -110,6 +114,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
+        longest: usize,
     ) -> Result<Bytes, ClientError> {
         let request = Request::builder()
             .method(method)
@@ -121,7 +126,7 @@ impl Client {
         self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), BODY_MAX)
+        let body = Limited::new(answer.into_body(), longest)
             .collect()
             .await
             .map_err(|_| ClientError::InvalidResponse)?

@@ -14,11 +14,17 @@ pub const PORT: u16 = 7000;
 pub const PROTOCOL: u32 = 1;
 /// Largest body that either side accepts, in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
+/// Largest list of desktops that the gateway accepts, in bytes: some 10,000 sessions.
+pub const LIST_MAX: usize = 4 * 1024 * 1024;
 /// Longest wait for a request's head or body.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait of a request for changes. Bounds how long a silent host goes unnoticed.
 pub const WATCH_WAIT: Duration = Duration::from_secs(5);
 pub const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Status of [`Refusal::Invalid`] (RFC 9110 section 15.5.21).
+pub const INVALID: u16 = 422;
+/// Status of [`Refusal::Full`] (RFC 9110 section 15.6.4).
+pub const FULL: u16 = 503;
 /// Status of [`Refusal::ServiceDown`] (RFC 9110 section 15.6.3).
 pub const SERVICE_DOWN: u16 = 502;
 /// Status of [`Refusal::ServiceSlow`] (RFC 9110 section 15.6.5).
@@ -46,6 +52,18 @@ pub struct Health {
     /// Kinds of workspaces that its services can be. Absent from agents older than `html5`.
     #[serde(default = "default_service_kinds")]
     pub service_kinds: Vec<WorkspaceKind>,
+    /// How many sessions it takes at once. Absent from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<Slots>,
+}
+
+/// Most sessions at once, of each kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Slots {
+    /// Desktops that it starts.
+    pub desktops: usize,
+    /// Sessions on its services, which it only forwards.
+    pub services: usize,
 }
 
 fn default_service_kinds() -> Vec<WorkspaceKind> {
@@ -161,8 +179,8 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Invalid(_) => 422,
-            Self::Full(_) => 503,
+            Self::Invalid(_) => INVALID,
+            Self::Full(_) => FULL,
             Self::Failed(_) => 500,
             Self::ServiceDown => SERVICE_DOWN,
             Self::ServiceSlow => SERVICE_SLOW,

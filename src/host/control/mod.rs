@@ -18,9 +18,9 @@ mod server;
 
 pub use client::{Client, ClientError};
 pub use messages::{
-    BODY_MAX, Changes, DesktopInfo, ErrorBody, GRACE_MAX, Health, Memory, NAME_MAX, Order,
-    OrderTunnel, OrderWorkspace, PORT, PROTOCOL, READ_TIMEOUT, Refusal, SERVICE_DOWN, SERVICE_SLOW,
-    ServiceHealth, Started, WATCH_WAIT,
+    BODY_MAX, Changes, DesktopInfo, ErrorBody, FULL, GRACE_MAX, Health, INVALID, Memory, NAME_MAX,
+    Order, OrderTunnel, OrderWorkspace, PORT, PROTOCOL, READ_TIMEOUT, Refusal, SERVICE_DOWN,
+    SERVICE_SLOW, ServiceHealth, Slots, Started, WATCH_WAIT,
 };
 pub(super) use server::not_started_here;
 pub use server::{ControlHandler, serve, serve_within};

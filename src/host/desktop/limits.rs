@@ -26,6 +26,8 @@ pub struct NetworkPolicy {
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub desktops: usize,
+    /// Sessions on services: each only forwards connections.
+    pub services: usize,
     /// Bytes (cgroup).
     pub memory: u64,
     /// Processes and threads of a desktop (cgroup and rlimit).
@@ -48,6 +50,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             desktops: 64,
+            services: 512,
             memory: 4 << 30,
             processes: 1024,
             cpu_percent: None,

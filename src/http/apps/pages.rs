@@ -87,6 +87,9 @@ fn end_reason_text(reason: EndReason) -> &'static str {
         EndReason::HostLost => {
             "The host it ran through was lost. Open the application again in a moment."
         }
+        EndReason::HostRestarted => {
+            "The agent on the host it ran through was restarted. Open the application again."
+        }
         EndReason::LaunchFailed => "It did not come up.",
     }
 }

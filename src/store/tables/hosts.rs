@@ -24,6 +24,15 @@ struct HostRow {
     enrolled_at: i64,
     last_seen_at: Option<i64>,
     kind: String,
+    drained_at: Option<i64>,
+}
+
+/// What placement reads of a host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlacementHost {
+    pub id: HostId,
+    pub kind: HostKind,
+    pub is_drained: bool,
 }
 
 impl HostRow {
@@ -39,6 +48,7 @@ impl HostRow {
             version: self.version,
             enrolled_at: Timestamp(self.enrolled_at),
             last_seen_at: self.last_seen_at.map(Timestamp),
+            drained_at: self.drained_at.map(Timestamp),
         };
         Ok((host, self.psk_sealed))
     }
@@ -62,6 +72,7 @@ impl Tx<'_> {
             enrolled_at: host.enrolled_at.0,
             last_seen_at: host.last_seen_at.map(|at| at.0),
             kind: host.kind.as_str().to_owned(),
+            drained_at: host.drained_at.map(|at| at.0),
         };
         self.savepoint(|conn| diesel::insert_into(hosts::table).values(row).execute(conn))
             .map_err(error::on_unique_violation("A host with this key or address is enrolled already, or another enrolled at the same moment."))?;
@@ -93,18 +104,25 @@ impl Tx<'_> {
         row.map(HostRow::into_host).transpose()
     }
 
-    /// The kind of each host of an organization.
-    pub fn host_kinds(&mut self, organization: OrganizationId) -> Result<Vec<(HostId, HostKind)>> {
-        let rows: Vec<(String, String)> = hosts::table
+    /// What placement reads of each host of an organization.
+    pub fn placement_hosts(&mut self, organization: OrganizationId) -> Result<Vec<PlacementHost>> {
+        let rows: Vec<(String, String, Option<i64>)> = hosts::table
             .filter(hosts::organization_id.eq(organization.to_string()))
-            .select((hosts::id, hosts::kind))
+            .select((hosts::id, hosts::kind, hosts::drained_at))
             .load(self.conn)?;
         rows.into_iter()
-            .map(|(id, kind)| {
+            .map(|(id, kind, drained_at)| {
                 let kind = HostKind::parse(&kind).ok_or_else(|| corrupt_value("host kind"))?;
-                Ok((parse_text(&id, "host id")?, kind))
+                let id = parse_text(&id, "host id")?;
+                Ok(PlacementHost { id, kind, is_drained: drained_at.is_some() })
             })
             .collect()
+    }
+
+    /// Sets since when a host takes no new sessions. `false`: there is no such host.
+    pub fn set_host_drained(&mut self, id: HostId, since: Option<Timestamp>) -> Result<bool> {
+        let change = hosts::drained_at.eq(since.map(|at| at.0));
+        Ok(diesel::update(hosts::table.find(id.to_string())).set(change).execute(self.conn)? == 1)
     }
 
     /// Number of hosts of all organizations.

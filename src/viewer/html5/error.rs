@@ -288,6 +288,11 @@ pub fn ended_page(end: &StreamEnd) -> Page {
         StreamEnd::SessionEnded(EndReason::HostLost) => {
             ("The host of this application was lost.", "It may be restarting.", false)
         }
+        StreamEnd::SessionEnded(EndReason::HostRestarted) => (
+            "The agent on this application's host was restarted, which ended this session.",
+            "Open the application again.",
+            false,
+        ),
         StreamEnd::SessionEnded(EndReason::LaunchFailed) => {
             ("This session could not be started.", "", false)
         }

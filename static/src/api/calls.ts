@@ -52,7 +52,8 @@ export const me = (): Promise<t.Me> => value(client.GET('/api/auth/me'));
 
 // Workspaces
 export const workspaces = (): Promise<t.Workspace[]> => value(client.GET('/api/workspaces'));
-export const launch = (id: string): Promise<t.Launched> => value(client.POST('/api/workspaces/{id}/launch', at(id)));
+export const launch = (id: string, replace = false): Promise<t.Launched> =>
+  value(client.POST('/api/workspaces/{id}/launch', { ...at(id), body: { replace } }));
 export const stopWorkspace = (id: string): Promise<t.Stopped> => value(client.POST('/api/workspaces/{id}/stop', at(id)));
 export const createWorkspace = (body: t.WorkspaceInput): Promise<t.Workspace> =>
   value(client.POST('/api/workspaces', { body }));
@@ -125,6 +126,8 @@ export const joinToken = (name?: string): Promise<t.JoinToken> =>
 export const addPeer = (body: t.PeerInput): Promise<t.Host> => value(client.POST('/api/hosts/peers', { body }));
 /** The peer's `wg-quick` file. It contains a preshared key, and reading it is audited. */
 export const hostConfig = async (id: string): Promise<string> => (await value(client.POST('/api/hosts/{id}/config', at(id)))).config;
+export const updateHost = (id: string, body: t.HostChange): Promise<t.Host> =>
+  value(client.PATCH('/api/hosts/{id}', { ...at(id), body }));
 export const removeHost = async (id: string): Promise<void> => {
   await value<unknown>(client.DELETE('/api/hosts/{id}', at(id)));
 };

@@ -33,6 +33,7 @@ export type UserChange = Schemas['UpdateUser'];
 
 export type Host = Schemas['Host'];
 export type JoinToken = Schemas['JoinToken'];
+export type HostChange = Schemas['UpdateHost'];
 export type PeerInput = Schemas['AddPeer'];
 
 export type AuditEntry = Schemas['AuditEntry'];

@@ -358,7 +358,7 @@ function end(state: Ended): void {
   const page = (() => {
     switch (state.kind) {
       case 'ended':
-        return ending({ ...(s.end[state.reason] ?? s.endOther), ...(isApplication() ? { text: s.application.end[state.reason] ?? s.application.endOther } : {}), picture: state.reason === 'host_lost' ? 'lost' : 'ended', session, act: endAct(state.reason), reason: state.reason });
+        return ending({ ...(s.end[state.reason] ?? s.endOther), ...(isApplication() ? { text: s.application.end[state.reason] ?? s.application.endOther } : {}), picture: state.reason === 'host_lost' || state.reason === 'host_restarted' ? 'lost' : 'ended', session, act: endAct(state.reason), reason: state.reason });
       case 'signed_out':
         return ending({ ...s.signedOut, picture: 'ended', session, act: signIn, reason: state.kind });
       case 'too_many_viewers':

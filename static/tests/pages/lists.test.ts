@@ -32,6 +32,33 @@ describe('Hosts', () => {
     await waitFor(() => expect(toasts.list[0]?.title).toBe(hostsPage.removed('rack-2')));
   });
 
+  it('drains a host and lets it take sessions again', async () => {
+    vi.mocked(api.hosts).mockResolvedValue([host(), host({ id: 'second', name: 'rack-3', drained: true })]);
+    vi.mocked(api.updateHost).mockImplementation(async (id, { drained }) => host({ id, drained }));
+    show(page);
+    const [first, second] = await screen.findAllByTestId('host-drain');
+    expect([first, second].map((button) => button?.textContent?.trim())).toEqual([hostsPage.drain, hostsPage.undrain]);
+    expect(screen.getAllByTestId('host-drained')).toHaveLength(1);
+    await fireEvent.click(first!);
+    await waitFor(() => expect(toasts.list[0]?.title).toBe(hostsPage.drained('rack-2')));
+    expect(api.updateHost).toHaveBeenLastCalledWith(host().id, { drained: true });
+    await fireEvent.click(second!);
+    await waitFor(() => expect(api.updateHost).toHaveBeenLastCalledWith('second', { drained: false }));
+  });
+
+  it('says when and why a host last failed, and how full it is', async () => {
+    const failure = { at: new Date().toISOString(), reason: 'host_failed', detail: 'no space left on device', count: 2 };
+    const slots = { desktops: { used: 3, limit: 32 }, services: { used: 1, limit: 512 } };
+    vi.mocked(api.hosts).mockResolvedValue([host({ last_failure: failure, slots })]);
+    show(page);
+    const said = (await screen.findByTestId('host-failure')).textContent;
+    expect(said).toContain(hostsPage.failureReasons.host_failed);
+    expect(said).toContain('no space left on device');
+    const row = screen.getByTestId('host-row').textContent;
+    expect(row).toContain(hostsPage.slots(3, 32));
+    expect(row).toContain(hostsPage.serviceSlots(1, 512));
+  });
+
   it('keeps the dialog open with the error when the removal fails', async () => {
     vi.mocked(api.hosts).mockResolvedValue(page.full);
     vi.mocked(api.removeHost).mockRejectedValue(new ApiError(409, 'Host is busy'));
@@ -198,6 +225,19 @@ describe('Portal', () => {
     vi.mocked(api.workspaces).mockResolvedValue([workspace({ requires_mfa: true })]);
     show({ ...page, props: { me: { ...member, mfa_enrolled: false, mfa_verified: false } } });
     expect((await screen.findByTestId('add-factor-ws-desk')).getAttribute('href')).toBe('/account');
+  });
+
+  it('offers a new desktop where the present one does not answer', async () => {
+    vi.mocked(api.workspaces).mockResolvedValue([workspace()]);
+    const launched = { stream_url: '/viewer/x', replacement: { on_another_host: true, message: 'The host of your desktop does not answer.' } };
+    vi.mocked(api.launch).mockResolvedValue(launched as Awaited<ReturnType<typeof api.launch>>);
+    show(page);
+    await fireEvent.click(await screen.findByTestId('launch-ws-desk'));
+    expect((await screen.findByTestId('replace-dialog')).textContent).toContain('The host of your desktop does not answer.');
+    vi.mocked(api.launch).mockRejectedValue(new ApiError(503, 'No host is connected'));
+    await fireEvent.click(screen.getByTestId('replace-new'));
+    await waitFor(() => expect(api.launch).toHaveBeenLastCalledWith('ws-desk', true));
+    await waitFor(() => expect(screen.queryByTestId('replace-dialog')).toBeNull());
   });
 
   it('says why a launch failed', async () => {

@@ -8,6 +8,7 @@ use portcullis::domain::{HostId, SessionId};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 impl FakeFleet {
     pub fn new() -> Arc<Self> {
@@ -150,8 +151,21 @@ impl FakeFleet {
         self.state().stops_asked.get(&host).copied().unwrap_or(0)
     }
 
+    /// How long a host's agent says it has been running.
+    pub fn set_uptime(&self, host: HostId, uptime: Duration) {
+        self.state().uptimes.insert(host, uptime);
+    }
+
+    /// How often a host was asked to start a desktop.
+    pub fn starts_asked(&self, host: HostId) -> usize {
+        self.state().starts_asked.get(&host).copied().unwrap_or(0)
+    }
+
     pub(super) fn start_plan(&self, host: Option<HostId>) -> Plan {
-        let inside = self.state();
+        let mut inside = self.state();
+        if let Some(host) = host {
+            *inside.starts_asked.entry(host).or_default() += 1;
+        }
         host.and_then(|host| inside.start_on.get(&host).copied()).unwrap_or(inside.start)
     }
 

@@ -2,13 +2,13 @@
 
 use super::dto::Message;
 use super::dto::upstream::{AcceptCertificate, CredentialInput};
-use super::dto::workspace::{Launch, Stopped, Workspace};
+use super::dto::workspace::{Launch, LaunchOptions, Stopped, Workspace};
 use super::dto::workspace_input::{CreateWorkspace, UpdateWorkspace};
 use super::error_body::Problem;
 use super::responses::{created, message, no_content, ok};
 use crate::domain::Error;
 use crate::http::error::ApiResult;
-use crate::http::extract::{Authenticated, JsonBody, PathId, RequestMeta};
+use crate::http::extract::{Authenticated, JsonBody, OptionalJsonBody, PathId, RequestMeta};
 use crate::http::state::AppState;
 use actix_web::web;
 
@@ -35,17 +35,24 @@ pub async fn get(
 /// Launches a workspace, or returns the caller's running session of it.
 ///
 /// Responds when the session's tunnel has completed its handshake and the desktop answers.
-#[utoipa::path(post, path = "/api/workspaces/{id}/launch", tag = "workspaces", operation_id = "launchWorkspace", params(("id" = String, Path, description = "Workspace")),
+#[utoipa::path(post, path = "/api/workspaces/{id}/launch", tag = "workspaces", operation_id = "launchWorkspace", params(("id" = String, Path, description = "Workspace")), request_body = LaunchOptions,
     responses((status = 200, body = Launch), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, description = "In use by someone else, or in maintenance", body = Problem),
+        (status = 422, body = Problem),
         (status = 503, description = "No host is connected, or the desktop did not start", body = Problem)), security(("bearer" = []), ("cookie" = [])))]
 pub async fn launch(
     state: web::Data<AppState>,
     RequestMeta(source): RequestMeta,
     Authenticated(caller): Authenticated,
     id: PathId,
+    OptionalJsonBody(options): OptionalJsonBody<LaunchOptions>,
 ) -> ApiResult {
-    let launched = state.broker.launcher().launch(&source, &caller, &id.workspace()?).await?;
+    let (launcher, id) = (state.broker.launcher(), id.workspace()?);
+    let launched = if options.replace {
+        launcher.replace(&source, &caller, &id).await?
+    } else {
+        launcher.launch(&source, &caller, &id).await?
+    };
     ok(Launch::from(launched))
 }
 

@@ -2,7 +2,7 @@
 
 use super::dto::Message;
 use super::dto::host::{
-    AddPeer, CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken, PeerConfiguration,
+    AddPeer, CreateJoinToken, EnrollHost, Enrolment, Host, JoinToken, PeerConfiguration, UpdateHost,
 };
 use super::error_body::Problem;
 use super::responses::{created, message, ok};
@@ -91,6 +91,23 @@ pub async fn enroll(
 ) -> ApiResult {
     let enrolled = state.broker.hosts().enroll(&source, body.into()).await?;
     created(Enrolment::from(enrolled))
+}
+
+/// Drains a host, or lets it take sessions again. A drained host takes no new sessions; its present
+/// ones go on.
+#[utoipa::path(patch, path = "/api/hosts/{id}", tag = "hosts", operation_id = "updateHost", params(("id" = uuid::Uuid, Path, description = "Host")), request_body = UpdateHost,
+    responses((status = 200, body = Host), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem)),
+    security(("bearer" = []), ("cookie" = [])))]
+pub async fn update(
+    state: web::Data<AppState>,
+    RequestMeta(source): RequestMeta,
+    Authenticated(caller): Authenticated,
+    id: PathId,
+    JsonBody(body): JsonBody<UpdateHost>,
+) -> ApiResult {
+    let hosts = state.broker.hosts();
+    let view = hosts.set_drained(&source, &caller, id.host()?, body.drained).await?;
+    ok(Host::from(view))
 }
 
 /// Removes a host and ends its sessions.

@@ -68,6 +68,7 @@ fn routes() -> Vec<Route> {
         hosts::enroll,
         hosts::add_peer,
         hosts::config,
+        hosts::update,
         hosts::remove,
         audit::list,
         audit::export,

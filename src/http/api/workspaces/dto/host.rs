@@ -60,6 +60,15 @@ pub struct Host {
     pub version: String,
     /// Live sessions on it.
     pub desktops: usize,
+    /// Whether it takes no new sessions; its present ones go on.
+    pub drained: bool,
+    /// The slots of its agent; null before its first report, for an agent that does not say, and
+    /// for a standard peer.
+    #[schema(required = true)]
+    pub slots: Option<HostSlots>,
+    /// Why it last could not start a desktop, within a day; null after a success.
+    #[schema(required = true)]
+    pub last_failure: Option<HostFailure>,
     /// What its agent offers, as last reported; null before the first report, and for a standard
     /// peer.
     #[schema(required = true)]
@@ -70,6 +79,47 @@ pub struct Host {
     /// When it enrolled.
     #[schema(value_type = String, format = DateTime)]
     pub enrolled_at: Timestamp,
+}
+
+/// The slots of a host's agent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostSlots {
+    /// For desktops that it starts.
+    pub desktops: SlotCount,
+    /// For sessions on its services.
+    pub services: SlotCount,
+}
+
+/// Slots of one kind.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SlotCount {
+    /// Taken by sessions of this gateway.
+    pub used: usize,
+    /// The most that the agent takes.
+    pub limit: usize,
+}
+
+/// A failure of a host itself, which another host may not have.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostFailure {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Its word in the audit log: `host_not_connected`, `timeout`, `host_full`, `host_failed` or
+    /// `failed`.
+    pub reason: String,
+    /// What the host, or the tunnel to it, reported.
+    pub detail: String,
+    /// Recent failures, halved every five minutes: other hosts are preferred while there are any.
+    pub count: u32,
+}
+
+/// A change of a host.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateHost {
+    /// Whether it takes no new sessions.
+    pub drained: bool,
 }
 
 /// What a host's agent offers.
@@ -154,6 +204,17 @@ impl From<HostView> for Host {
                 HostStatus::Offline
             }
         };
+        let limits = view.capabilities.as_deref().and_then(|offers| offers.slots);
+        let slots = limits.map(|limits| HostSlots {
+            desktops: SlotCount { used: view.used.desktops, limit: limits.desktops },
+            services: SlotCount { used: view.used.services, limit: limits.services },
+        });
+        let last_failure = view.failure.map(|failure| HostFailure {
+            at: failure.at,
+            reason: failure.reason,
+            detail: failure.detail,
+            count: failure.count,
+        });
         let heard_from = view.tunnel.as_ref().and_then(|t| t.endpoint).or(host.endpoint);
         Self {
             id: host.id.0,
@@ -168,6 +229,9 @@ impl From<HostView> for Host {
             endpoint: heard_from.map(|e| e.to_string()),
             version: host.version,
             desktops: view.sessions,
+            drained: host.drained_at.is_some(),
+            slots,
+            last_failure,
             offers: view.capabilities.as_deref().map(HostOffers::from),
             last_handshake_at: view.tunnel.and_then(|t| t.last_handshake_at),
             enrolled_at: host.enrolled_at,

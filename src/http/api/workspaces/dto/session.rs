@@ -55,6 +55,7 @@ const TERMINATED: &[EndReason] = &[
     EndReason::Expired,
     EndReason::IdleTimeout,
     EndReason::HostLost,
+    EndReason::HostRestarted,
     EndReason::LaunchFailed,
 ];
 
@@ -72,6 +73,7 @@ pub enum SessionEndReason {
     Expired,
     IdleTimeout,
     HostLost,
+    HostRestarted,
     LaunchFailed,
 }
 
@@ -88,6 +90,7 @@ impl From<EndReason> for SessionEndReason {
             EndReason::Expired => Self::Expired,
             EndReason::IdleTimeout => Self::IdleTimeout,
             EndReason::HostLost => Self::HostLost,
+            EndReason::HostRestarted => Self::HostRestarted,
             EndReason::LaunchFailed => Self::LaunchFailed,
         }
     }

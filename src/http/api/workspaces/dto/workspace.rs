@@ -6,7 +6,7 @@ use super::upstream::{Clipboard, StreamPolicy, WorkspaceServer};
 use super::user::{MfaProof, UserRole};
 
 use super::web::WebApplication;
-use crate::broker::model::{Launched, WorkspaceView};
+use crate::broker::model::{Launched, Replacement, WorkspaceView};
 use crate::domain::route::TargetSpec;
 use crate::domain::workspace::{WorkspaceKind, WorkspaceStatus};
 use crate::domain::{HostId, SessionId, Timestamp};
@@ -249,8 +249,41 @@ pub struct Launch {
     pub stream_url: String,
     /// State of its tunnel.
     pub tunnel_status: TunnelStatus,
+    /// Where the session ran already and does not answer: what a launch with `replace` would do;
+    /// null otherwise.
+    #[schema(required = true)]
+    pub replacement: Option<LaunchReplacement>,
     /// Security properties.
     pub security: LaunchSecurity,
+}
+
+/// A new desktop instead of one that does not answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LaunchReplacement {
+    /// It starts on another host. The user's home folder is on the host of the present desktop.
+    pub on_another_host: bool,
+    /// What happened and what can be done, for the user.
+    pub message: &'static str,
+}
+
+impl From<Replacement> for LaunchReplacement {
+    fn from(replacement: Replacement) -> Self {
+        let message = if replacement.on_another_host {
+            "The host of your desktop does not answer. You can wait for it, or start a new desktop on another host; the files in your home folder are on \
+             the host that does not answer."
+        } else {
+            "Your desktop does not answer. You can wait for it, or start a new one; its open programs would end."
+        };
+        Self { on_another_host: replacement.on_another_host, message }
+    }
+}
+
+/// How to launch.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct LaunchOptions {
+    /// Whether a session of the caller that does not answer is ended, and a new one started.
+    #[serde(default)]
+    pub replace: bool,
 }
 
 /// Security properties of a session.
@@ -307,6 +340,7 @@ impl From<Launched> for Launch {
             workspace: l.workspace.into(),
             stream_url: format!("/viewer/{}", session.id),
             tunnel_status: l.session.tunnel.state.into(),
+            replacement: l.replacement.map(LaunchReplacement::from),
             security: LaunchSecurity {
                 mfa: session.mfa.into(),
                 tunnel: LaunchTunnel {
