@@ -38,6 +38,9 @@ fn sample(seq: i64) -> Sample {
     }
 }
 
+/// Whether an entry fits a filter.
+type Fits = Box<dyn Fn(&Sample) -> bool>;
+
 async fn fill(db: &Db) -> OrganizationId {
     let (own, other) = (organization(db).await, organization(db).await);
     let mut conn = db.connection();
@@ -96,16 +99,13 @@ fn expected(fits: impl Fn(&Sample) -> bool) -> Vec<i64> {
     (1..=ENTRIES).rev().filter(|seq| fits(&sample(*seq))).collect()
 }
 
-/// Which samples a filter finds.
-type Expected = Box<dyn Fn(&Sample) -> bool>;
-
 on_both! {
     async fn steps_find_exactly_what_fits(db) {
         let own = fill(&db).await;
         let any = AuditFilter::default();
         let text = |q: &str| AuditFilter { q: Some(q.to_owned()), ..AuditFilter::default() };
         let email = |email: &str| Some(ActorFilter::Email(email.to_owned()));
-        let cases: Vec<(&str, AuditFilter, Expected)> = vec![
+        let cases: Vec<(&str, AuditFilter, Fits)> = vec![
             ("no match", text("zzznothere"), Box::new(|_| false)),
             ("few matches", text("198.51.100"), Box::new(|s| s.source_ip == "198.51.100.7")),
             ("an action", AuditFilter { action: Some(Action::Logout), ..any.clone() }, Box::new(|s| s.action == Action::Logout)),

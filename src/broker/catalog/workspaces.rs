@@ -213,9 +213,7 @@ impl Workspaces {
             let (view, next, sessions, ended) = this
                 .store
                 .transact(move |tx| {
-                    let Some(old) =
-                        tx.workspace(&key)?.filter(|w| w.organization_id == organization)
-                    else {
+                    let Some(old) = tx.workspace(&key)? else {
                         let entry = entry.clone().access_denied().on_workspace_id(&id);
                         let entry = entry.denied(Reason::Unknown);
                         return tx.deny(&entry, Error::not_found(WORKSPACE));
@@ -310,9 +308,7 @@ impl Workspaces {
             let ended = this
                 .store
                 .transact(move |tx| {
-                    let Some(workspace) =
-                        tx.workspace(&key)?.filter(|w| w.organization_id == organization)
-                    else {
+                    let Some(workspace) = tx.workspace(&key)? else {
                         let entry = entry.clone().access_denied().on_workspace_id(&id);
                         let entry = entry.denied(Reason::Unknown);
                         return tx.deny(&entry, Error::not_found(WORKSPACE));
@@ -354,18 +350,16 @@ impl Workspaces {
                 .store
                 .transact(move |tx| {
                     let workspace = tx.workspace(&key)?;
-                    let theirs = match &workspace {
-                        Some(w) if w.organization_id == organization => {
+                    let theirs: Vec<_> = match &workspace {
+                        Some(_) => {
                             if everybody {
                                 tx.live_sessions_of_workspace(&key)?
                             } else {
                                 tx.live_session_of(who.id(), &key)?.into_iter().collect()
                             }
                         }
-                        _ => Vec::new(),
+                        None => Vec::new(),
                     };
-                    let theirs: Vec<_> =
-                        theirs.into_iter().filter(|s| s.organization_id == organization).collect();
                     let Some(workspace) = workspace
                         .filter(|w| policy::can_view(&who, w, &context) || !theirs.is_empty())
                     else {
