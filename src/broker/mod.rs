@@ -16,9 +16,8 @@
 //!
 //! `ports, model < core < catalog, identity, targets, hosts, audit < sessions < jobs`.
 //!
-//! A use case decides (the policy grants a permit), changes and audits in one transaction, and only
-//! then acts: revokes streams, drops keys, calls hosts. What must not be left half done when a
-//! client disconnects runs in a task of its own.
+//! A use case decides (a permit), changes and audits in one transaction, and only then acts: revokes
+//! streams, drops keys, calls hosts. What no disconnect may interrupt runs in a task of its own.
 
 pub mod audit;
 pub mod catalog;
@@ -118,10 +117,8 @@ impl Broker {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
-        let started = clock.now();
         let settings = Arc::new(settings);
-        let changes = Changes::default();
-        let streams = StreamRegistry::default();
+        let (changes, streams) = (Changes::default(), StreamRegistry::default());
         let tracker = SessionTracker::new(settings.session_times);
         let store = AuditedStore::new(store, clock, changes.clone(), settings.limits.refusals);
         let sealer = Sealer::new(vault.clone());
@@ -171,7 +168,7 @@ impl Broker {
             changes: changes.clone(),
             teardown: teardown.clone(),
             settings: settings.clone(),
-            state: Arc::new(ReconcilerState::new(started)),
+            state: Arc::new(ReconcilerState::new(store.now())),
         };
         let reconciler = Reconciler {
             store: store.clone(),
