@@ -158,7 +158,7 @@ const keyRow = new KeyRow({
   text: (text) => connection.protocol?.sendText(text),
   chord: (keys) => connection.protocol?.sendChord(keys),
 });
-const keys = new KeyboardFocus(h('textarea', { class: 'keyboard-focus', 'data-testid': 'keyboard-focus', 'aria-label': s.keyboard, autocapitalize: 'off', autocomplete: 'off', autocorrect: 'off', spellcheck: 'false' }), {
+const keys = new KeyboardFocus(h('textarea', { class: 'keyboard-focus', tabindex: '-1', 'data-testid': 'keyboard-focus', 'aria-label': s.keyboard, autocapitalize: 'off', autocomplete: 'off', autocorrect: 'off', spellcheck: 'false' }), {
   sink: () => connection.protocol,
   paste: (data) => clipboard.paste(data),
   pastes: () => connection.protocol !== null && can?.clipboardIn === true && clipboard.takes,
@@ -514,7 +514,8 @@ desktop.addEventListener(
 desktop.addEventListener('mousedown', (event) => event.preventDefault(), true);
 // Where the focused element went away, keys go to nobody until the focus is somewhere again.
 document.addEventListener('keydown', ({ target, key }) => {
-  if (target !== document.body || connection.state.kind !== 'connected') return;
+  // An application has its own keyboard focus, and Tab leads out of it to the toolbar.
+  if (target !== document.body || connection.state.kind !== 'connected' || isApplication()) return;
   if (!toolbar.isOpen) focusDesktop();
   else if (key === 'Escape') toolbar.escape();
 });
