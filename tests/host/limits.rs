@@ -3,17 +3,14 @@
 //!
 //! An unprivileged agent is this program again, as the user nobody, with one ignored test.
 
+use super::agent_process::{AgentProcess, state_dir};
 use super::harness::{UIDS, home, run_in_desktop, spec, wait_until};
 use portcullis::domain::UserId;
 use portcullis::domain::host::DesktopLimit;
 use portcullis::host::desktop::{LaunchError, Launcher, Limits};
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-/// Uid and gid of the user nobody.
-pub const NOBODY: u32 = 65_534;
-const STATE_DIR: &str = "PORTCULLIS_TEST_AGENT_FOLDER";
 const MEMORY: u64 = 512 << 20;
 
 fn limits() -> Limits {
@@ -22,40 +19,10 @@ fn limits() -> Limits {
 
 /// Runs one of the ignored tests below as the user nobody; as the present one if that is not root.
 fn run_as_nobody(test: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    // A copy, because the build folder may be in a home that nobody else may enter.
-    let program = dir.path().join("tests");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let state = dir.path().join("state");
-    std::fs::create_dir(&state).unwrap();
-    let mut command = if rustix::process::geteuid().is_root() {
-        chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
-        let mut command = Command::new("setpriv");
-        let id = NOBODY.to_string();
-        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all"]);
-        command.args(["--bounding-set=-all", "--pdeathsig", "KILL"]).arg(&program);
-        command
-    } else {
-        Command::new(&program)
-    };
-    command
-        .args(["--exact", &format!("host::limits::{test}"), "--ignored", "--nocapture"])
-        .current_dir(dir.path())
-        .env(STATE_DIR, &state)
-        .env("HOME", &state);
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// The state folder of the ignored tests; `None` when somebody else runs them.
-fn state_dir() -> Option<std::path::PathBuf> {
-    std::env::var_os(STATE_DIR).map(Into::into)
+    let agent = AgentProcess::new(rustix::process::geteuid().is_root());
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    agent.run(command, &format!("host::limits::{test}"));
 }
 
 /// Fills every file system that a desktop can write to, one after the other.
@@ -109,7 +76,7 @@ fn every_writable_mount_of_an_unprivileged_agents_desktop_is_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of the test above"]
 async fn unprivileged_mounts() {
-    let Some(dir) = state_dir() else { return };
+    let dir = state_dir();
     every_writable_mount_is_bounded(&dir).await;
 }
 
@@ -171,7 +138,7 @@ fn an_unprivileged_agent_without_a_required_limit_starts_no_desktop() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of the test above"]
 async fn unprivileged_required_limits() {
-    let Some(dir) = state_dir() else { return };
+    let dir = state_dir();
     required_limits_keep_desktops_from_starting(&dir).await;
 }
 
@@ -285,6 +252,6 @@ fn system_calls_of_an_unprivileged_agents_desktop_are_filtered() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of the test above"]
 async fn unprivileged_system_calls() {
-    let Some(dir) = state_dir() else { return };
+    let dir = state_dir();
     system_calls_are_filtered(&dir).await;
 }

@@ -2,6 +2,7 @@
 //! through tunnels.
 
 mod agent_end_to_end;
+mod agent_process;
 mod control;
 mod desktop;
 mod enroll;

@@ -3,15 +3,13 @@
 //!
 //! The agent is this program again, with one ignored test, as root or as the user nobody.
 
+use super::agent_process::{AgentProcess, state_dir};
 use super::harness::{UIDS, run_in_desktop, spec};
-use super::limits::NOBODY;
 use portcullis::domain::UserId;
 use portcullis::host::desktop::{DesktopSpec, Launcher, Limits, NetworkPolicy};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-const STATE_DIR: &str = "PORTCULLIS_TEST_AGENT_FOLDER";
 /// Makes both namespaces, starts a server on every address of each, which the agent's namespace
 /// reaches, and runs its arguments there, after the first: the path of a pipe. It ends with them.
 const NAMESPACES: &str = r#"
@@ -58,36 +56,11 @@ grep CapEff /proc/self/status
 "#;
 
 fn run(test: &str, as_nobody: bool) {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let program = dir.path().join("tests");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let state = dir.path().join("state");
-    std::fs::create_dir(&state).unwrap();
+    let agent = AgentProcess::new(as_nobody);
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare", "--net", "bash", "-c", NAMESPACES, "bash"]);
-    command.arg(dir.path().join("go"));
-    if as_nobody {
-        chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
-        let id = NOBODY.to_string();
-        command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]);
-        command.args(["--inh-caps=-all", "--bounding-set=-all"]);
-    }
-    let output = command
-        .arg(&program)
-        .args(["--exact", &format!("host::network::{test}"), "--ignored", "--nocapture"])
-        .current_dir(dir.path())
-        .env(STATE_DIR, &state)
-        .env("HOME", &state)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    println!("{text}");
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    command.arg(agent.dir.path().join("go"));
+    agent.run(command, &format!("host::network::{test}"));
 }
 
 /// Processes that connect desktops of this network namespace.
@@ -124,10 +97,6 @@ async fn reaches_only_what_policy_names(dir: &Path) {
     assert_eq!(connections(), 0, "after stop");
 }
 
-fn state_dir() -> Option<PathBuf> {
-    std::env::var_os(STATE_DIR).map(Into::into)
-}
-
 #[test]
 fn a_desktop_reaches_public_addresses_and_what_policy_names() {
     run("agent_in_namespaces", false);
@@ -141,6 +110,6 @@ fn an_unprivileged_agents_desktop_reaches_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of the tests above"]
 async fn agent_in_namespaces() {
-    let Some(dir) = state_dir() else { return };
+    let dir = state_dir();
     reaches_only_what_policy_names(&dir).await;
 }
