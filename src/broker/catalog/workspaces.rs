@@ -116,7 +116,7 @@ impl Workspaces {
         entry: AuditEntryBuilder,
     ) -> Result<OrganizationId> {
         let action = PolicyAction::ManageWorkspaces;
-        Ok(self.store.permit_act(source, caller, action, entry).await?.organization_id())
+        self.store.permit_act(source, caller, action, entry).await
     }
 
     /// Creates a workspace.

@@ -19,7 +19,7 @@ use crate::domain::policy::{self, Permit, PolicyAction, Resource};
 use crate::domain::principal::{Principal, SignedInUser};
 use crate::domain::rate_limit::Quota;
 use crate::domain::user::RequestSource;
-use crate::domain::{Clock, Error, Result, Timestamp};
+use crate::domain::{Clock, Error, OrganizationId, Result, Timestamp};
 use crate::store::{SearchTx, Store, Tx};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -255,12 +255,24 @@ impl AuditedStore {
         action: PolicyAction,
     ) -> Result<Permit> {
         let entry = self.entry(source, Action::AccessDenied).on_named(read_by(action), None);
-        self.permit_act(source, caller, action, entry).await
+        self.authorize(source, caller, action, entry).await
+    }
+
+    /// The caller's organization, if the policy permits the act that `entry` is about there; or an
+    /// audited denial, as of [`Self::authorize`].
+    pub(in crate::broker) async fn permit_act(
+        &self,
+        source: &RequestSource,
+        caller: &Principal,
+        action: PolicyAction,
+        entry: AuditEntryBuilder,
+    ) -> Result<OrganizationId> {
+        Ok(self.authorize(source, caller, action, entry).await?.organization_id())
     }
 
     /// A permit of the policy for the act that `entry` is about, or an audited denial that says which
     /// act was tried on which target, and which rule refused it.
-    pub(in crate::broker) async fn permit_act(
+    async fn authorize(
         &self,
         source: &RequestSource,
         caller: &Principal,

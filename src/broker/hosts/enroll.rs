@@ -6,13 +6,14 @@
 
 use crate::auth::{opaque, random_bytes};
 use crate::broker::core::answers::HOST;
+use crate::broker::core::audit_entry::AuditEntryBuilder;
 use crate::broker::core::changes::{Changes, Topic};
 use crate::broker::core::host_failures::HostFailures;
 use crate::broker::core::sealing::{Sealer, SealingPurpose};
 use crate::broker::core::session_tracker::SessionTracker;
 use crate::broker::core::task::spawn_to_completion;
 use crate::broker::core::teardown::{Teardown, TeardownEffects};
-use crate::broker::core::unit_of_work::{AuditedStore, Decision};
+use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
 use crate::broker::core::validate;
 use crate::broker::hosts::gateway_identity::GatewayIdentityStore;
 use crate::broker::model::{HostEnrolled, HostEnrollment, HostView, JoinToken};
@@ -25,7 +26,7 @@ use crate::domain::route::HOST_NETWORK;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::session::EndReason;
 use crate::domain::user::RequestSource;
-use crate::domain::{Error, HostId, Result};
+use crate::domain::{Error, HostId, OrganizationId, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
@@ -33,6 +34,22 @@ use std::time::Duration;
 
 /// Longest life of a join token.
 const JOIN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The host if it belongs to this organization, otherwise an audited denial.
+fn host_in_organization(
+    tx: &mut AuditedTx<'_, '_>,
+    id: HostId,
+    organization: OrganizationId,
+    entry: &AuditEntryBuilder,
+) -> Result<Decision<Host>> {
+    match tx.host(id)?.filter(|h| h.organization_id == organization) {
+        Some(host) => Ok(Decision::Allowed(host)),
+        None => {
+            let entry = entry.clone().access_denied().on_host_id(id);
+            tx.deny(&entry.denied(Reason::Unknown), Error::not_found(HOST))
+        }
+    }
+}
 
 #[derive(Clone)]
 pub struct Hosts {
@@ -96,9 +113,9 @@ impl Hosts {
         let (host, sessions) = self
             .store
             .transact(move |tx| {
-                let Some(host) = tx.host(id)?.filter(|h| h.organization_id == organization) else {
-                    let entry = entry.clone().action(Action::AccessDenied).on_host_id(id);
-                    return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(HOST));
+                let host = match host_in_organization(tx, id, organization, &entry)? {
+                    Decision::Allowed(host) => host,
+                    Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
                 let sessions = tx.live_sessions_of_host(id)?.len();
                 let since = drained.then(|| host.drained_at.unwrap_or(now));
@@ -124,16 +141,10 @@ impl Hosts {
         name: Option<String>,
         ttl: Duration,
     ) -> Result<JoinToken> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageHosts,
-                self.store.entry(source, Action::CreateJoinToken).on_named("host", name.as_deref()),
-            )
-            .await?
-            .organization_id();
+        let tried =
+            self.store.entry(source, Action::CreateJoinToken).on_named("host", name.as_deref());
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageHosts, tried).await?;
         let name = name.as_deref().map(validate::name).transpose()?;
         if ttl < Duration::from_secs(1) || ttl > JOIN_TTL_MAX {
             return Err(Error::invalid("A join token may live from one second to seven days."));
@@ -243,26 +254,18 @@ impl Hosts {
         caller: &Principal,
         id: HostId,
     ) -> Result<()> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageHosts,
-                self.store.entry(source, Action::RemoveHost).on_host_id(id),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::RemoveHost).on_host_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageHosts, tried).await?;
         let entry = self.store.entry(source, Action::RemoveHost).by_caller(caller);
         let this = self.clone();
         spawn_to_completion(async move {
             let sessions = this
                 .store
                 .transact(move |tx| {
-                    let Some(host) = tx.host(id)?.filter(|h| h.organization_id == organization)
-                    else {
-                        let entry = entry.clone().access_denied().on_host_id(id);
-                        return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(HOST));
+                    let host = match host_in_organization(tx, id, organization, &entry)? {
+                        Decision::Allowed(host) => host,
+                        Decision::Denied(error) => return Ok(Decision::Denied(error)),
                     };
                     let there = tx.live_sessions_of_host(id)?;
                     tx.delete_host(id)?;

@@ -54,16 +54,9 @@ impl Peers {
         caller: &Principal,
         new: NewPeer,
     ) -> Result<HostView> {
-        let organization_id = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageHosts,
-                self.store.entry(source, Action::AddPeer).on_named("host", Some(&new.name)),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::AddPeer).on_named("host", Some(&new.name));
+        let organization_id =
+            self.store.permit_act(source, caller, PolicyAction::ManageHosts, tried).await?;
         let name = validate::name(&new.name)?;
         let public_key = self.identity.validate_peer_key(&new.public_key).await?;
         let endpoint = match new.endpoint {
@@ -138,16 +131,9 @@ impl Peers {
         caller: &Principal,
         id: HostId,
     ) -> Result<SecretString> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageHosts,
-                self.store.entry(source, Action::ShowHostConfig).on_host_id(id),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::ShowHostConfig).on_host_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageHosts, tried).await?;
         let gateway = self.identity.get().await?;
         let entry = self.store.entry(source, Action::ShowHostConfig).by_caller(caller);
         let (host, sealed) = self

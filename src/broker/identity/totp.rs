@@ -16,6 +16,7 @@ use crate::broker::core::text::token_hash;
 use crate::broker::core::unit_of_work::{AuditedStore, AuditedTx, Decision};
 use crate::broker::identity::code_attempts::CodeAttempts;
 use crate::broker::identity::tokens::NewLogin;
+use crate::broker::identity::users::user_in_organization;
 use crate::broker::model::{EnrollAs, Tokens, TotpEnrollment};
 use crate::domain::audit::{Action, Reason};
 use crate::domain::policy::PolicyAction;
@@ -272,16 +273,9 @@ impl Totp {
         user: UserId,
         secret: &SecretString,
     ) -> Result<()> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageUsers,
-                self.store.entry(source, Action::MfaEnroll).on_user_id(user),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::MfaEnroll).on_user_id(user);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageUsers, tried).await?;
         totp::validate_secret(secret)?;
         let sealed = self.sealer.seal(SealingPurpose::Totp(user), secret.expose().as_bytes());
         let now = self.store.now();
@@ -293,10 +287,9 @@ impl Totp {
             .with("stage", "set");
         self.store
             .transact(move |tx| {
-                let Some(user) = tx.user(user)?.filter(|u| u.organization_id == organization)
-                else {
-                    let entry = entry.clone().access_denied().on_user_id(user);
-                    return tx.deny(&entry.denied(Reason::Unknown), Error::not_found("User"));
+                let user = match user_in_organization(tx, user, organization, &entry)? {
+                    Decision::Allowed(user) => user,
+                    Decision::Denied(error) => return Ok(Decision::Denied(error)),
                 };
                 tx.delete_totp(user.id)?;
                 tx.put_totp(user.id, &sealed, now)?;

@@ -18,7 +18,7 @@ use crate::domain::user::{RequestSource, User};
 use crate::domain::{Error, OrganizationId, Result, UserId};
 
 /// The user if they belong to this organization, otherwise an audited denial.
-fn user_in_organization(
+pub(super) fn user_in_organization(
     tx: &mut AuditedTx<'_, '_>,
     id: UserId,
     organization: OrganizationId,
@@ -72,16 +72,9 @@ impl Users {
         caller: &Principal,
         new: NewUser,
     ) -> Result<User> {
-        let organization_id = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageUsers,
-                self.store.entry(source, Action::CreateUser).on_named("user", Some(&new.email)),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::CreateUser).on_named("user", Some(&new.email));
+        let organization_id =
+            self.store.permit_act(source, caller, PolicyAction::ManageUsers, tried).await?;
         let (email, name) = (validate::email(&new.email)?, validate::name(&new.name)?);
         password::check_strength(new.password.expose(), &email)?;
         let hash =
@@ -137,16 +130,9 @@ impl Users {
         id: UserId,
         change: UserChange,
     ) -> Result<User> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageUsers,
-                self.store.entry(source, attempted(&change)).on_user_id(id),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, attempted(&change)).on_user_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageUsers, tried).await?;
         let name = change.name.as_deref().map(validate::name).transpose()?;
         let entry = self.store.entry(source, Action::UpdateUser).by_caller(caller);
         let hash = match change.password {
@@ -241,16 +227,9 @@ impl Users {
         caller: &Principal,
         id: UserId,
     ) -> Result<()> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageUsers,
-                self.store.entry(source, Action::MfaReset).on_user_id(id),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::MfaReset).on_user_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageUsers, tried).await?;
         let entry = self.store.entry(source, Action::MfaReset).by_caller(caller);
         let this = self.clone();
         spawn_to_completion(async move {
@@ -283,16 +262,9 @@ impl Users {
         caller: &Principal,
         id: UserId,
     ) -> Result<()> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageUsers,
-                self.store.entry(source, Action::SignOutUser).on_user_id(id),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::SignOutUser).on_user_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageUsers, tried).await?;
         let entry = self.store.entry(source, Action::SignOutUser).by_caller(caller);
         // Administrators may do this to themselves, which has its own reason.
         let reason = if caller.user_id() == Some(id) {

@@ -119,16 +119,9 @@ impl Sessions {
         caller: &Principal,
         id: SessionId,
     ) -> Result<()> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::TerminateSessions,
-                self.store.entry(source, Action::TerminateSession).on_session_id(id),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::TerminateSession).on_session_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::TerminateSessions, tried).await?;
         let inside = move |s: &Session| s.organization_id == organization;
         self.end_session(
             source,

@@ -142,16 +142,9 @@ impl Certificates {
         id: &WorkspaceId,
         fingerprint: impl TryInto<Fingerprint, Error: Into<Error>>,
     ) -> Result<()> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ManageWorkspaces,
-                self.store.entry(source, Action::PinCertificate).on_workspace_id(id),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::PinCertificate).on_workspace_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageWorkspaces, tried).await?;
         let fingerprint: Fingerprint = validate::convert(fingerprint)?;
         let entry = self.store.entry(source, Action::PinCertificate).by_caller(caller);
         let key = WorkspaceKey { organization_id: organization, id: id.clone() };
@@ -159,7 +152,7 @@ impl Certificates {
         let (workspace, sessions) = self
             .store
             .transact(move |tx| {
-                let Some(mut workspace) = tx.workspace(&key)?.filter(|w| w.organization_id == organization) else {
+                let Some(mut workspace) = tx.workspace(&key)? else {
                     let entry = entry.clone().access_denied().on_workspace_id(&id);
                     return tx.deny(&entry.denied(Reason::Unknown), Error::not_found(WORKSPACE));
                 };

@@ -71,16 +71,9 @@ impl WebRequests {
         id: SessionId,
         query: impl TryInto<RequestQuery, Error: Into<Error>>,
     ) -> Result<SearchPage<(i64, RequestRecord)>> {
-        let organization = self
-            .store
-            .permit_act(
-                source,
-                caller,
-                PolicyAction::ReadAudit,
-                self.store.entry(source, Action::AccessDenied).on_session_id(id),
-            )
-            .await?
-            .organization_id();
+        let tried = self.store.entry(source, Action::AccessDenied).on_session_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ReadAudit, tried).await?;
         let query = validate::convert(query)?;
         let limit = validate::page_limit(query.limit, 100)?;
         let before = query.cursor.as_deref().map(validate::parse_seq).transpose()?;
