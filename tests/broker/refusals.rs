@@ -96,6 +96,7 @@ on_both! {
         broker.workspaces().delete(&from, &sam, &ws).await.unwrap_err();
         broker.sessions().terminate(&from, &sam, session.id).await.unwrap_err();
         broker.hosts().remove(&from, &sam, fixture.host).await.unwrap_err();
+        broker.hosts().set_drained(&from, &sam, fixture.host, true).await.unwrap_err();
         broker.sessions().disconnect(&from, &sam, session.id).await.unwrap_err();
         broker.users().list(&from, &alex).await.unwrap_err();
         let log = fixture.audit_log().await;
@@ -114,6 +115,7 @@ on_both! {
             "delete_workspace of workspace -: manage_workspaces, role",
             "terminate_session of session ws-a: terminate_sessions, role",
             "remove_host of host host-1: manage_hosts, role",
+            "drain_host of host host-1: manage_hosts, role",
             "disconnect_session of session ws-a: -, not_theirs",
             "- of users -: read_users, role",
         ]);

@@ -105,9 +105,10 @@ impl Hosts {
         id: HostId,
         drained: bool,
     ) -> Result<HostView> {
-        let organization =
-            self.store.permit(source, caller, PolicyAction::ManageHosts).await?.organization_id();
         let action = if drained { Action::DrainHost } else { Action::UndrainHost };
+        let tried = self.store.entry(source, action).on_host_id(id);
+        let organization =
+            self.store.permit_act(source, caller, PolicyAction::ManageHosts, tried).await?;
         let entry = self.store.entry(source, action).by_caller(caller);
         let now = self.store.now();
         let (host, sessions) = self
