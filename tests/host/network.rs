@@ -24,7 +24,10 @@ done
 sh -c "$server" </dev/null >/dev/null &
 unshare --net sh -c 'read -r _ <"$0"; exec "$@"' "$go" "$@" &
 agent=$!
-until [ "$(readlink /proc/$agent/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+tries=0
+until [ "$(readlink /proc/$agent/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do
+    tries=$((tries + 1)); [ $tries -lt 1000 ]; sleep 0.01
+done
 ip link add inner type veth peer name outer netns $agent
 ip address add 192.168.77.2/24 dev inner
 ip link set inner up
