@@ -253,6 +253,9 @@ new MutationObserver(() => windowSize.show()).observe(desktop, { subtree: true, 
 
 root.append(windowSize.note, desktop, frozenFrame, overlay, keys.field, keyboard, keyRow.element, keyboardButton, toolbar.element, timeLeft.element);
 
+// The toolbar has one or two rows, and a row of rules.
+new ResizeObserver(() => root.style.setProperty('--toolbar-bottom', `${toolbar.bottom}px`)).observe(toolbar.element);
+
 /** Re-evaluates the sizing after the window or the policy changed. */
 function resize(): void {
   const next = sizingFor(size(), remembered, allowed.input);

@@ -127,6 +127,11 @@ export class Toolbar {
     this.showSizing();
   }
 
+  /** Where the handle ends, in pixels below the upper edge of the window. */
+  get bottom(): number {
+    return this.#handle.offsetTop + this.#handle.offsetHeight;
+  }
+
   get isOpen(): boolean {
     return this.element.dataset.open === 'true';
   }
