@@ -72,7 +72,7 @@ on_both! {
         fixture.assert_chain_valid().await;
     }
 
-    async fn the_last_failure_is_told_when_every_host_fails(db) {
+    async fn the_last_failure_is_reported_when_every_host_fails(db) {
         let fixture = BrokerFixture::new(&db).await;
         let ws = fixture.workspace("ws-a", WorkspaceChange::default()).await;
         let (first, second) = two_hosts(&fixture, &ws).await;

@@ -106,7 +106,7 @@ on_both! {
         scene.fixture.assert_chain_valid().await;
     }
 
-    async fn the_cap_is_told_in_words(db) {
+    async fn a_refusal_names_the_cap(db) {
         let scene = Scene::new(&db, never_idle()).await;
         let (kind, message, log) = scene.refused(&scene.ann, 4 * HOUR + MINUTE).await;
         assert_eq!(kind, ErrorKind::Conflict);

@@ -213,7 +213,7 @@ on_both! {
 
     /// The id of another organization's workspace is free: each has its own, with its own seat,
     /// sessions and end. An address is one account's in the whole gateway, which nobody is told.
-    async fn another_organizations_ids_and_addresses_are_not_told(db) {
+    async fn another_organizations_ids_and_addresses_are_not_revealed(db) {
         let mut app = TestApp::start(db).await;
         Rival::create(&mut app).await;
         let (admin, rival) = (app.signed_in("admin").await, app.signed_in("rival-admin").await);
